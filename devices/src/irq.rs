@@ -1,0 +1,37 @@
+//! Interrupts as devices raise them. The hypervisor implements these traits; devices only use them.
+
+use std::io;
+use std::sync::Arc;
+
+use vmm_sys_util::eventfd::EventFd;
+
+/// A message-signalled interrupt: a memory write of `data` to `address` (Intel SDM vol. 3, 11.11).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MsiMessage {
+    /// Where it is written, 0xfee0_0000 and up on x86.
+    pub address: u64,
+    /// What is written.
+    pub data: u32,
+}
+
+/// One interrupt that whoever holds its eventfd (this process, vhost, VFIO in the kernel) can raise.
+///
+/// While no message is set the interrupt is masked: signals collect in the eventfd and are delivered, as
+/// one, when a message is set. Dropping the vector frees its host resources.
+pub trait MsiVector: Send + Sync {
+    /// What to write to in order to raise it.
+    fn eventfd(&self) -> &EventFd;
+    /// Sets the message and unmasks, or masks with `None`.
+    fn set_message(&self, message: Option<MsiMessage>) -> io::Result<()>;
+}
+
+/// The interrupt side of the hypervisor.
+pub trait InterruptController: Send + Sync {
+    /// A new, masked vector. Fails when the host's routes are used up.
+    fn msi_vector(&self) -> io::Result<Arc<dyn MsiVector>>;
+    /// Delivers a message at once.
+    fn signal_msi(&self, message: MsiMessage) -> io::Result<()>;
+    /// Tells which message each IOAPIC pin sends (`None`: masked), so that the hypervisor can report the
+    /// end of interrupt of level-triggered ones and drive pins from eventfds.
+    fn set_ioapic_route(&self, pin: u8, message: Option<MsiMessage>) -> io::Result<()>;
+}

@@ -1,0 +1,10 @@
+//! What a guest sees: buses, PCI, interrupts, the serial port and the few legacy ports.
+//!
+//! This crate knows no KVM and no VFIO. What it needs of a hypervisor it asks for through the traits in
+//! [`irq`] and [`pci`]; what a write asks of the machine it returns as an [`Action`].
+
+pub mod bus;
+pub mod irq;
+pub mod pci;
+
+pub use bus::{Action, Bus, BusDevice};

@@ -1,0 +1,59 @@
+//! `0000:01:00.0`: segment, bus, device, function.
+
+use std::fmt;
+use std::str::FromStr;
+
+/// Where a PCI function is found, on the host or in the guest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct PciAddress {
+    /// Segment group (Linux: domain).
+    pub segment: u16,
+    /// Bus number.
+    pub bus: u8,
+    /// Device number, below 32.
+    pub device: u8,
+    /// Function number, below 8.
+    pub function: u8,
+}
+
+/// A string that is not a PCI address.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "`{0}` is not a PCI address: expected SEGMENT:BUS:DEVICE.FUNCTION in hexadecimal, as in 0000:01:00.0"
+)]
+pub struct ParseAddressError(String);
+
+impl FromStr for PciAddress {
+    type Err = ParseAddressError;
+
+    /// Parses `0000:01:00.0`, or `01:00.0` with segment 0.
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let parse = || {
+            let (rest, function) = text.rsplit_once('.')?;
+            let (rest, device) = rest.rsplit_once(':')?;
+            let (segment, bus) = rest.rsplit_once(':').unwrap_or(("0", rest));
+            Some(Self {
+                segment: hex(segment, 4, 0xffff)?,
+                bus: hex(bus, 2, 0xff)? as u8,
+                device: hex(device, 2, 0x1f)? as u8,
+                function: hex(function, 1, 7)? as u8,
+            })
+        };
+        parse().ok_or_else(|| ParseAddressError(text.chars().take(64).collect()))
+    }
+}
+
+fn hex(digits: &str, most: usize, max: u16) -> Option<u16> {
+    let plain = !digits.is_empty() && digits.len() <= most && digits.bytes().all(|b| b.is_ascii_hexdigit());
+    plain.then(|| u16::from_str_radix(digits, 16).ok()).flatten().filter(|value| *value <= max)
+}
+
+impl fmt::Display for PciAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:04x}:{:02x}:{:02x}.{:x}", self.segment, self.bus, self.device, self.function)
+    }
+}
+
+#[cfg(test)]
+#[path = "address_test.rs"]
+mod tests;

@@ -1,0 +1,68 @@
+//! What a PCI function offers to the bus it sits on, and what the bus needs of the hypervisor.
+
+use std::io;
+
+use crate::Action;
+
+/// Which address space a BAR decodes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum BarSpace {
+    /// Memory below 4 GiB (32-bit BAR).
+    Memory32,
+    /// Memory anywhere (64-bit BAR).
+    Memory64,
+    /// Port I/O.
+    Io,
+}
+
+/// A BAR as its function decodes it at this moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct BarWindow {
+    /// BAR number, 0 to 5.
+    pub index: u8,
+    /// Address space.
+    pub space: BarSpace,
+    /// GPA or port of its first byte.
+    pub address: u64,
+    /// Bytes, a power of two.
+    pub size: u64,
+}
+
+/// Host memory behind a part of a BAR, which the guest reaches without an exit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct MappedArea {
+    /// Offset in the BAR, page-aligned bytes.
+    pub offset: u64,
+    /// Bytes, page-aligned.
+    pub size: u64,
+    /// Host virtual address; valid as long as the function lives.
+    pub hva: u64,
+}
+
+/// One PCI function. Methods are called from vCPU threads, at any time, concurrently.
+pub trait PciFunction: Send + Sync {
+    /// Reads 1, 2 or 4 bytes of configuration space at `offset` (below 4096, the access stays inside).
+    fn config_read(&self, offset: u16, data: &mut [u8]);
+    /// Writes 1, 2 or 4 bytes of configuration space.
+    fn config_write(&self, offset: u16, data: &[u8]) -> Action;
+    /// Every implemented BAR with its size and the address it now holds, decoded or not.
+    fn bars(&self) -> Vec<BarWindow>;
+    /// The BARs decoded now: implemented, and enabled in the command register.
+    fn decoded(&self) -> Vec<BarWindow>;
+    /// Sets a BAR's address as firmware would, before the guest runs.
+    fn place_bar(&self, index: u8, address: u64);
+    /// The parts of a memory BAR that host memory backs. The same for the function's whole life.
+    fn mapped_areas(&self, bar: u8) -> Vec<MappedArea>;
+    /// A trapped read inside a BAR.
+    fn bar_read(&self, bar: u8, offset: u64, data: &mut [u8]);
+    /// A trapped write inside a BAR.
+    fn bar_write(&self, bar: u8, offset: u64, data: &[u8]) -> Action;
+}
+
+/// The guest's physical address space as the hypervisor (and the IOMMU, for peer-to-peer DMA) has it.
+pub trait AddressSpace: Send + Sync {
+    /// Backs `gpa..gpa + area.size` with `area`.
+    fn map(&self, gpa: u64, area: &MappedArea) -> io::Result<()>;
+    /// Takes that back. Nothing refers to the area when this returns.
+    fn unmap(&self, gpa: u64, area: &MappedArea) -> io::Result<()>;
+}
