@@ -3,7 +3,17 @@
 //!
 //! This crate knows no KVM and no VFIO. Whoever maps memory for devices implements [`pin::DmaMapper`].
 
+pub mod bytes;
+pub mod layout;
 pub mod pin;
+pub mod ram;
 pub mod range;
+pub mod residency;
 
+pub use bytes::Bytes;
+pub use layout::{AddressLimits, Layout, LayoutError};
+pub use ram::{GuestRam, RamError, RamRegion};
 pub use range::GuestRange;
+
+/// Size of the pages everything here counts in, in bytes.
+pub const PAGE_SIZE: u64 = 4096;

@@ -17,7 +17,7 @@ pub struct Chunk {
 
 /// A DMA map call that failed.
 #[derive(Debug, thiserror::Error)]
-#[error("{call} iova {guest}: {source}")]
+#[error("{call} iova {guest}")]
 pub struct MapError {
     /// The kernel interface that refused, for example `VFIO_IOMMU_MAP_DMA`.
     pub call: &'static str,

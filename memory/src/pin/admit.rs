@@ -1,0 +1,124 @@
+//! Admission: refuse, with figures, what cannot work, before anything is allocated. A guest that does not fit would
+//! otherwise be found out by the OOM killer.
+
+use std::io;
+
+use miette::Diagnostic;
+use thiserror::Error;
+
+use super::privilege::Memlock;
+use crate::PAGE_SIZE;
+use crate::bytes::Bytes;
+use crate::residency::{Meminfo, Zones};
+
+/// Kernel memory spent on pinning a guest, as a share of its size: page tables here and in the IOMMU, and the
+/// arrays of the trial pins, together under 4 MiB a GiB.
+const OVERHEAD_SHARE: u64 = 256;
+
+/// Checks that `bytes` of guest memory can be pinned on this host. Empty if so, else all that is wrong.
+pub fn admit(bytes: u64) -> Vec<AdmitError> {
+    match HostMemory::read() {
+        Ok(host) => host.admit(bytes),
+        Err(source) => vec![AdmitError::Unreadable { source }],
+    }
+}
+
+/// Checks that the host could ever hold `bytes` of guest memory that is not pinned.
+pub fn admit_unpinned(bytes: u64) -> Vec<AdmitError> {
+    match HostMemory::read() {
+        Ok(host) => host.exceeded(bytes, host.meminfo.swap_free).into_iter().collect(),
+        Err(source) => vec![AdmitError::Unreadable { source }],
+    }
+}
+
+/// What the host has to give.
+#[derive(Clone, Copy, Debug)]
+struct HostMemory {
+    meminfo: Meminfo,
+    movable_free: u64,
+    memlock: Memlock,
+}
+
+impl HostMemory {
+    fn read() -> io::Result<Self> {
+        let movable_free = Zones::read()?.free_movable().saturating_mul(PAGE_SIZE);
+        Ok(Self { meminfo: Meminfo::read()?, movable_free, memlock: Memlock::read() })
+    }
+
+    fn admit(&self, bytes: u64) -> Vec<AdmitError> {
+        let memory = self.exceeded(bytes, 0).or_else(|| self.short(bytes));
+        let memlock = match self.memlock.limit {
+            Some(have) if !self.memlock.allows(bytes) => {
+                Some(AdmitError::MemlockTooLow { need: bytes, have })
+            }
+            _ => None,
+        };
+        memory.into_iter().chain(memlock).collect()
+    }
+
+    fn exceeded(&self, need: u64, swap: u64) -> Option<AdmitError> {
+        let total = self.meminfo.total.saturating_add(swap);
+        (need > total).then_some(AdmitError::ExceedsHost { need, total })
+    }
+
+    fn short(&self, bytes: u64) -> Option<AdmitError> {
+        let Meminfo { available, cma_free, .. } = self.meminfo;
+        let movable_free = self.movable_free;
+        let pinnable = available.saturating_sub(cma_free).saturating_sub(movable_free);
+        let need = bytes.saturating_add(bytes / OVERHEAD_SHARE);
+        (need > pinnable).then_some(AdmitError::NotEnough { need, pinnable, cma_free, movable_free })
+    }
+}
+
+/// Why a guest is not admitted. All figures are in bytes.
+#[derive(Debug, Error, Diagnostic)]
+pub enum AdmitError {
+    /// More than the host has at all.
+    #[error("guest memory of {} exceeds the host's {:.1}", Bytes(*need), Bytes(*total))]
+    #[diagnostic(help("lower --memory"))]
+    ExceedsHost {
+        /// Guest memory.
+        need: u64,
+        /// What the host has.
+        total: u64,
+    },
+    /// More than can be pinned now.
+    #[error(
+        "pinning the guest needs {:.1}, the host has {:.1} (free CMA {:.1} and ZONE_MOVABLE {:.1} cannot be pinned)",
+        Bytes(*need), Bytes(*pinnable), Bytes(*cma_free), Bytes(*movable_free)
+    )]
+    #[diagnostic(help(
+        "lower --memory, stop other guests, or shrink the CMA areas (kernel parameters cma=, hugetlb_cma=, movablecore=)"
+    ))]
+    NotEnough {
+        /// Guest memory and what the kernel spends on pinning it.
+        need: u64,
+        /// Available memory outside CMA and ZONE_MOVABLE.
+        pinnable: u64,
+        /// Free memory in CMA areas.
+        cma_free: u64,
+        /// Free memory in ZONE_MOVABLE.
+        movable_free: u64,
+    },
+    /// The process may not pin that much.
+    #[error("pinning the guest needs a memlock limit of {:.1}, it is {:.1}", Bytes(*need), Bytes(*have))]
+    #[diagnostic(help("raise it (ulimit -l {}, or LimitMEMLOCK= in a systemd unit), or grant CAP_IPC_LOCK", need.div_ceil(1024)))]
+    MemlockTooLow {
+        /// What is needed.
+        need: u64,
+        /// RLIMIT_MEMLOCK.
+        have: u64,
+    },
+    /// The host does not say what it has.
+    #[error("cannot read the host's memory figures")]
+    #[diagnostic(help("/proc must be mounted and readable"))]
+    Unreadable {
+        /// What the kernel said.
+        #[source]
+        source: io::Error,
+    },
+}
+
+#[cfg(test)]
+#[path = "admit_test.rs"]
+mod tests;

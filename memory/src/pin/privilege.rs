@@ -1,0 +1,57 @@
+//! What this process may do that pinning depends on, read from `/proc`.
+
+use std::fs;
+
+use crate::bytes::Bytes;
+
+const CAP_IPC_LOCK: u32 = 14;
+
+/// Pinned memory this process may hold, per container and, for trial pins, per user.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Memlock {
+    /// RLIMIT_MEMLOCK in bytes; `None` when unlimited or overridden by CAP_IPC_LOCK.
+    pub limit: Option<u64>,
+}
+
+impl Memlock {
+    /// What holds for the calling thread. An unreadable `/proc` counts as unlimited: the kernel will tell.
+    pub fn read() -> Self {
+        let text = |path| fs::read_to_string(path).unwrap_or_default();
+        if can_lock(&text("/proc/thread-self/status"), &text("/proc/self/uid_map")) {
+            return Self { limit: None };
+        }
+        Self { limit: parse_limit(&text("/proc/self/limits")) }
+    }
+
+    /// Whether `bytes` may be pinned.
+    pub fn allows(&self, bytes: u64) -> bool {
+        self.limit.is_none_or(|limit| bytes <= limit)
+    }
+}
+
+impl std::fmt::Display for Memlock {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.limit {
+            Some(limit) => write!(f, "{:.1}", Bytes(limit)),
+            None => f.write_str("unlimited"),
+        }
+    }
+}
+
+/// Whether CAP_IPC_LOCK is effective. It counts only in the initial user namespace, whose uid map is the identity.
+fn can_lock(status: &str, uid_map: &str) -> bool {
+    let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
+    let effective = effective.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0);
+    let identity = uid_map.split_whitespace().eq(["0", "0", "4294967295"]);
+    identity && effective >> CAP_IPC_LOCK & 1 == 1
+}
+
+/// The soft limit in `Max locked memory       8388608              8388608              bytes`.
+fn parse_limit(limits: &str) -> Option<u64> {
+    let line = limits.lines().find_map(|line| line.strip_prefix("Max locked memory"))?;
+    line.split_whitespace().next()?.parse().ok()
+}
+
+#[cfg(test)]
+#[path = "privilege_test.rs"]
+mod tests;

@@ -1,0 +1,303 @@
+//! The memory behind guest RAM: one sealed memfd, mapped once, nothing of it touched.
+//!
+//! The mapping is laid into one reservation that starts at a 1 GiB boundary, so that GPA, HVA and file offset
+//! agree modulo 1 GiB: huge pages of any size stay possible in the page cache, the host page tables, the guest's
+//! and the IOMMU's. Nothing is populated: the long-term pin is what faults pages in (see `pin`).
+//!
+//! # Unsafe
+//! `mmap`, `munmap`, `madvise`, `memfd_create`, and handing the mapping to vm-memory as raw pointers.
+#![expect(unsafe_code, reason = "maps guest memory")]
+
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd};
+use std::ptr;
+use std::sync::Arc;
+
+use miette::Diagnostic;
+use thiserror::Error;
+use vm_memory::mmap::{MmapRegion, MmapRegionBuilder};
+use vm_memory::{FileOffset, GuestAddress, GuestMemoryMmap, GuestRegionMmap};
+
+use crate::bytes::Bytes;
+use crate::layout::RAM_ALIGN;
+use crate::pin::{Chunk, plan};
+use crate::{GuestRange, Layout};
+
+const SEALS: libc::c_int = libc::F_SEAL_SHRINK | libc::F_SEAL_GROW | libc::F_SEAL_SEAL;
+const PROT: libc::c_int = libc::PROT_READ | libc::PROT_WRITE;
+const FLAGS: libc::c_int = libc::MAP_SHARED | libc::MAP_FIXED | libc::MAP_NORESERVE;
+
+/// A region of guest RAM in the three address spaces it is known by. All three agree modulo 1 GiB.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RamRegion {
+    /// Guest physical addresses.
+    pub guest: GuestRange,
+    /// Host virtual address of its first byte.
+    pub hva: u64,
+    /// Offset of its first byte in the memfd.
+    pub offset: u64,
+}
+
+/// All RAM of one guest. Dropping it unmaps the memory; the pages go when the last user of the memfd has gone.
+#[derive(Debug)]
+pub struct GuestRam {
+    regions: Vec<RamRegion>,
+    size: u64,
+    guest_memory: GuestMemoryMmap,
+    mappings: Vec<Arc<MmapRegion>>,
+    file: Arc<File>,
+    reservation: Reservation,
+}
+
+impl GuestRam {
+    /// Creates and maps the memory of `layout`. Allocates no page.
+    ///
+    /// # Errors
+    /// The kernel refuses the file, its size, or the address space.
+    pub fn new(layout: &Layout) -> Result<Self, RamError> {
+        let (offsets, file_size) =
+            file_offsets(&layout.ram).ok_or(RamError::Unmappable { size: layout.ram_bytes() })?;
+        let file = Arc::new(create_memfd(file_size)?);
+        let reservation = Reservation::new(file_size)?;
+        let mut regions = Vec::with_capacity(layout.ram.len());
+        let mut mappings = Vec::with_capacity(layout.ram.len());
+        let mut backing = Vec::with_capacity(layout.ram.len());
+        for (&guest, offset) in layout.ram.iter().zip(offsets) {
+            let region = RamRegion { guest, hva: reservation.aligned + offset, offset };
+            let mapping = Arc::new(map_region(&file, &region)?);
+            let unmappable = || RamError::Unmappable { size: guest.size };
+            backing.push(
+                GuestRegionMmap::with_arc(mapping.clone(), GuestAddress(guest.start))
+                    .ok_or_else(unmappable)?,
+            );
+            mappings.push(mapping);
+            regions.push(region);
+        }
+        let guest_memory =
+            GuestMemoryMmap::from_regions(backing).map_err(|source| RamError::Regions { source })?;
+        Ok(Self { regions, size: layout.ram_bytes(), guest_memory, mappings, file, reservation })
+    }
+
+    /// All RAM, in bytes.
+    pub fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// The memfd behind it. Sealed against growing and shrinking.
+    pub fn memfd(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
+    }
+
+    /// The regions, ascending.
+    pub fn regions(&self) -> &[RamRegion] {
+        &self.regions
+    }
+
+    /// The same memory for the rust-vmm crates. Clones must not outlive `self`: if one does, the mapping is
+    /// leaked rather than unmapped under it.
+    pub fn guest_memory(&self) -> &GuestMemoryMmap {
+        &self.guest_memory
+    }
+
+    /// The regions cut at multiples of `unit` bytes.
+    pub fn chunks(&self, unit: u64) -> Vec<Chunk> {
+        plan(&self.regions, unit)
+    }
+}
+
+impl Drop for GuestRam {
+    fn drop(&mut self) {
+        self.guest_memory = GuestMemoryMmap::default();
+        if self.mappings.iter_mut().any(|mapping| Arc::get_mut(mapping).is_none()) {
+            tracing::error!("guest memory is still referenced, its mapping is leaked");
+            self.reservation.leak();
+        }
+    }
+}
+
+/// File offsets of the regions, each at a multiple of 1 GiB, and the size of the file. `None` if they overflow.
+fn file_offsets(ram: &[GuestRange]) -> Option<(Vec<u64>, u64)> {
+    let mut end: u64 = 0;
+    let mut offsets = Vec::with_capacity(ram.len());
+    for region in ram {
+        let offset = end.checked_next_multiple_of(RAM_ALIGN)?;
+        offsets.push(offset);
+        end = offset.checked_add(region.size)?;
+    }
+    Some((offsets, end))
+}
+
+fn create_memfd(size: u64) -> Result<File, RamError> {
+    let flags = libc::MFD_CLOEXEC | libc::MFD_ALLOW_SEALING;
+    let file = memfd(flags | libc::MFD_NOEXEC_SEAL)
+        .or_else(|error| match error.raw_os_error() {
+            // Kernels before 6.3 do not know the flag.
+            Some(libc::EINVAL) => memfd(flags),
+            _ => Err(error),
+        })
+        .map_err(|source| RamError::Memfd { source })?;
+    file.set_len(size).map_err(|source| RamError::Size { size, source })?;
+    // SAFETY: an fcntl on a descriptor we own, with an integer argument.
+    let sealed = unsafe { libc::fcntl(file.as_raw_fd(), libc::F_ADD_SEALS, SEALS) };
+    if sealed < 0 {
+        return Err(RamError::Seal { source: io::Error::last_os_error() });
+    }
+    Ok(file)
+}
+
+fn memfd(flags: libc::c_uint) -> io::Result<File> {
+    // SAFETY: the name is a NUL-terminated literal.
+    let fd = unsafe { libc::memfd_create(c"guest-ram".as_ptr(), flags) };
+    if fd < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the descriptor was just created and nobody else owns it.
+    Ok(unsafe { File::from_raw_fd(fd) })
+}
+
+fn map_region(file: &Arc<File>, region: &RamRegion) -> Result<MmapRegion, RamError> {
+    let size = region.guest.size;
+    let unmappable = || RamError::Unmappable { size };
+    let length = usize::try_from(size).map_err(|_| unmappable())?;
+    let offset = libc::off_t::try_from(region.offset).map_err(|_| unmappable())?;
+    let at = region.hva as *mut libc::c_void;
+    // SAFETY: `at..at + length` lies inside our own reservation, so MAP_FIXED replaces nothing of anybody else's.
+    let address = unsafe { libc::mmap(at, length, PROT, FLAGS, file.as_raw_fd(), offset) };
+    if address == libc::MAP_FAILED {
+        return Err(RamError::Map { guest: region.guest, source: io::Error::last_os_error() });
+    }
+    for advice in [libc::MADV_DONTDUMP, libc::MADV_HUGEPAGE] {
+        // SAFETY: the range was just mapped; both advices leave its contents alone.
+        if unsafe { libc::madvise(address, length, advice) } < 0 {
+            tracing::debug!(advice, error = %io::Error::last_os_error(), "madvise on guest memory");
+        }
+    }
+    let builder = MmapRegionBuilder::new(length)
+        .with_mmap_prot(PROT)
+        .with_mmap_flags(FLAGS)
+        .with_file_offset(FileOffset::from_arc(file.clone(), region.offset));
+    // SAFETY: the pointer is the mapping made above, `length` bytes long; `GuestRam` unmaps it only when no
+    // `MmapRegion` made here is left.
+    let builder = unsafe { builder.with_raw_mmap_pointer(address.cast()) };
+    builder.build().map_err(|source| RamError::Region { source })
+}
+
+/// Address space without access, kept for the mappings laid over it and as guard around them.
+#[derive(Debug)]
+struct Reservation {
+    start: u64,
+    length: usize,
+    /// The first 1 GiB boundary inside.
+    aligned: u64,
+}
+
+impl Reservation {
+    fn new(size: u64) -> Result<Self, RamError> {
+        let unmappable = || RamError::Unmappable { size };
+        let length = size.checked_next_multiple_of(RAM_ALIGN).and_then(|s| s.checked_add(RAM_ALIGN));
+        let length = length.and_then(|l| usize::try_from(l).ok()).ok_or_else(unmappable)?;
+        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
+        // SAFETY: a fresh anonymous mapping at an address of the kernel's choice.
+        let address = unsafe { libc::mmap(ptr::null_mut(), length, libc::PROT_NONE, flags, -1, 0) };
+        if address == libc::MAP_FAILED {
+            return Err(RamError::Reserve { size, source: io::Error::last_os_error() });
+        }
+        let start = address as u64;
+        let aligned = start.next_multiple_of(RAM_ALIGN);
+        Ok(Self { start, length, aligned })
+    }
+
+    /// Leaves the address space mapped for good.
+    fn leak(&mut self) {
+        self.length = 0;
+    }
+}
+
+impl Drop for Reservation {
+    fn drop(&mut self) {
+        if self.length == 0 {
+            return;
+        }
+        // SAFETY: the range is ours, and `GuestRam` has made sure that nothing refers to it any more.
+        if unsafe { libc::munmap(self.start as *mut libc::c_void, self.length) } < 0 {
+            tracing::error!(error = %io::Error::last_os_error(), "unmapping guest memory");
+        }
+    }
+}
+
+/// Why guest RAM could not be created.
+#[derive(Debug, Error, Diagnostic)]
+pub enum RamError {
+    /// `memfd_create` failed.
+    #[error("cannot create the memfd for guest memory")]
+    #[diagnostic(help("raise the limit on open files (ulimit -n); the kernel must offer memfd_create"))]
+    Memfd {
+        /// What the kernel said.
+        #[source]
+        source: io::Error,
+    },
+    /// The memfd cannot take its size.
+    #[error("cannot size the memfd to {}", Bytes(*size))]
+    #[diagnostic(help("lower --memory, or raise the file size limit (ulimit -f)"))]
+    Size {
+        /// Bytes asked for.
+        size: u64,
+        /// What the kernel said.
+        #[source]
+        source: io::Error,
+    },
+    /// The memfd cannot be sealed.
+    #[error("cannot seal the size of the memfd")]
+    #[diagnostic(help("the kernel must offer file sealing on memfd (Linux 3.17 and later)"))]
+    Seal {
+        /// What the kernel said.
+        #[source]
+        source: io::Error,
+    },
+    /// No room in our address space.
+    #[error("cannot reserve {} of address space for guest memory", Bytes(*size))]
+    #[diagnostic(help("lower --memory, or lift the address space limit (ulimit -v)"))]
+    Reserve {
+        /// Bytes asked for.
+        size: u64,
+        /// What the kernel said.
+        #[source]
+        source: io::Error,
+    },
+    /// A region cannot be mapped into the reservation.
+    #[error("cannot map guest memory {guest}")]
+    #[diagnostic(help("lower --memory, or raise vm.max_map_count"))]
+    Map {
+        /// The region.
+        guest: GuestRange,
+        /// What the kernel said.
+        #[source]
+        source: io::Error,
+    },
+    /// The size fits no address space.
+    #[error("guest memory of {} cannot be mapped", Bytes(*size))]
+    #[diagnostic(help("lower --memory"))]
+    Unmappable {
+        /// Bytes asked for.
+        size: u64,
+    },
+    /// vm-memory refused one region.
+    #[error("guest memory region refused")]
+    Region {
+        /// What vm-memory said.
+        #[source]
+        source: vm_memory::mmap::MmapRegionError,
+    },
+    /// vm-memory refused the set of regions.
+    #[error("guest memory regions refused")]
+    Regions {
+        /// What vm-memory said.
+        #[source]
+        source: vm_memory::GuestRegionCollectionError,
+    },
+}
+
+#[cfg(test)]
+#[path = "ram_test.rs"]
+mod tests;

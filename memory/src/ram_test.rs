@@ -1,0 +1,79 @@
+use vm_memory::{Bytes as _, GuestMemoryBackend};
+
+use super::*;
+use crate::AddressLimits;
+use crate::bytes::{GIB, MIB};
+use crate::residency::Surveyor;
+
+fn layout(regions: &[(u64, u64)]) -> Layout {
+    let mut layout = Layout::new(16 * MIB, &AddressLimits::cpu_only(46)).unwrap();
+    layout.ram = regions.iter().map(|&(start, size)| GuestRange::new(start, size)).collect();
+    layout
+}
+
+#[test]
+fn all_address_spaces_agree_modulo_1_gib() {
+    let ram = GuestRam::new(&layout(&[(0, 0x7b00_0000), (2 * GIB, GIB + 4096), (4 * GIB, 5 * GIB)])).unwrap();
+    assert_eq!(ram.size(), 0x7b00_0000 + GIB + 4096 + 5 * GIB);
+    for region in ram.regions() {
+        assert_eq!(region.hva % GIB, region.guest.start % GIB);
+        assert_eq!(region.offset % GIB, region.guest.start % GIB);
+        assert_eq!(
+            ram.guest_memory().get_host_address(GuestAddress(region.guest.start)).unwrap() as u64,
+            region.hva
+        );
+    }
+}
+
+#[test]
+fn nothing_is_touched() {
+    let ram = GuestRam::new(&Layout::new(40 * GIB, &AddressLimits::cpu_only(46)).unwrap()).unwrap();
+    let blocks = std::os::unix::fs::MetadataExt::blocks(&ram.file.metadata().unwrap());
+    assert_eq!(blocks, 0);
+    let census = Surveyor::new().census(&ram.chunks(GIB)[..1]).unwrap();
+    assert_eq!((census.absent, census.total_pages), (GIB / 4096, GIB / 4096));
+}
+
+#[test]
+fn guest_memory_reads_and_writes_the_memfd() {
+    let ram = GuestRam::new(&layout(&[(0, 32 * MIB), (4 * GIB, 32 * MIB)])).unwrap();
+    ram.guest_memory().write_obj(0x1122_3344u32, GuestAddress(4 * GIB + 8)).unwrap();
+    let mut read = [0; 4];
+    std::os::unix::fs::FileExt::read_exact_at(&*ram.file, &mut read, ram.regions()[1].offset + 8).unwrap();
+    assert_eq!(u32::from_le_bytes(read), 0x1122_3344);
+    assert!(ram.guest_memory().write_obj(0u8, GuestAddress(32 * MIB)).is_err());
+}
+
+#[test]
+fn nobody_can_resize_it() {
+    let ram = GuestRam::new(&layout(&[(0, 32 * MIB)])).unwrap();
+    let shared = File::from(ram.memfd().try_clone_to_owned().unwrap());
+    assert_eq!(shared.set_len(0).unwrap_err().raw_os_error(), Some(libc::EPERM));
+    assert_eq!(shared.set_len(64 * MIB).unwrap_err().raw_os_error(), Some(libc::EPERM));
+}
+
+#[test]
+fn a_clone_that_lives_on_keeps_the_mapping() {
+    let ram = GuestRam::new(&layout(&[(0, 16 * MIB)])).unwrap();
+    let clone = ram.guest_memory().clone();
+    drop(ram);
+    clone.write_obj(7u8, GuestAddress(5)).unwrap();
+    assert_eq!(clone.read_obj::<u8>(GuestAddress(5)).unwrap(), 7);
+}
+
+#[test]
+fn the_address_space_is_given_back() {
+    let ram = GuestRam::new(&layout(&[(0, 16 * MIB)])).unwrap();
+    let start = ram.regions()[0].hva;
+    drop(ram);
+    let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
+    assert!(!maps.lines().any(|line| line.starts_with(&format!("{start:x}-")) && line.contains("guest-ram")));
+}
+
+#[test]
+fn impossible_sizes_are_refused() {
+    let error = GuestRam::new(&layout(&[(0, 1 << 62)])).unwrap_err();
+    assert!(matches!(error, RamError::Size { .. } | RamError::Reserve { .. }), "{error:?}");
+    let error = GuestRam::new(&layout(&[(0, u64::MAX - 4095)])).unwrap_err();
+    assert!(matches!(error, RamError::Unmappable { .. } | RamError::Size { .. }), "{error:?}");
+}

@@ -1,0 +1,28 @@
+use super::*;
+
+#[test]
+fn reads_what_it_knows() {
+    let info = Meminfo::parse(
+        "MemTotal:        2519872 kB\nMemFree:         2300000 kB\nMemAvailable:    2310000 kB\n\
+         SwapFree:              0 kB\nHugePages_Total:       0\nCmaTotal:         921600 kB\nCmaFree:          900000 kB\n",
+    );
+    assert_eq!(info.total, 2_519_872 << 10);
+    assert_eq!(info.available, 2_310_000 << 10);
+    assert_eq!(info.cma_total, 900 << 20);
+    assert_eq!(info.cma_free, 900_000 << 10);
+}
+
+#[test]
+fn takes_any_input() {
+    for text in
+        ["", "CmaTotal:", "CmaTotal: -1 kB", "CmaTotal: x", ":::", "MemTotal: 99999999999999999999 kB"]
+    {
+        assert_eq!(Meminfo::parse(text), Meminfo::default(), "{text}");
+    }
+    assert_eq!(Meminfo::parse("MemTotal: 18446744073709551615 kB").total, u64::MAX);
+}
+
+#[test]
+fn this_host_has_memory() {
+    assert!(Meminfo::read().unwrap().total > 0);
+}
