@@ -32,6 +32,7 @@ pub trait InterruptController: Send + Sync {
     /// Delivers a message at once.
     fn signal_msi(&self, message: MsiMessage) -> io::Result<()>;
     /// Tells which message each IOAPIC pin sends (`None`: masked), so that the hypervisor can report the
-    /// end of interrupt of level-triggered ones and drive pins from eventfds.
+    /// end of interrupt of level-triggered ones and drive pins from eventfds. A pin that is masked while its
+    /// level-triggered interrupt is being handled keeps its message until the end of that interrupt.
     fn set_ioapic_route(&self, pin: u8, message: Option<MsiMessage>) -> io::Result<()>;
 }

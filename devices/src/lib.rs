@@ -4,7 +4,14 @@
 //! [`irq`] and [`pci`]; what a write asks of the machine it returns as an [`Action`].
 
 pub mod bus;
+mod eventfd;
+pub mod ioapic;
 pub mod irq;
+pub mod legacy;
 pub mod pci;
+pub mod serial;
+mod sync;
+#[cfg(test)]
+mod testing;
 
 pub use bus::{Action, Bus, BusDevice};

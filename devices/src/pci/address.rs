@@ -54,6 +54,32 @@ impl fmt::Display for PciAddress {
     }
 }
 
+/// Device and function number on a bus, as in a configuration address: bits 7 to 3 and 2 to 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Devfn(pub u8);
+
+impl Devfn {
+    /// From numbers below 32 and 8; higher bits are cut off.
+    pub const fn new(device: u8, function: u8) -> Self {
+        Self(device << 3 | function & 7)
+    }
+
+    /// Device number.
+    pub const fn device(self) -> u8 {
+        self.0 >> 3
+    }
+
+    /// Function number.
+    pub const fn function(self) -> u8 {
+        self.0 & 7
+    }
+
+    /// Its address on bus 0 of segment 0.
+    pub const fn address(self) -> PciAddress {
+        PciAddress { segment: 0, bus: 0, device: self.device(), function: self.function() }
+    }
+}
+
 #[cfg(test)]
 #[path = "address_test.rs"]
 mod tests;

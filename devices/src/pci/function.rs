@@ -41,9 +41,9 @@ pub struct MappedArea {
 
 /// One PCI function. Methods are called from vCPU threads, at any time, concurrently.
 pub trait PciFunction: Send + Sync {
-    /// Reads 1, 2 or 4 bytes of configuration space at `offset` (below 4096, the access stays inside).
+    /// Reads 1, 2 or 4 bytes of configuration space at `offset`, below 4096 and naturally aligned.
     fn config_read(&self, offset: u16, data: &mut [u8]);
-    /// Writes 1, 2 or 4 bytes of configuration space.
+    /// Writes 1, 2 or 4 bytes of configuration space, naturally aligned.
     fn config_write(&self, offset: u16, data: &[u8]) -> Action;
     /// Every implemented BAR with its size and the address it now holds, decoded or not.
     fn bars(&self) -> Vec<BarWindow>;

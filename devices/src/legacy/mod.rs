@@ -1,0 +1,15 @@
+//! The few legacy and ACPI ports a guest needs: power-off, reset, the wall clock, and an exit for test guests.
+
+pub mod acpi;
+pub mod debug_exit;
+pub mod i8042;
+pub mod rtc;
+
+pub use acpi::{ResetRegister, SleepRegisters};
+pub use debug_exit::DebugExit;
+pub use i8042::KeyboardReset;
+pub use rtc::Rtc;
+
+#[cfg(test)]
+#[path = "legacy_test.rs"]
+mod tests;

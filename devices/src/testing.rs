@@ -1,0 +1,208 @@
+//! Stand-ins for the hypervisor, for tests of this crate.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::os::fd::AsRawFd;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, Weak};
+
+use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
+
+use crate::Action;
+use crate::irq::{InterruptController, MsiMessage, MsiVector};
+use crate::pci::config::{ConfigSpace, Identity};
+use crate::pci::{AddressSpace, BarSet, BarSpec, BarWindow, MappedArea, PciFunction, VectorBackend};
+
+/// Records what devices ask for.
+#[derive(Default)]
+pub(crate) struct FakeController {
+    pub(crate) vectors: Mutex<Vec<Weak<FakeVector>>>,
+    pub(crate) signalled: Mutex<Vec<MsiMessage>>,
+    pub(crate) routes: Mutex<BTreeMap<u8, MsiMessage>>,
+    pub(crate) route_changes: Mutex<usize>,
+    /// Vectors still to be had.
+    pub(crate) exhausted: AtomicBool,
+    /// New vectors refuse every message.
+    pub(crate) refusing: AtomicBool,
+}
+
+pub(crate) struct FakeVector {
+    eventfd: EventFd,
+    pub(crate) message: Mutex<Option<MsiMessage>>,
+    pub(crate) changes: Mutex<usize>,
+    pub(crate) refusing: AtomicBool,
+}
+
+impl FakeController {
+    pub(crate) fn new() -> Arc<Self> {
+        Arc::new(Self::default())
+    }
+
+    /// The vectors alive now.
+    pub(crate) fn alive(&self) -> Vec<Arc<FakeVector>> {
+        self.vectors.lock().unwrap().iter().filter_map(Weak::upgrade).collect()
+    }
+}
+
+impl InterruptController for FakeController {
+    fn msi_vector(&self) -> io::Result<Arc<dyn MsiVector>> {
+        if self.exhausted.load(Ordering::Relaxed) {
+            return Err(io::Error::from_raw_os_error(libc::ENOSPC));
+        }
+        let vector = Arc::new(FakeVector {
+            eventfd: EventFd::new(EFD_NONBLOCK)?,
+            message: Mutex::default(),
+            changes: Mutex::default(),
+            refusing: AtomicBool::new(self.refusing.load(Ordering::Relaxed)),
+        });
+        self.vectors.lock().unwrap().push(Arc::downgrade(&vector));
+        Ok(vector)
+    }
+
+    fn signal_msi(&self, message: MsiMessage) -> io::Result<()> {
+        self.signalled.lock().unwrap().push(message);
+        Ok(())
+    }
+
+    fn set_ioapic_route(&self, pin: u8, message: Option<MsiMessage>) -> io::Result<()> {
+        let mut routes = self.routes.lock().unwrap();
+        match message {
+            Some(message) => routes.insert(pin, message),
+            None => routes.remove(&pin),
+        };
+        *self.route_changes.lock().unwrap() += 1;
+        Ok(())
+    }
+}
+
+impl MsiVector for FakeVector {
+    fn eventfd(&self) -> &EventFd {
+        &self.eventfd
+    }
+
+    fn set_message(&self, message: Option<MsiMessage>) -> io::Result<()> {
+        if message.is_some() && self.refusing.load(Ordering::Relaxed) {
+            return Err(io::Error::from_raw_os_error(libc::EINVAL));
+        }
+        *self.message.lock().unwrap() = message;
+        *self.changes.lock().unwrap() += 1;
+        Ok(())
+    }
+}
+
+/// Remembers which eventfd each vector of a function is raised by.
+#[derive(Default)]
+pub(crate) struct FakeBackend {
+    connected: Mutex<BTreeMap<u16, EventFd>>,
+    pub(crate) disconnects: Mutex<usize>,
+    pub(crate) refusing: AtomicBool,
+}
+
+impl FakeBackend {
+    pub(crate) fn new() -> Arc<Self> {
+        Arc::new(Self::default())
+    }
+
+    /// Connected vectors, in order.
+    pub(crate) fn connected(&self) -> Vec<u16> {
+        self.connected.lock().unwrap().keys().copied().collect()
+    }
+
+    /// Raises a vector, as the device would.
+    pub(crate) fn raise(&self, vector: u16) {
+        self.connected.lock().unwrap()[&vector].write(1).unwrap();
+    }
+}
+
+impl VectorBackend for FakeBackend {
+    fn connect(&self, vector: u16, trigger: &EventFd) -> io::Result<()> {
+        if self.refusing.load(Ordering::Relaxed) {
+            return Err(io::Error::from_raw_os_error(libc::EIO));
+        }
+        assert!(trigger.as_raw_fd() >= 0);
+        let before = self.connected.lock().unwrap().insert(vector, trigger.try_clone()?);
+        assert!(before.is_none(), "vector {vector} connected twice");
+        Ok(())
+    }
+
+    fn disconnect_all(&self) {
+        self.connected.lock().unwrap().clear();
+        *self.disconnects.lock().unwrap() += 1;
+    }
+}
+
+/// Records what is mapped, and panics on what a hypervisor would refuse.
+#[derive(Default)]
+pub(crate) struct FakeSpace {
+    pub(crate) mapped: Mutex<BTreeMap<u64, MappedArea>>,
+    pub(crate) refusing: AtomicBool,
+}
+
+impl AddressSpace for FakeSpace {
+    fn map(&self, gpa: u64, area: &MappedArea) -> io::Result<()> {
+        if self.refusing.load(Ordering::Relaxed) {
+            return Err(io::Error::from_raw_os_error(libc::ENOMEM));
+        }
+        let mut mapped = self.mapped.lock().unwrap();
+        assert!(gpa.is_multiple_of(4096) && area.size.is_multiple_of(4096) && area.size > 0);
+        for (start, other) in mapped.iter() {
+            assert!(gpa + area.size <= *start || start + other.size <= gpa, "overlapping maps");
+        }
+        mapped.insert(gpa, *area);
+        Ok(())
+    }
+
+    fn unmap(&self, gpa: u64, area: &MappedArea) -> io::Result<()> {
+        assert_eq!(self.mapped.lock().unwrap().remove(&gpa), Some(*area), "unmapped what was not mapped");
+        Ok(())
+    }
+}
+
+/// A function with BARs and nothing else. Trapped reads give the BAR number.
+pub(crate) struct FakeFunction {
+    config: Mutex<ConfigSpace>,
+    areas: Vec<(u8, MappedArea)>,
+}
+
+impl FakeFunction {
+    pub(crate) fn new(bars: &[BarSpec]) -> Arc<Self> {
+        Self::with_areas(bars, &[])
+    }
+
+    pub(crate) fn with_areas(bars: &[BarSpec], areas: &[(u8, MappedArea)]) -> Arc<Self> {
+        let mut set = BarSet::new();
+        bars.iter().for_each(|bar| set.add(*bar).unwrap());
+        let identity = Identity { vendor: 0x1234, device: 0x5678, ..Identity::default() };
+        Arc::new(Self { config: Mutex::new(ConfigSpace::new(&identity, set)), areas: areas.to_vec() })
+    }
+}
+
+impl PciFunction for FakeFunction {
+    fn config_read(&self, offset: u16, data: &mut [u8]) {
+        assert!(matches!(data.len(), 1 | 2 | 4) && usize::from(offset).is_multiple_of(data.len()));
+        self.config.lock().unwrap().read(offset, data);
+    }
+    fn config_write(&self, offset: u16, data: &[u8]) -> Action {
+        assert!(matches!(data.len(), 1 | 2 | 4) && usize::from(offset).is_multiple_of(data.len()));
+        self.config.lock().unwrap().write(offset, data);
+        Action::None
+    }
+    fn bars(&self) -> Vec<BarWindow> {
+        self.config.lock().unwrap().bars().windows()
+    }
+    fn decoded(&self) -> Vec<BarWindow> {
+        self.config.lock().unwrap().decoded()
+    }
+    fn place_bar(&self, index: u8, address: u64) {
+        self.config.lock().unwrap().bars_mut().place(index, address);
+    }
+    fn mapped_areas(&self, bar: u8) -> Vec<MappedArea> {
+        self.areas.iter().filter(|(index, _)| *index == bar).map(|(_, area)| *area).collect()
+    }
+    fn bar_read(&self, bar: u8, _: u64, data: &mut [u8]) {
+        data.fill(bar);
+    }
+    fn bar_write(&self, _: u8, _: u64, _: &[u8]) -> Action {
+        Action::Reset
+    }
+}
