@@ -1,0 +1,185 @@
+//! An open VFIO PCI device: its regions, its interrupts and its reset (Documentation/driver-api/vfio.rst).
+//!
+//! vfio-pci resets a device when it is opened and again when it is closed (`vfio_pci_core_enable`,
+//! `vfio_pci_core_disable`), and reports `VFIO_DEVICE_FLAGS_RESET` only if the first of these worked. So a guest gets
+//! a fresh device and leaves none of its state behind without a reset of ours, each of which takes 100 ms or more.
+
+use std::fs::File;
+use std::io;
+use std::ops::Range;
+use std::os::fd::RawFd;
+use std::os::unix::fs::FileExt;
+use std::sync::Arc;
+
+use devices::pci::PciAddress;
+use tracing::{debug, warn};
+use vfio_bindings::bindings::vfio::{
+    VFIO_DEVICE_FLAGS_PCI, VFIO_DEVICE_FLAGS_RESET, VFIO_IRQ_INFO_EVENTFD, VFIO_IRQ_INFO_NORESIZE,
+    VFIO_IRQ_SET_ACTION_TRIGGER, VFIO_IRQ_SET_DATA_EVENTFD, VFIO_IRQ_SET_DATA_NONE,
+    VFIO_PCI_CONFIG_REGION_INDEX, VFIO_PCI_NUM_REGIONS,
+};
+
+use crate::container::Container;
+use crate::info::RegionInfo;
+use crate::mapping::BarMapping;
+use crate::session::OpenError;
+use crate::sys;
+use crate::vectors::SetIrqs;
+
+/// An open device. Holds its container, which therefore outlives it.
+pub(crate) struct Device {
+    file: File,
+    address: PciAddress,
+    resets: bool,
+    regions: Vec<Option<RegionInfo>>,
+    config: RegionInfo,
+    _container: Arc<Container>,
+}
+
+impl Device {
+    /// Opens the device at `address`, whose group is attached to `container`.
+    pub(crate) fn open(
+        container: &Arc<Container>,
+        group: u32,
+        address: PciAddress,
+    ) -> Result<Self, OpenError> {
+        let failed = |call| move |source| OpenError::Device { address, call, source };
+        let file = container.device(group, address).map_err(failed("VFIO_GROUP_GET_DEVICE_FD"))?;
+        let info = sys::device_info(&file).map_err(failed("VFIO_DEVICE_GET_INFO"))?;
+        if info.flags & VFIO_DEVICE_FLAGS_PCI == 0 {
+            return Err(OpenError::NotPci(address));
+        }
+        // By index: a region that cannot be described, as VGA mostly, does not move the others.
+        let region = |index| match sys::region_info(&file, index) {
+            Ok(answer) => RegionInfo::parse(&answer),
+            Err(error) => {
+                debug!(%address, index, %error, "no such VFIO region");
+                None
+            }
+        };
+        let regions: Vec<_> = (0..VFIO_PCI_NUM_REGIONS.min(info.num_regions)).map(region).collect();
+        let config = regions.get(VFIO_PCI_CONFIG_REGION_INDEX as usize).cloned().flatten();
+        let config = config.ok_or(OpenError::NoConfig(address))?;
+        let resets = info.flags & VFIO_DEVICE_FLAGS_RESET != 0;
+        if !resets {
+            warn!(
+                %address,
+                "the device cannot be reset: what it was left with by its last user stays in it, a guest reboot does \
+                 not stop its DMA, and the next user finds what this guest leaves"
+            );
+        }
+        Ok(Self { file, address, resets, regions, config, _container: Arc::clone(container) })
+    }
+
+    /// Where it is on the host.
+    pub(crate) fn address(&self) -> PciAddress {
+        self.address
+    }
+
+    /// Maps parts of a BAR's region.
+    pub(crate) fn map(&self, region: &RegionInfo, areas: &[Range<u64>]) -> io::Result<BarMapping> {
+        BarMapping::new(&self.file, region, areas)
+    }
+
+    /// A BAR's region. `None`: not implemented.
+    pub(crate) fn bar(&self, index: u8) -> Option<&RegionInfo> {
+        self.regions.get(usize::from(index).min(6)).into_iter().flatten().find(|region| region.size != 0)
+    }
+
+    /// Configuration space: how many bytes of it there are.
+    pub(crate) fn config_size(&self) -> u64 {
+        self.config.size
+    }
+
+    /// Reads configuration space; all ones where that fails.
+    pub(crate) fn config_read(&self, offset: u64, data: &mut [u8]) {
+        self.read(&self.config, "configuration space", offset, data);
+    }
+
+    /// Writes configuration space. What fails is logged and lost, as on a bus.
+    pub(crate) fn config_write(&self, offset: u64, data: &[u8]) {
+        self.write(&self.config, "configuration space", offset, data);
+    }
+
+    /// Reads a BAR; all ones where that fails.
+    pub(crate) fn bar_read(&self, index: u8, offset: u64, data: &mut [u8]) {
+        match self.bar(index) {
+            Some(region) => self.read(region, "BAR", offset, data),
+            None => data.fill(0xff),
+        }
+    }
+
+    /// Writes a BAR. What fails is logged and lost, as on a bus.
+    pub(crate) fn bar_write(&self, index: u8, offset: u64, data: &[u8]) {
+        if let Some(region) = self.bar(index) {
+            self.write(region, "BAR", offset, data);
+        }
+    }
+
+    /// The vectors of an interrupt type, `VFIO_PCI_MSI_IRQ_INDEX` or `VFIO_PCI_MSIX_IRQ_INDEX`. `None`: it has none.
+    pub(crate) fn irqs(self: &Arc<Self>, index: u32) -> Option<DeviceIrqs> {
+        let info = sys::irq_info(&self.file, index).ok()?;
+        let usable = info.count != 0 && info.flags & VFIO_IRQ_INFO_EVENTFD != 0;
+        usable.then(|| DeviceIrqs {
+            device: Arc::clone(self),
+            index,
+            count: info.count,
+            resizable: info.flags & VFIO_IRQ_INFO_NORESIZE == 0,
+        })
+    }
+
+    /// Resets the function. Does nothing, without error, when the device cannot be reset at all: that was said when
+    /// it was opened.
+    pub(crate) fn reset(&self) -> io::Result<()> {
+        if self.resets { sys::device_reset(&self.file) } else { Ok(()) }
+    }
+
+    fn read(&self, region: &RegionInfo, what: &str, offset: u64, data: &mut [u8]) {
+        let result = place(region, offset, data.len()).and_then(|at| self.file.read_exact_at(data, at));
+        if let Err(error) = result {
+            debug!(address = %self.address, what, offset, bytes = data.len(), %error, "device read failed");
+            data.fill(0xff);
+        }
+    }
+
+    fn write(&self, region: &RegionInfo, what: &str, offset: u64, data: &[u8]) {
+        let result = place(region, offset, data.len()).and_then(|at| self.file.write_all_at(data, at));
+        if let Err(error) = result {
+            debug!(address = %self.address, what, offset, bytes = data.len(), %error, "device write failed");
+        }
+    }
+}
+
+/// Where in the device's file an access lies that has to stay inside its region.
+fn place(region: &RegionInfo, offset: u64, length: usize) -> io::Result<u64> {
+    let end = offset.checked_add(length as u64).filter(|end| *end <= region.size);
+    end.and_then(|_| region.offset.checked_add(offset)).ok_or_else(|| io::ErrorKind::InvalidInput.into())
+}
+
+/// The vectors of one interrupt type of a device.
+pub(crate) struct DeviceIrqs {
+    device: Arc<Device>,
+    index: u32,
+    count: u32,
+    resizable: bool,
+}
+
+impl SetIrqs for DeviceIrqs {
+    fn count(&self) -> u32 {
+        self.count
+    }
+
+    fn resizable(&self) -> bool {
+        self.resizable
+    }
+
+    fn set(&self, start: u32, triggers: &[RawFd]) -> io::Result<()> {
+        let flags = VFIO_IRQ_SET_DATA_EVENTFD | VFIO_IRQ_SET_ACTION_TRIGGER;
+        sys::set_irqs(&self.device.file, flags, self.index, start, triggers.len() as u32, triggers)
+    }
+
+    fn disable(&self) -> io::Result<()> {
+        let flags = VFIO_IRQ_SET_DATA_NONE | VFIO_IRQ_SET_ACTION_TRIGGER;
+        sys::set_irqs(&self.device.file, flags, self.index, 0, 0, &[])
+    }
+}

@@ -1,0 +1,213 @@
+use proptest::prelude::*;
+
+use super::fixture::{Config, Event, FakeController, FakeDevice, e1000e, nvme};
+use super::*;
+
+const NVME_BARS: [u64; 6] = [0x4000, 0, 0, 0, 0, 0];
+const E1000E_BARS: [u64; 6] = [0x2_0000, 0x2_0000, 0x20, 0x4000, 0, 0];
+const MEMORY_AND_MASTER: [u8; 2] = [0x06, 0];
+
+fn function(config: Config, bars: [u64; 6]) -> (PassthroughFunction, Arc<FakeDevice>) {
+    let device = FakeDevice::new(config, bars);
+    let controller: Arc<dyn InterruptController> = Arc::new(FakeController);
+    (PassthroughFunction::new(device.clone(), &controller).unwrap(), device)
+}
+
+fn read(function: &PassthroughFunction, offset: u16) -> u32 {
+    let mut data = [0; 4];
+    function.config_read(offset, &mut data);
+    u32::from_le_bytes(data)
+}
+
+fn write(function: &PassthroughFunction, offset: u16, data: &[u8]) {
+    assert_eq!(function.config_write(offset, data), Action::None);
+}
+
+fn command(value: u16) -> Event {
+    Event::Config(COMMAND, value.to_le_bytes().to_vec())
+}
+
+/// Unmasks a vector as Linux does: address, data, then the mask bit.
+fn unmask(function: &PassthroughFunction, bar: u8, table: u64, vector: u64) {
+    for (register, value) in [(0, 0xfee0_0000u32), (4, 0), (8, 0x4041), (12, 0)] {
+        let _ = function.bar_write(bar, table + vector * 16 + register, &value.to_le_bytes());
+    }
+}
+
+#[test]
+fn an_ssd_as_the_guest_finds_it() {
+    let (function, device) = function(nvme(), NVME_BARS);
+    // Memory enabled underneath, no bus mastering, no INTx.
+    assert_eq!(device.take_events(), [command(0x0402)]);
+    let window = BarWindow { index: 0, space: BarSpace::Memory64, address: 0, size: 0x4000 };
+    assert_eq!(function.bars(), [window]);
+    assert_eq!(function.decoded(), []);
+
+    // The pages of the table (0x3000) and of the pending bits (0x2000) are trapped.
+    let areas = function.mapped_areas(0);
+    assert_eq!(areas.iter().map(|area| (area.offset, area.size)).collect::<Vec<_>>(), [(0, 0x2000)]);
+    assert!(function.mapped_areas(1).is_empty() && function.mapped_areas(200).is_empty());
+
+    write(&function, 0x10, &[0xff; 4]);
+    write(&function, 0x14, &[0xff; 4]);
+    assert_eq!((read(&function, 0x10), read(&function, 0x14)), (0xffff_c004, 0xffff_ffff));
+    function.place_bar(0, 0x40_0000_0000);
+    write(&function, COMMAND, &MEMORY_AND_MASTER);
+    assert_eq!(device.take_events(), [command(0x0406)]);
+    assert_eq!(function.decoded(), [BarWindow { address: 0x40_0000_0000, ..window }]);
+    assert_eq!(read(&function, 0x04) & 0xffff, 0x0006);
+}
+
+#[test]
+fn a_device_that_is_gone_is_refused() {
+    let controller: Arc<dyn InterruptController> = Arc::new(FakeController);
+    let device = FakeDevice::new(Config(vec![0xff; 4096]), NVME_BARS);
+    let error = PassthroughFunction::new(device, &controller).err().unwrap();
+    assert_eq!(error.to_string(), "0000:01:00.0 does not answer");
+}
+
+#[test]
+fn decoding_off_stays_with_the_guest() {
+    let (function, device) = function(e1000e(), E1000E_BARS);
+    device.take_events();
+    write(&function, COMMAND, &[0x07, 0]);
+    assert_eq!(function.decoded().len(), 4);
+    write(&function, COMMAND, &[0x01, 0]);
+    assert_eq!(function.decoded().iter().map(|window| window.index).collect::<Vec<_>>(), [2]);
+    assert_eq!(device.take_events(), [command(0x0407), command(0x0403)]);
+}
+
+#[test]
+fn port_io_and_small_bars_are_trapped() {
+    let (function, device) = function(e1000e(), [0x2_0000, 0x800, 0x20, 0x4000, 0, 0]);
+    assert_eq!(function.mapped_areas(0).len(), 1);
+    assert!(function.mapped_areas(1).is_empty() && function.mapped_areas(2).is_empty());
+    device.take_events();
+    let _ = function.bar_write(2, 4, &[1, 2, 3, 4]);
+    assert_eq!(device.take_events(), [Event::BarWrite(2, 4, vec![1, 2, 3, 4])]);
+    let mut data = [0; 2];
+    function.bar_read(1, 0, &mut data);
+    assert_eq!(data, [0xba; 2]);
+}
+
+#[test]
+fn msix_vectors_are_wired_when_unmasked() {
+    let (function, device) = function(nvme(), NVME_BARS);
+    device.take_events();
+    write(&function, 0xb2, &[0x00, 0x80]);
+    assert_eq!(read(&function, 0xb0), 0x8020_0011);
+    unmask(&function, 0, 0x3000, 0);
+    unmask(&function, 0, 0x3000, 32);
+    unmask(&function, 0, 0x3000, 33);
+    // Past the table the access is the device's, which has none of its own in the page.
+    let past = device.take_events();
+    assert_eq!(past[..2], [Event::Connect(0), Event::Connect(32)]);
+    assert!(past[2..].iter().all(|event| matches!(event, Event::BarWrite(0, 0x3210.., _))));
+
+    let mut entry = [0; 4];
+    function.bar_read(0, 0x3000 + 32 * 16 + 8, &mut entry);
+    assert_eq!(u32::from_le_bytes(entry), 0x4041);
+    function.bar_read(0, 0x2000, &mut entry);
+    assert_eq!(entry, [0; 4]);
+
+    write(&function, 0xb2, &[0x00, 0x00]);
+    assert_eq!(device.take_events(), [Event::Disconnect]);
+}
+
+#[test]
+fn msi_vectors_are_wired_when_enabled() {
+    let (function, device) = function(e1000e(), E1000E_BARS);
+    device.take_events();
+    write(&function, 0xd4, &0xfee0_1000u32.to_le_bytes());
+    write(&function, 0xdc, &0x4051u16.to_le_bytes());
+    write(&function, 0xd2, &[0x81, 0x00]);
+    assert_eq!(device.take_events(), [Event::Connect(0)]);
+    assert_eq!((read(&function, 0xd0) >> 16, read(&function, 0xd4)), (0x0081, 0xfee0_1000));
+    write(&function, 0xd2, &[0x80, 0x00]);
+    assert_eq!(device.take_events(), [Event::Disconnect]);
+}
+
+#[test]
+fn a_broken_msix_capability_is_hidden() {
+    let mut config = nvme();
+    config.put(0xb4, &[0x05, 0x30, 0, 0]);
+    let (function, _) = function(config, NVME_BARS);
+    assert_eq!(read(&function, 0x70) >> 8 & 0xff, 0);
+    assert_eq!(read(&function, 0xb0), 0);
+    let [area] = function.mapped_areas(0)[..] else { panic!("one area") };
+    assert_eq!((area.offset, area.size), (0, 0x4000));
+}
+
+#[test]
+fn nothing_is_decoded_while_the_device_sleeps() {
+    let (function, _device) = function(nvme(), NVME_BARS);
+    write(&function, COMMAND, &MEMORY_AND_MASTER);
+    write(&function, 0x44, &[0x03, 0x00]);
+    assert_eq!(function.decoded(), []);
+    write(&function, 0x44, &[0x00, 0x00]);
+    assert_eq!(function.decoded().len(), 1);
+}
+
+#[test]
+fn a_reset_puts_everything_back() {
+    let (function, device) = function(nvme(), NVME_BARS);
+    let before: Vec<u32> = (0..4096).step_by(4).map(|offset| read(&function, offset)).collect();
+    function.place_bar(0, 0x8000_0000);
+    write(&function, COMMAND, &MEMORY_AND_MASTER);
+    write(&function, 0xb2, &[0x00, 0x80]);
+    unmask(&function, 0, 0x3000, 3);
+    write(&function, 0x3c, &[11]);
+    device.take_events();
+
+    function.reset().unwrap();
+    assert_eq!(device.take_events(), [command(0x0402), Event::Disconnect, Event::Reset, command(0x0402)]);
+    let after: Vec<u32> = (0..4096).step_by(4).map(|offset| read(&function, offset)).collect();
+    assert_eq!(before, after);
+    let mut entry = [0; 4];
+    function.bar_read(0, 0x3000 + 3 * 16 + 12, &mut entry);
+    assert_eq!(entry, [1, 0, 0, 0]);
+}
+
+#[test]
+fn dropping_it_stops_the_device() {
+    let (function, device) = function(nvme(), NVME_BARS);
+    write(&function, COMMAND, &MEMORY_AND_MASTER);
+    write(&function, 0xb2, &[0x00, 0x80]);
+    unmask(&function, 0, 0x3000, 0);
+    device.take_events();
+    drop(function);
+    assert_eq!(device.take_events(), [command(0x0402), Event::Disconnect]);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+    #[test]
+    fn no_device_and_no_guest_breaks_it(
+        config in proptest::collection::vec(any::<u8>(), 4096..=4096),
+        orders in any::<[u8; 6]>(),
+        accesses in proptest::collection::vec((any::<bool>(), any::<u8>(), any::<u32>(), any::<u64>()), 0..64),
+    ) {
+        let mut config = Config(config);
+        config.0[0] = 0;
+        config.0[0x06] |= 0x10;
+        config.0[0x34] = 0x40;
+        config.put(0x40, &[0x11, 0x60]);
+        config.put(0x60, &[0x05, 0x80]);
+        let (function, _device) = function(config, orders.map(|order| (1 << (order % 24)) & !0xf));
+        for (config, bar, offset, value) in accesses {
+            let length = [1, 2, 4][offset as usize % 3];
+            let mut data = value.to_le_bytes()[..length].to_vec();
+            if config {
+                let offset = (offset % 4096 / length as u32 * length as u32) as u16;
+                let _ = function.config_write(offset, &data);
+                function.config_read(offset, &mut data);
+            } else {
+                let _ = function.bar_write(bar % 8, value >> (offset % 64), &data);
+                function.bar_read(bar % 8, value >> (offset % 64), &mut data);
+            }
+            prop_assert!(function.decoded().len() <= function.bars().len());
+        }
+        prop_assert!(function.reset().is_ok());
+        prop_assert!(function.decoded().is_empty());
+    }
+}

@@ -1,0 +1,263 @@
+//! The PCI function a guest sees of a passed-through device.
+//!
+//! BARs, command register and interrupts are virtual; the device's own memory stays enabled underneath, since VFIO
+//! faults accesses to it otherwise, and only mastering the bus is the guest's to switch. INTx and the expansion ROM
+//! are not offered.
+
+mod capability;
+#[cfg(test)]
+mod fixture;
+mod hardware;
+mod interrupts;
+mod space;
+
+use std::ops::Range;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use devices::Action;
+use devices::irq::InterruptController;
+use devices::pci::{BarSet, BarSpace, BarSpec, BarWindow, MappedArea, PciAddress, PciFunction};
+use tracing::{debug, warn};
+
+use crate::area::{self, PAGE};
+use crate::mapping::BarMapping;
+use crate::session::{OpenError, ResetError};
+use capability::{CONFIG_SIZE, EXTENDED_START, Policy, dword};
+use hardware::Hardware;
+use interrupts::Interrupts;
+use space::{
+    COMMAND, COMMAND_INTX_DISABLE, COMMAND_IO, COMMAND_MASTER, COMMAND_MEMORY, COMMAND_PARITY, COMMAND_SERR,
+    Space,
+};
+
+const BAR0: u16 = 0x10;
+const BARS: u8 = 6;
+/// Power management control and status, from the start of the capability.
+const PM_CONTROL: u16 = 4;
+const PM_STATE: u8 = 3;
+
+/// A host device as the guest sees it.
+pub struct PassthroughFunction {
+    state: Mutex<State>,
+    interrupts: Interrupts,
+    /// By BAR number.
+    mappings: Vec<Option<BarMapping>>,
+    /// Where the power management registers are, if the device has them.
+    power: Option<u16>,
+    /// The command bits that keep the device's own BARs enabled.
+    enable: u16,
+    device: Arc<dyn Hardware>,
+}
+
+struct State {
+    space: Space,
+    bars: BarSet,
+    /// In a power state other than D0, where the device does not answer in its BARs.
+    asleep: bool,
+}
+
+impl PassthroughFunction {
+    /// Reads the device's configuration space and BARs and maps what can be mapped.
+    pub(crate) fn new(
+        device: Arc<dyn Hardware>,
+        controller: &Arc<dyn InterruptController>,
+    ) -> Result<Self, OpenError> {
+        let address = device.address();
+        let mut config = vec![0; device.config_size().min(CONFIG_SIZE.into()) as usize];
+        // The kernel splits these, so that two calls do for a thousand registers.
+        let conventional = config.len().min(EXTENDED_START.into());
+        let (conventional, extended) = config.split_at_mut(conventional);
+        device.config_read(0, conventional);
+        if !extended.is_empty() {
+            device.config_read(EXTENDED_START, extended);
+        }
+        if dword(&config, 0) == u32::MAX {
+            return Err(OpenError::Silent(address));
+        }
+        let mut standard = capability::standard(&config);
+        let extended = capability::extended(&config);
+        let interrupts = Interrupts::new(&device, &config, &mut standard, controller);
+        for capability in standard.iter().chain(&extended) {
+            if let Policy::Hidden(reason) = capability.policy {
+                let (id, offset) = (capability.id, capability.offset);
+                debug!(%address, "capability {id:#04x} at {offset:#05x} is hidden: {reason}");
+            }
+        }
+
+        let specs = bar_specs(&config, |index| device.bar(index).map_or(0, |region| region.size));
+        let mut bars = BarSet::new();
+        let mut mappings: Vec<Option<BarMapping>> = (0..BARS).map(|_| None).collect();
+        let mut enable = 0;
+        for spec in specs {
+            if let Err(error) = bars.add(spec) {
+                warn!(%address, %error, "a BAR stays hidden");
+                continue;
+            }
+            enable |= if spec.space == BarSpace::Io { COMMAND_IO } else { COMMAND_MEMORY };
+            if let Some(mapping) = mappings.get_mut(usize::from(spec.index)) {
+                *mapping = map(&*device, &spec, &interrupts.trapped(spec.index));
+            }
+        }
+        let mut space = Space::new(&config, &standard, &extended);
+        interrupts.lay(&mut space);
+        let power =
+            standard.iter().find(|capability| capability.id == capability::PM && capability.size >= 8);
+        let power = power.map(|capability| capability.offset + PM_CONTROL);
+        let state = State { space, bars, asleep: false };
+        let function = Self { state: Mutex::new(state), interrupts, mappings, power, enable, device };
+        function.drive_command(0);
+        Ok(function)
+    }
+
+    /// The device's address on the host.
+    pub fn host_address(&self) -> PciAddress {
+        self.device.address()
+    }
+
+    /// Puts configuration space, interrupts and the hardware back to their state before the guest ran, for a guest
+    /// reboot. BARs become unplaced: the PCI bus has to look at them anew, and to assign them again.
+    /// The virtual state is reset even when the hardware cannot be.
+    pub fn reset(&self) -> Result<(), ResetError> {
+        let mut state = self.state();
+        // No DMA and no interrupts from here on.
+        self.drive_command(0);
+        self.interrupts.reset();
+        state.space.reset();
+        state.bars.reset();
+        if let Some(power) = self.power.filter(|_| state.asleep) {
+            // A reset wakes a device, but not every device can be reset.
+            self.device.config_write(power, &[0]);
+            state.asleep = false;
+        }
+        let result = self.device.reset();
+        self.drive_command(0);
+        result.map_err(|source| ResetError { address: self.device.address(), source })
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Gives the device what the guest's command register means for it.
+    fn drive_command(&self, guest: u16) {
+        let passed = guest & (COMMAND_MASTER | COMMAND_PARITY | COMMAND_SERR);
+        let command = passed | self.enable | COMMAND_INTX_DISABLE;
+        self.device.config_write(COMMAND, &command.to_le_bytes());
+    }
+}
+
+impl PciFunction for PassthroughFunction {
+    fn config_read(&self, offset: u16, data: &mut [u8]) {
+        let state = self.state();
+        state.space.read(&*self.device, offset, data);
+        state.bars.read(offset, data);
+        self.interrupts.config_read(offset, data);
+    }
+
+    fn config_write(&self, offset: u16, data: &[u8]) -> Action {
+        let mut state = self.state();
+        let command = state.space.command();
+        state.space.write(&*self.device, offset, data);
+        state.bars.write(offset, data);
+        if state.space.command() != command {
+            self.drive_command(state.space.command());
+        }
+        self.interrupts.config_written(offset, data.len(), &state.space);
+        if let Some(power) = self.power.filter(|power| touches(offset, data.len(), *power..*power + 1)) {
+            let mut control = [0];
+            self.device.config_read(power, &mut control);
+            state.asleep = control[0] & PM_STATE != 0;
+        }
+        Action::None
+    }
+
+    fn bars(&self) -> Vec<BarWindow> {
+        self.state().bars.windows()
+    }
+
+    fn decoded(&self) -> Vec<BarWindow> {
+        let state = self.state();
+        if state.asleep { Vec::new() } else { state.bars.decoded(state.space.command()) }
+    }
+
+    fn place_bar(&self, index: u8, address: u64) {
+        self.state().bars.place(index, address);
+    }
+
+    fn mapped_areas(&self, bar: u8) -> Vec<MappedArea> {
+        let mapping = self.mappings.get(usize::from(bar)).and_then(Option::as_ref);
+        mapping.map(|mapping| mapping.areas().to_vec()).unwrap_or_default()
+    }
+
+    fn bar_read(&self, bar: u8, offset: u64, data: &mut [u8]) {
+        if !self.interrupts.bar_read(bar, offset, data) {
+            self.device.bar_read(bar, offset, data);
+        }
+    }
+
+    fn bar_write(&self, bar: u8, offset: u64, data: &[u8]) -> Action {
+        if !self.interrupts.bar_write(bar, offset, data) {
+            self.device.bar_write(bar, offset, data);
+        }
+        Action::None
+    }
+}
+
+impl Drop for PassthroughFunction {
+    /// Stops the device. Closing it, once the session lets go of it too, resets it.
+    fn drop(&mut self) {
+        self.drive_command(0);
+        self.interrupts.reset();
+    }
+}
+
+/// Whether an access of `length` bytes at `offset` reaches into `range`.
+fn touches(offset: u16, length: usize, range: Range<u16>) -> bool {
+    offset < range.end && usize::from(range.start) < usize::from(offset).saturating_add(length)
+}
+
+/// The BARs a device implements: their kind from its BAR registers, their size from VFIO.
+fn bar_specs(config: &[u8], size: impl Fn(u8) -> u64) -> Vec<BarSpec> {
+    let mut specs = Vec::new();
+    let mut index = 0;
+    while index < BARS {
+        let register = dword(config, BAR0 + 4 * u16::from(index));
+        let space = match register {
+            _ if register & 1 != 0 => BarSpace::Io,
+            _ if register & 0b110 == 0b100 => BarSpace::Memory64,
+            _ => BarSpace::Memory32,
+        };
+        let prefetchable = space != BarSpace::Io && register & 0b1000 != 0;
+        if size(index) != 0 {
+            specs.push(BarSpec { index, space, prefetchable, size: size(index) });
+        }
+        index += if space == BarSpace::Memory64 { 2 } else { 1 };
+    }
+    specs
+}
+
+/// Maps what a memory BAR allows outside `holes`. What is not mapped is trapped.
+fn map(device: &dyn Hardware, spec: &BarSpec, holes: &[Range<u64>]) -> Option<BarMapping> {
+    let region = device.bar(spec.index).filter(|region| spec.space != BarSpace::Io && region.mappable)?;
+    let areas = area::mappable(region.size, region.sparse.as_deref(), holes);
+    if areas.is_empty() {
+        return None;
+    }
+    let mapped: u64 = areas.iter().map(|area| area.end - area.start).sum();
+    match device.map(region, &areas) {
+        Ok(mapping) => {
+            let trapped = region.size.saturating_sub(mapped) / PAGE;
+            debug!(address = %device.address(), bar = spec.index, mapped, trapped_pages = trapped, "BAR mapped");
+            Some(mapping)
+        }
+        Err(error) => {
+            let (address, bar) = (device.address(), spec.index);
+            warn!(%address, bar, %error, "cannot map a BAR: every access of the guest to it is emulated, slowly");
+            None
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "function_test.rs"]
+mod tests;
