@@ -1,1 +1,3 @@
-//! x
+//! The machine.
+pub mod acpi;
+pub mod boot;

@@ -1,0 +1,170 @@
+use std::path::PathBuf;
+use std::process::{Command, Output};
+
+use super::*;
+
+impl AcpiSpec {
+    /// A machine with everything.
+    pub(crate) fn example() -> Self {
+        Self {
+            apic_ids: (0..4).collect(),
+            ioapic: IoApic { id: 0, address: 0xfec0_0000 },
+            ecam: GuestRange::new(0xc000_0000, 256 << 20),
+            mmio32: GuestRange::new(0xd000_0000, 0x2e00_0000),
+            mmio64: GuestRange::new(0x40_0000_0000, 0x40_0000_0000),
+            io: 0x1000..=0xffff,
+            sleep: SleepPorts { control: 0x600, status: 0x601 },
+            reset: ResetPort { port: 0x602, value: 1 },
+            serial: Some(IsaDevice { port: 0x3f8, gsi: 4 }),
+            rtc: true,
+            power_button: Some(PowerButton { gsi: 5, events: 0x603 }),
+        }
+    }
+
+    fn least() -> Self {
+        Self {
+            apic_ids: vec![0],
+            mmio32: GuestRange::new(0, 0),
+            mmio64: GuestRange::new(0, 0),
+            io: RangeInclusive::new(1, 0),
+            serial: None,
+            rtc: false,
+            power_button: None,
+            ..Self::example()
+        }
+    }
+
+    fn largest() -> Self {
+        Self { apic_ids: (0..1024).collect(), ..Self::example() }
+    }
+}
+
+fn u32_at(bytes: &[u8], at: usize) -> u32 {
+    u32::from_le_bytes(bytes[at..at + 4].try_into().unwrap())
+}
+
+fn u64_at(bytes: &[u8], at: usize) -> u64 {
+    u64::from_le_bytes(bytes[at..at + 8].try_into().unwrap())
+}
+
+fn sum(bytes: &[u8]) -> u8 {
+    bytes.iter().fold(0, |sum, byte| sum.wrapping_add(*byte))
+}
+
+/// The table at a guest physical address, of the length it says.
+fn table(tables: &AcpiTables, address: u64) -> &[u8] {
+    let bytes = &tables.bytes()[(address - tables.rsdp()) as usize..];
+    let table = &bytes[..u32_at(bytes, 4) as usize];
+    assert_eq!(sum(table), 0, "checksum of {}", String::from_utf8_lossy(&table[..4]));
+    table
+}
+
+/// Every table that the RSDP leads to, XSDT and DSDT included.
+fn all(tables: &AcpiTables) -> Vec<(&str, &[u8])> {
+    let rsdp = &tables.bytes()[..36];
+    assert_eq!(&rsdp[..8], b"RSD PTR ");
+    assert_eq!((sum(&rsdp[..20]), sum(rsdp), u32_at(rsdp, 20)), (0, 0, 36));
+    let xsdt = table(tables, u64_at(rsdp, 24));
+    let mut found = vec![xsdt];
+    for entry in xsdt[36..].chunks(8) {
+        found.push(table(tables, u64_at(entry, 0)));
+    }
+    let fadt = found.iter().find(|table| table.starts_with(b"FACP")).unwrap();
+    found.push(table(tables, u64_at(fadt, 140)));
+    found.into_iter().map(|table| (std::str::from_utf8(&table[..4]).unwrap(), table)).collect()
+}
+
+#[test]
+fn pointers_lengths_and_checksums_hold() {
+    for spec in [AcpiSpec::example(), AcpiSpec::least(), AcpiSpec::largest()] {
+        let tables = AcpiTables::build(&spec).unwrap();
+        let names: Vec<_> = all(&tables).into_iter().map(|(name, _)| name).collect();
+        assert_eq!(names, ["XSDT", "FACP", "APIC", "MCFG", "DSDT"]);
+        assert!(tables.rsdp() + tables.bytes().len() as u64 <= map::ACPI.end());
+    }
+}
+
+#[test]
+fn too_many_cpus_is_an_error() {
+    let spec = AcpiSpec { apic_ids: (0..10_000).collect(), ..AcpiSpec::example() };
+    assert!(matches!(AcpiTables::build(&spec), Err(AcpiError::TooLarge { room: 0x2_0000, .. })));
+}
+
+#[test]
+fn the_fadt_is_hardware_reduced() {
+    let tables = AcpiTables::build(&AcpiSpec::example()).unwrap();
+    let (_, fadt) = all(&tables)[1];
+    let flags = u32_at(fadt, 112);
+    assert_eq!(flags & (1 << 20 | 1 << 10), 1 << 20 | 1 << 10);
+    // Serial port but no 8042, no VGA; the RTC is there.
+    assert_eq!(fadt[109], 0b01_0101);
+    let register = |at: usize| (fadt[at], fadt[at + 1], fadt[at + 3], u64_at(fadt, at + 4));
+    assert_eq!(register(116), (1, 8, 1, 0x602));
+    assert_eq!(fadt[128], 1);
+    assert_eq!(register(244), (1, 8, 1, 0x600));
+    assert_eq!(register(256), (1, 8, 1, 0x601));
+
+    let tables = AcpiTables::build(&AcpiSpec::least()).unwrap();
+    assert_eq!(all(&tables)[1].1[109], 0b11_0100);
+}
+
+#[test]
+fn the_madt_lists_cpus_and_the_ioapic() {
+    let tables =
+        AcpiTables::build(&AcpiSpec { apic_ids: vec![0, 2, 254, 255, 1000], ..AcpiSpec::example() }).unwrap();
+    let (_, madt) = all(&tables)[2];
+    assert_eq!((u32_at(madt, 36), u32_at(madt, 40)), (0xfee0_0000, 0));
+    let mut entries = &madt[44..];
+    let mut found = Vec::new();
+    while let [kind, size, ..] = *entries {
+        found.push((kind, &entries[..usize::from(size)]));
+        entries = &entries[usize::from(size)..];
+    }
+    let kinds: Vec<u8> = found.iter().map(|(kind, _)| *kind).collect();
+    assert_eq!(kinds, [0, 0, 0, 9, 9, 1]);
+    assert_eq!(found[1].1, [0, 8, 2, 2, 1, 0, 0, 0]);
+    assert_eq!(found[4].1, [9, 16, 0, 0, 0xe8, 3, 0, 0, 1, 0, 0, 0, 0xe8, 3, 0, 0]);
+    assert_eq!(found[5].1, [1, 12, 0, 0, 0, 0, 0xc0, 0xfe, 0, 0, 0, 0]);
+}
+
+#[test]
+fn the_mcfg_names_the_ecam() {
+    let tables = AcpiTables::build(&AcpiSpec::example()).unwrap();
+    let (_, mcfg) = all(&tables)[3];
+    assert_eq!((mcfg.len(), u64_at(mcfg, 44), &mcfg[52..56]), (60, 0xc000_0000, &[0, 0, 0, 255][..]));
+}
+
+fn iasl(args: &[&str], dir: &tempfile::TempDir) -> (Output, String) {
+    let output = Command::new("iasl").args(args).current_dir(dir.path()).output().unwrap_or_else(|error| {
+        panic!("cannot run iasl ({error}): install the package acpica-tools (apt-get install acpica-tools)")
+    });
+    let text =
+        String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    (output, text)
+}
+
+#[test]
+fn iasl_accepts_every_table() {
+    for spec in [AcpiSpec::example(), AcpiSpec::least(), AcpiSpec::largest()] {
+        let tables = AcpiTables::build(&spec).unwrap();
+        for (name, table) in all(&tables) {
+            let dir = tempfile::tempdir().unwrap();
+            let file = |extension: &str| -> PathBuf { dir.path().join(format!("{name}.{extension}")) };
+            std::fs::write(file("aml"), table).unwrap();
+            let (output, text) = iasl(&["-d", &format!("{name}.aml")], &dir);
+            assert!(output.status.success(), "{name}: {text}");
+            let source = std::fs::read_to_string(file("dsl")).unwrap();
+            for complaint in ["Warning", "Error", "Invalid", "Unknown"] {
+                assert!(!text.contains(complaint) && !source.contains(complaint), "{name}: {text}\n{source}");
+            }
+            let (output, text) = iasl(&["-we", "-p", "again", &format!("{name}.dsl")], &dir);
+            assert!(output.status.success(), "{name}: {text}\n{source}");
+            if name == "DSDT" {
+                assert!(text.contains("0 Errors, 0 Warnings, 0 Remarks"), "{text}\n{source}");
+                let again = std::fs::read(dir.path().join("again.aml")).unwrap();
+                // Creator and checksum are iasl's own.
+                assert_eq!(again[36..], table[36..], "{source}");
+            }
+        }
+    }
+}

@@ -1,0 +1,95 @@
+//! The tables without AML: FADT (ACPI 6.5, 5.2.9), MADT (5.2.12), MCFG (PCI firmware specification 4.1.2).
+
+use acpi_tables::fadt::{FADTBuilder, Flags};
+use acpi_tables::gas::{AccessSize, AddressSpace, GAS};
+use acpi_tables::mcfg::MCFG;
+use acpi_tables::sdt::Sdt;
+
+use super::{AcpiSpec, OEM_ID, OEM_REVISION, OEM_TABLE_ID, bytes_of};
+
+/// User-visible devices on an LPC or ISA bus: the serial port.
+const IAPC_LEGACY_DEVICES: u16 = 1 << 0;
+const IAPC_VGA_NOT_PRESENT: u16 = 1 << 2;
+/// ASPM is the host's business: a guest cannot see the link.
+const IAPC_NO_ASPM: u16 = 1 << 4;
+const IAPC_CMOS_RTC_NOT_PRESENT: u16 = 1 << 5;
+
+const MADT_REVISION: u8 = 5;
+/// Header, local APIC address, flags.
+const MADT_SIZE: u32 = 44;
+const LOCAL_APIC_ADDRESS: u32 = 0xfee0_0000;
+const MADT_LOCAL_APIC: u8 = 0;
+const MADT_IOAPIC: u8 = 1;
+const MADT_LOCAL_X2APIC: u8 = 9;
+const MADT_ENABLED: u32 = 1;
+/// 255 addresses all local APICs at once.
+const MAX_XAPIC_ID: u32 = 254;
+
+/// The fixed description: no fixed hardware at all but sleep and reset registers.
+pub(super) fn fadt(spec: &AcpiSpec, dsdt: u64) -> Vec<u8> {
+    let mut fadt = FADTBuilder::new(OEM_ID, OEM_TABLE_ID, OEM_REVISION)
+        .dsdt_64(dsdt)
+        .flag(Flags::HwReducedAcpi)
+        .flag(Flags::Wbinvd)
+        .flag(Flags::ResetRegSup)
+        // Both buttons: control method devices, or none.
+        .flag(Flags::PwrButton)
+        .flag(Flags::SlpButton);
+    fadt.reset_reg = port(spec.reset.port);
+    fadt.reset_value = spec.reset.value;
+    fadt.sleep_control_reg = port(spec.sleep.control);
+    fadt.sleep_status_reg = port(spec.sleep.status);
+    let mut boot = IAPC_VGA_NOT_PRESENT | IAPC_NO_ASPM;
+    if spec.serial.is_some() {
+        boot |= IAPC_LEGACY_DEVICES;
+    }
+    if !spec.rtc {
+        boot |= IAPC_CMOS_RTC_NOT_PRESENT;
+    }
+    fadt.iapc_boot_arch = boot.into();
+    bytes_of(&fadt.finalize())
+}
+
+fn port(port: u16) -> GAS {
+    GAS::new(AddressSpace::SystemIo, 8, 0, AccessSize::ByteAccess, u64::from(port))
+}
+
+/// The interrupt controllers. No 8259s: PCAT_COMPAT is clear.
+pub(super) fn madt(spec: &AcpiSpec) -> Vec<u8> {
+    let mut madt = Sdt::new(*b"APIC", MADT_SIZE, MADT_REVISION, OEM_ID, OEM_TABLE_ID, OEM_REVISION);
+    madt.write_u32(36, LOCAL_APIC_ADDRESS);
+    let mut entries = Vec::new();
+    for &id in &spec.apic_ids {
+        // The processor UID is the APIC id: the DSDT has no processor objects it would have to match.
+        match u8::try_from(id) {
+            Ok(short) if id <= MAX_XAPIC_ID => {
+                entries.extend([MADT_LOCAL_APIC, 8, short, short]);
+                entries.extend(MADT_ENABLED.to_le_bytes());
+            }
+            _ => {
+                entries.extend([MADT_LOCAL_X2APIC, 16, 0, 0]);
+                for field in [id, MADT_ENABLED, id] {
+                    entries.extend(field.to_le_bytes());
+                }
+            }
+        }
+    }
+    entries.extend([MADT_IOAPIC, 12, spec.ioapic.id, 0]);
+    entries.extend(spec.ioapic.address.to_le_bytes());
+    let gsi_base = 0_u32;
+    entries.extend(gsi_base.to_le_bytes());
+    madt.append_slice(&entries);
+    bytes_of(&madt)
+}
+
+/// Where PCI configuration space is.
+pub(super) fn mcfg(spec: &AcpiSpec) -> Vec<u8> {
+    let mut mcfg = MCFG::new(OEM_ID, OEM_TABLE_ID, OEM_REVISION);
+    mcfg.add_ecam(spec.ecam.start, 0, 0, last_bus(spec));
+    bytes_of(&mcfg)
+}
+
+/// The last bus the ECAM has room for.
+pub(super) fn last_bus(spec: &AcpiSpec) -> u8 {
+    u8::try_from((spec.ecam.size >> 20).saturating_sub(1)).unwrap_or(u8::MAX)
+}

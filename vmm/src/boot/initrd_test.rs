@@ -1,0 +1,80 @@
+use std::io::Write;
+
+use proptest::prelude::*;
+
+use super::*;
+
+const MIB: u64 = 1 << 20;
+
+#[test]
+fn as_high_as_possible() {
+    let free = [GuestRange::new(MIB, 15 * MIB), GuestRange::new(32 * MIB, 32 * MIB)];
+    assert_eq!(place(5000, &free, u64::MAX), Ok(GuestRange::new(64 * MIB - 8192, 5000)));
+    assert_eq!(place(32 * MIB, &free, u64::MAX), Ok(GuestRange::new(32 * MIB, 32 * MIB)));
+    assert_eq!(place(32 * MIB + 1, &free, u64::MAX), Err(32 * MIB));
+    // The limit leaves less above the kernel than below it.
+    assert_eq!(place(14 * MIB, &free, 36 * MIB), Ok(GuestRange::new(2 * MIB, 14 * MIB)));
+    assert_eq!(place(1, &[], u64::MAX), Err(0));
+    assert_eq!(place(u64::MAX, &free, u64::MAX), Err(32 * MIB));
+}
+
+proptest! {
+    #[test]
+    fn always_aligned_and_inside(
+        size in 1_u64..64 * MIB,
+        start in 0_u64..64 * MIB,
+        len in 1_u64..64 * MIB,
+        limit in 0_u64..128 * MIB,
+    ) {
+        let gap = GuestRange::new(start, len);
+        match place(size, &[gap], limit) {
+            Ok(range) => {
+                prop_assert_eq!(range.start % 4096, 0);
+                prop_assert_eq!(range.size, size);
+                prop_assert!(gap.contains(&range) && range.end() <= limit);
+            }
+            Err(room) => prop_assert!(room < size),
+        }
+    }
+}
+
+#[test]
+fn bad_files() {
+    let fault = |path: &Path| match Initrd::open(path).unwrap_err().fault {
+        InitrdFault::File(fault) => fault,
+        other => panic!("{other}"),
+    };
+    let dir = tempfile::tempdir().unwrap();
+    let empty = tempfile::NamedTempFile::new().unwrap();
+    assert!(matches!(fault(&dir.path().join("none")), FileFault::Missing));
+    assert!(matches!(fault(dir.path()), FileFault::Directory));
+    assert!(matches!(fault(empty.path()), FileFault::Empty));
+    assert!(matches!(fault(Path::new("/dev/null")), FileFault::Special));
+    assert!(Initrd::from_bytes(Vec::new(), "built-in").is_err());
+}
+
+#[test]
+fn loads_from_bytes_and_from_a_file_again_and_again() {
+    let memory = GuestMemoryMmap::from_ranges(&[(GuestAddress(0), 4 << 20)]).unwrap();
+    let contents: Vec<u8> = (0..10_000_u32).map(|i| i as u8).collect();
+    let mut file = tempfile::tempfile().unwrap();
+    file.write_all(&contents).unwrap();
+    let range = GuestRange::new(2 << 20, contents.len() as u64);
+    for initrd in [
+        Initrd::from_bytes(contents.clone(), "built-in").unwrap(),
+        Initrd::from_file(file.try_clone().unwrap(), "memfd").unwrap(),
+    ] {
+        assert_eq!(initrd.size(), range.size);
+        for _ in 0..2 {
+            memory.write_slice(&[0; 10_000], GuestAddress(range.start)).unwrap();
+            initrd.load(&memory, range).unwrap();
+            let mut found = vec![0; contents.len()];
+            memory.read_slice(&mut found, GuestAddress(range.start)).unwrap();
+            assert!(found == contents);
+        }
+    }
+    let initrd = Initrd::from_file(file.try_clone().unwrap(), "memfd").unwrap();
+    file.write_all(b"more").unwrap();
+    let error = initrd.load(&memory, range).unwrap_err();
+    assert!(matches!(error.fault, InitrdFault::File(FileFault::Changed { then: 10_000, now: 10_004 })));
+}
