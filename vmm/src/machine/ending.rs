@@ -1,0 +1,77 @@
+//! How a run of the guest ends: the first reason given counts, and everybody is told.
+
+use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+use devices::Action;
+use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
+
+use crate::hypervisor::vcpu::GuestFailure;
+
+/// Why the guest does not run any more.
+#[derive(Debug)]
+pub enum End {
+    /// The guest powered off.
+    PowerOff,
+    /// The guest asked for a reset.
+    Reset,
+    /// The guest wrote to the debug-exit port.
+    DebugExit(u32),
+    /// The operator ended it, from the console or by a signal.
+    Stopped(&'static str),
+    /// The guest, or the machine under it, failed.
+    Failed(GuestFailure),
+}
+
+/// Where the reason is left.
+pub struct Ending {
+    first: Mutex<Option<End>>,
+    over: AtomicBool,
+    event: EventFd,
+}
+
+impl Ending {
+    /// Nothing ended yet.
+    pub fn new() -> io::Result<Self> {
+        Ok(Self {
+            first: Mutex::new(None),
+            over: AtomicBool::new(false),
+            event: EventFd::new(EFD_CLOEXEC | EFD_NONBLOCK)?,
+        })
+    }
+
+    /// Ends the run, unless it has ended already.
+    pub fn end(&self, reason: End) {
+        self.first.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(reason);
+        self.over.store(true, Ordering::SeqCst);
+        if let Err(error) = self.event.write(1) {
+            tracing::error!(%error, "cannot tell that the machine has ended");
+        }
+    }
+
+    /// Ends the run if `action` says so.
+    pub fn act(&self, action: Action) {
+        match action {
+            Action::None => {}
+            Action::PowerOff => self.end(End::PowerOff),
+            Action::Reset => self.end(End::Reset),
+            Action::DebugExit(value) => self.end(End::DebugExit(value)),
+        }
+    }
+
+    /// Whether the run has ended.
+    pub fn is_over(&self) -> bool {
+        self.over.load(Ordering::SeqCst)
+    }
+
+    /// Becomes readable when the run ends.
+    pub fn event(&self) -> &EventFd {
+        &self.event
+    }
+
+    /// The reason.
+    pub fn take(&self) -> Option<End> {
+        self.first.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}

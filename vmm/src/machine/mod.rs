@@ -1,0 +1,249 @@
+//! A machine from its start to its end.
+//!
+//! What is expensive or must not change lives for the whole session: the KVM machine, RAM, the opened devices with
+//! their DMA maps, the vCPUs. What a reset sets back is made anew for every run of the guest: the [`platform`] with
+//! all emulated devices, the loaded kernel, the vCPUs' registers. So a reboot cannot leave stale state behind.
+
+pub mod ending;
+pub mod events;
+pub mod phases;
+pub mod platform;
+pub mod space;
+pub mod vcpus;
+
+use std::io::{self, Write};
+use std::sync::Arc;
+
+use devices::irq::InterruptController;
+use devices::pci::{AddressSpace, PciFunction};
+use memory::layout::AddressLimits;
+use memory::pin::{self, PinOptions, PinReport};
+use memory::{GuestRam, Layout};
+use vfio::{Passthrough, PassthroughFunction};
+
+use crate::acpi::AcpiTables;
+use crate::boot;
+use crate::hypervisor::cpuid::Features;
+use crate::hypervisor::interrupts::KvmInterrupts;
+use crate::hypervisor::vcpu::{GuestFailure, Vcpu};
+use crate::hypervisor::vm::Vm;
+use crate::preflight::Plan;
+use crate::problem::{Class, Problem, Problems, Unexpected};
+use ending::{End, Ending};
+use events::Input;
+use phases::{Phase, Phases};
+use platform::{Parts, Platform};
+use space::DeviceMemory;
+use vcpus::VcpuThreads;
+
+/// Something worth telling the operator.
+#[derive(Debug)]
+pub enum Event<'a> {
+    /// Guest memory is being pinned: bytes done, bytes in all.
+    Pinning(&'a pin::Progress),
+    /// Guest memory is pinned and mapped for the devices.
+    Pinned(&'a PinReport),
+    /// The machine is built; the guest runs next. How long each phase took.
+    Starting(&'a [Phase]),
+    /// The guest asked for a reset and runs again.
+    Rebooting,
+    /// The operator asked what the console keys do.
+    ConsoleHelp,
+}
+
+/// Told what happens, from several threads. Must not block for long.
+pub trait Observer: Send + Sync {
+    /// Something happened.
+    fn notify(&self, event: &Event);
+}
+
+/// The operator's end of the serial port.
+pub struct Console {
+    /// Where the operator types.
+    pub input: Input,
+    /// Makes a writer for what the guest prints, one for each run.
+    pub output: Box<dyn Fn() -> Box<dyn Write + Send>>,
+}
+
+/// How the machine ended, if nothing failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// The guest powered off.
+    PoweredOff,
+    /// The guest wrote this to the debug-exit port.
+    DebugExit(u32),
+    /// The operator ended it; how.
+    Stopped(&'static str),
+}
+
+/// The guest failed.
+#[derive(Debug, thiserror::Error, miette::Diagnostic)]
+#[error("the guest failed")]
+#[diagnostic(help("the guest's console shows what it did last; the kernel must fit this CPU and be given enough --memory"))]
+struct Failed(#[source] GuestFailure);
+
+/// A machine that can run.
+pub struct Machine {
+    // Dropped in this order: whoever uses a thing goes before it.
+    vcpus: Vec<Vcpu>,
+    functions: Vec<Arc<PassthroughFunction>>,
+    space: Arc<dyn AddressSpace>,
+    interrupts: Arc<KvmInterrupts>,
+    _vm: Arc<Vm>,
+    _passthrough: Option<Passthrough>,
+    ram: Arc<GuestRam>,
+    layout: Layout,
+    acpi: AcpiTables,
+    plan: Plan,
+    phases: Phases,
+    observer: Arc<dyn Observer>,
+}
+
+impl Machine {
+    /// Builds what `plan` says. Whatever fails, everything is given back.
+    pub fn build(plan: Plan, observer: Arc<dyn Observer>) -> Result<Self, Problems> {
+        let cpus = plan.spec.cpus;
+        let mut phases = Phases::start();
+        let mut vm = Vm::new(&plan.hypervisor).map_err(Unexpected::during("cannot create the virtual machine"))?;
+        phases.done("create machine");
+
+        let passthrough = match plan.devices.as_slice() {
+            [] => None,
+            devices => {
+                let link = vm.vfio_link().map_err(Unexpected::during("cannot link the machine to VFIO"))?;
+                Some(Passthrough::open(devices, Some(link)).map_err(Problem::of(Class::Host))?)
+            }
+        };
+        phases.done("open devices");
+
+        let limits = AddressLimits {
+            phys_bits: plan.hypervisor.phys_bits(),
+            iova: passthrough.as_ref().map(|passthrough| passthrough.aperture().ranges.clone()),
+        };
+        let layout = Layout::new(plan.spec.memory, &limits).map_err(Problem::of(Class::Usage))?;
+        let ram = Arc::new(GuestRam::new(&layout).map_err(Problem::of(Class::Memory))?);
+        phases.done("lay out memory");
+
+        if let Some(passthrough) = &passthrough {
+            let progress = |progress: pin::Progress| observer.notify(&Event::Pinning(&progress));
+            let mapper = Some(passthrough.container().as_ref() as &dyn pin::DmaMapper);
+            let report = pin::bring_up(&ram, mapper, &PinOptions::default(), &progress)
+                .map_err(Problem::of(Class::Memory))?;
+            phases.moved("pin and map memory", Some(ram.size()));
+            observer.notify(&Event::Pinned(&report));
+        }
+
+        vm.set_ram(ram.clone()).map_err(Unexpected::during("cannot give the machine its memory"))?;
+        let vm = Arc::new(vm);
+        let interrupts =
+            vm.create_irqchip(cpus).map_err(Unexpected::during("cannot create the interrupt controller"))?;
+        let features = Features {
+            cpus,
+            tsc_deadline: plan.hypervisor.has_tsc_deadline_timer(),
+            extended_destinations: vm.extended_destinations(cpus),
+        };
+        let vcpus = (0..cpus)
+            .map(|index| Vcpu::new(&plan.hypervisor, &vm, index, &features))
+            .collect::<Result<Vec<_>, _>>()
+            .map_err(Unexpected::during("cannot create the vCPUs"))?;
+        phases.done("create vCPUs");
+
+        let controller: Arc<dyn InterruptController> = interrupts.clone();
+        let functions = match &passthrough {
+            Some(passthrough) => passthrough.functions(&controller).map_err(Problem::of(Class::Host))?,
+            None => Vec::new(),
+        };
+        let peers = passthrough.as_ref().filter(|_| functions.len() > 1).map(|p| p.container().clone());
+        let space: Arc<dyn AddressSpace> = Arc::new(DeviceMemory::new(vm.clone(), peers));
+        let acpi = AcpiTables::build(&platform::acpi_spec(&layout, cpus)).map_err(Problem::of(Class::Usage))?;
+        phases.done("prepare devices");
+
+        Ok(Self {
+            vcpus,
+            functions,
+            space,
+            interrupts,
+            _vm: vm,
+            _passthrough: passthrough,
+            ram,
+            layout,
+            acpi,
+            plan,
+            phases,
+            observer,
+        })
+    }
+
+    /// Runs the guest until it ends for good.
+    pub fn run(mut self, mut console: Console) -> Result<Outcome, Problems> {
+        loop {
+            match self.run_once(&mut console)? {
+                End::Reset => {
+                    self.observer.notify(&Event::Rebooting);
+                    self.reset()?;
+                }
+                End::PowerOff => return Ok(Outcome::PoweredOff),
+                End::DebugExit(value) => return Ok(Outcome::DebugExit(value)),
+                End::Stopped(how) => return Ok(Outcome::Stopped(how)),
+                End::Failed(failure) => return Err(Problem::of(Class::Guest)(Failed(failure))),
+            }
+        }
+    }
+
+    /// One run of the guest, from its first instruction until it powers off, resets or fails.
+    fn run_once(&mut self, console: &mut Console) -> Result<End, Problems> {
+        let functions = self.functions.iter().map(|function| function.clone() as Arc<dyn PciFunction>);
+        let platform = Platform::build(Parts {
+            layout: &self.layout,
+            interrupts: self.interrupts.clone(),
+            space: self.space.clone(),
+            functions: functions.collect(),
+            console: (console.output)(),
+            debug_exit: self.plan.spec.debug_exit,
+        })
+        .map_err(Problem::of(Class::Host))?;
+        let platform = Arc::new(platform);
+        self.load_kernel()?;
+        self.phases.done("load kernel");
+        self.observer.notify(&Event::Starting(self.phases.list()));
+
+        let during = Unexpected::during::<io::Error>;
+        let ending = Arc::new(Ending::new().map_err(during("cannot make an eventfd"))?);
+        let vcpus = std::mem::take(&mut self.vcpus);
+        let threads =
+            VcpuThreads::start(vcpus, &platform, &ending).map_err(during("cannot start the vCPU threads"))?;
+        let served = events::serve(&ending, &platform.serial, &mut console.input, &self.observer);
+        if served.is_err() {
+            ending.end(End::Stopped("stopped: the event loop failed"));
+        }
+        self.vcpus = threads.stop();
+        served.map_err(during("the event loop failed"))?;
+        Ok(ending.take().unwrap_or(End::Stopped("stopped")))
+    }
+
+    /// Puts the kernel into memory and the boot vCPU in front of it.
+    fn load_kernel(&mut self) -> Result<(), Problems> {
+        let memory = self.ram.guest_memory();
+        let entry = boot::load(memory, &self.layout.ram, &[self.layout.ecam], &self.plan.payload, &self.acpi)
+            .map_err(Problem::of(Class::Usage))?;
+        let Some(boot_vcpu) = self.vcpus.first_mut() else { return Ok(()) };
+        let mut sregs = boot_vcpu.power_on_sregs();
+        let regs = boot::boot_state(&entry, &mut sregs);
+        boot_vcpu.set_entry(&regs, &sregs).map_err(Unexpected::during("cannot set up the boot vCPU"))
+    }
+
+    /// Brings vCPUs and passed-through devices back to their power-on state.
+    fn reset(&mut self) -> Result<(), Problems> {
+        for vcpu in &mut self.vcpus {
+            vcpu.reset().map_err(Unexpected::during("cannot reset a vCPU"))?;
+        }
+        for function in &self.functions {
+            if let Err(error) = function.reset() {
+                let cause = std::error::Error::source(&error).map(ToString::to_string);
+                tracing::warn!(%error, cause, "the guest reboots with a device that was not reset");
+            }
+        }
+        self.phases = Phases::start();
+        Ok(())
+    }
+}

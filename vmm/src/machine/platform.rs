@@ -1,0 +1,128 @@
+//! The machine around the vCPUs, made anew for every run: buses, interrupt controller, serial port, legacy ports
+//! and the PCI bus with its functions. What it is made of here is what ACPI tells the guest.
+
+use std::io::Write;
+use std::ops::RangeInclusive;
+use std::sync::Arc;
+
+use devices::irq::InterruptController;
+use devices::legacy::{acpi, debug_exit, i8042, rtc};
+use devices::pci::bus::{CONFIG_PORTS, CONFIG_PORTS_SIZE};
+use devices::pci::{AddressSpace, Apertures, PciAddress, PciBus, PciBusError, PciFunction};
+use devices::ioapic::Ioapic;
+use devices::serial::{self, SerialPort};
+use devices::{Bus, BusDevice};
+use memory::{GuestRange, Layout, layout};
+
+use crate::acpi::{AcpiSpec, IoApic, IsaDevice, ResetPort, SleepPorts};
+use devices::bus::BusError;
+
+/// COM1 and its interrupt, where every PC has them.
+const SERIAL: IsaDevice = IsaDevice { port: serial::COM1 as u16, gsi: serial::COM1_IRQ as u32 };
+/// Sleep control, sleep status and reset, next to each other.
+const SLEEP: SleepPorts = SleepPorts { control: 0x600, status: 0x601 };
+const RESET: ResetPort = ResetPort { port: 0x602, value: acpi::RESET_VALUE };
+/// I/O ports for BARs, above everything fixed.
+const IO_BARS: RangeInclusive<u16> = 0x1000..=0xffff;
+
+/// Why the machine could not be put together.
+#[derive(Debug, thiserror::Error, miette::Diagnostic)]
+pub enum PlatformError {
+    /// Two devices at one address; a defect of ours.
+    #[error("two devices of the machine overlap")]
+    #[diagnostic(help("please report this"))]
+    Bus(#[from] BusError),
+    /// PCI devices that do not fit.
+    #[error("the PCI devices do not fit into the machine")]
+    #[diagnostic(help("pass fewer devices through"))]
+    Pci(#[from] PciBusError),
+    /// The serial port.
+    #[error("cannot make the serial port")]
+    #[diagnostic(help("the process may have too many open files: raise `ulimit -n`"))]
+    Serial(#[source] std::io::Error),
+}
+
+/// What a platform is made of.
+pub struct Parts<'a> {
+    /// Where things lie.
+    pub layout: &'a Layout,
+    /// Where interrupts go.
+    pub interrupts: Arc<dyn InterruptController>,
+    /// Where host memory behind BARs is mapped.
+    pub space: Arc<dyn AddressSpace>,
+    /// The functions of the PCI bus.
+    pub functions: Vec<Arc<dyn PciFunction>>,
+    /// Where the serial port's output goes.
+    pub console: Box<dyn Write + Send>,
+    /// With the debug-exit port.
+    pub debug_exit: bool,
+}
+
+/// The devices of one run.
+pub struct Platform {
+    /// Port I/O.
+    pub pio: Arc<Bus>,
+    /// Memory-mapped I/O.
+    pub mmio: Arc<Bus>,
+    /// Interrupt pins.
+    pub ioapic: Arc<Ioapic>,
+    /// The console.
+    pub serial: Arc<SerialPort>,
+    /// The PCI bus.
+    pub pci: Arc<PciBus>,
+    /// Where each of the functions was put, in their order.
+    pub addresses: Vec<PciAddress>,
+}
+
+impl Platform {
+    /// Puts everything together, with BARs assigned as firmware would.
+    pub fn build(parts: Parts) -> Result<Self, PlatformError> {
+        let (pio, mmio) = (Arc::new(Bus::default()), Arc::new(Bus::default()));
+
+        let ioapic = Ioapic::new(parts.interrupts);
+        mmio.insert(layout::IOAPIC, ioapic.clone())?;
+        let line = ioapic.line(SERIAL.gsi as u8);
+        let com1 = Arc::new(SerialPort::new(line, parts.console).map_err(PlatformError::Serial)?);
+        let ports: [(u64, u64, Arc<dyn BusDevice>); 5] = [
+            (serial::COM1, serial::PORTS, com1.clone()),
+            (SLEEP.control.into(), acpi::SLEEP_REGISTERS_SIZE, Arc::new(acpi::SleepRegisters)),
+            (RESET.port.into(), acpi::RESET_REGISTER_SIZE, Arc::new(acpi::ResetRegister)),
+            (rtc::PORT, rtc::PORTS, Arc::new(rtc::Rtc::new())),
+            (i8042::PORT, i8042::PORTS, Arc::new(i8042::KeyboardReset)),
+        ];
+        for (port, size, device) in ports {
+            pio.insert(GuestRange::new(port, size), device)?;
+        }
+        if parts.debug_exit {
+            pio.insert(GuestRange::new(debug_exit::PORT, debug_exit::PORTS), Arc::new(debug_exit::DebugExit))?;
+        }
+
+        let io = GuestRange::new((*IO_BARS.start()).into(), IO_BARS.len() as u64);
+        let apertures = Apertures { mem32: parts.layout.mmio32, mem64: parts.layout.mmio64, io };
+        let pci = PciBus::new(mmio.clone(), pio.clone(), parts.space, apertures);
+        mmio.insert(parts.layout.ecam, pci.ecam())?;
+        pio.insert(GuestRange::new(CONFIG_PORTS, CONFIG_PORTS_SIZE), pci.config_ports())?;
+        let addresses =
+            parts.functions.into_iter().map(|function| pci.add(None, function)).collect::<Result<_, _>>()?;
+        pci.assign_bars()?;
+
+        Ok(Self { pio, mmio, ioapic, serial: com1, pci, addresses })
+    }
+}
+
+/// What ACPI says of a machine with this layout.
+pub fn acpi_spec(layout: &Layout, cpus: u32) -> AcpiSpec {
+    AcpiSpec {
+        apic_ids: (0..cpus).collect(),
+        ioapic: IoApic { id: 0, address: layout::IOAPIC.start as u32 },
+        ecam: layout.ecam,
+        mmio32: layout.mmio32,
+        mmio64: layout.mmio64,
+        io: IO_BARS,
+        sleep: SLEEP,
+        reset: RESET,
+        serial: Some(SERIAL),
+        rtc: true,
+        power_button: None,
+    }
+}

@@ -1,0 +1,78 @@
+//! Every precondition of a machine, checked before anything is allocated, all that is wrong reported at once.
+
+use memory::layout::AddressLimits;
+use memory::{Layout, pin};
+use vfio::HostDevice;
+
+use crate::boot::{self, Initrd, Kernel, Payload};
+use crate::hypervisor::Hypervisor;
+use crate::problem::{Class, Problems};
+use crate::spec::{InitrdSource, MachineSpec, SpecError};
+
+/// A machine that can be built, as far as can be known.
+pub struct Plan {
+    pub(crate) spec: MachineSpec,
+    pub(crate) hypervisor: Hypervisor,
+    pub(crate) payload: Payload,
+    pub(crate) devices: Vec<HostDevice>,
+}
+
+impl Plan {
+    /// Checks everything, whatever `problems` there are already.
+    pub fn check(spec: MachineSpec, mut problems: Problems) -> Result<Self, Problems> {
+        let has_memory = spec.validate(&mut problems);
+
+        let hypervisor = problems.keep(Class::Host, Hypervisor::open());
+        if let Some(most) = hypervisor.as_ref().map(Hypervisor::max_vcpus)
+            && spec.cpus > most
+        {
+            problems.add(Class::Usage, SpecError::TooManyCpus { asked: spec.cpus, most });
+        }
+
+        let kernel = spec.kernel.as_ref().and_then(|path| problems.keep(Class::Usage, Kernel::open(path)));
+        let initrd = spec.initrd.as_ref().map(|source| match source {
+            InitrdSource::File(path) => Initrd::open(path),
+            InitrdSource::Bytes(bytes) => Initrd::from_bytes(bytes.clone(), "built-in initramfs"),
+        });
+        let (initrd, initrd_is_good) = match initrd.transpose() {
+            Ok(initrd) => (initrd, true),
+            Err(error) => {
+                problems.add(Class::Usage, error);
+                (None, false)
+            }
+        };
+
+        // What the CPU allows; what the IOMMU allows is known when the devices are open.
+        let limits = hypervisor.as_ref().map(|hypervisor| AddressLimits::cpu_only(hypervisor.phys_bits()));
+        let layout = limits
+            .filter(|_| has_memory)
+            .and_then(|limits| problems.keep(Class::Usage, Layout::new(spec.memory, &limits)));
+
+        let payload = kernel.map(|kernel| Payload { kernel, initrd, cmdline: spec.cmdline.clone() });
+        if let (Some(layout), Some(payload), true) = (&layout, &payload, initrd_is_good) {
+            for error in boot::check(&layout.ram, &[layout.ecam], payload) {
+                problems.add(Class::Usage, error);
+            }
+        }
+
+        let devices = match vfio::preflight::check(&spec.vfio) {
+            Ok(devices) => devices,
+            Err(errors) => {
+                errors.into_iter().for_each(|error| problems.add(Class::Host, error));
+                Vec::new()
+            }
+        };
+        // Memory a device may touch is pinned, which takes more than memory that is only used.
+        let admit = if spec.vfio.is_empty() { pin::admit_unpinned } else { pin::admit };
+        for error in admit(spec.memory) {
+            problems.add(Class::Memory, error);
+        }
+
+        match (hypervisor, payload) {
+            (Some(hypervisor), Some(payload)) if problems.0.is_empty() => {
+                Ok(Self { spec, hypervisor, payload, devices })
+            }
+            _ => Err(problems),
+        }
+    }
+}

@@ -1,0 +1,82 @@
+//! What machine is asked for.
+
+use std::path::PathBuf;
+
+use devices::pci::PciAddress;
+use miette::Diagnostic;
+use thiserror::Error;
+
+use crate::problem::{Class, Problems};
+
+/// Guest memory comes in pages of this many bytes.
+const PAGE: u64 = 4096;
+
+/// A machine.
+#[derive(Clone, Debug)]
+pub struct MachineSpec {
+    /// The kernel: a bzImage, or an ELF vmlinux with a PVH entry. `None` when none was found, which is a problem
+    /// already reported.
+    pub kernel: Option<PathBuf>,
+    /// What the kernel unpacks into its first root file system.
+    pub initrd: Option<InitrdSource>,
+    /// The kernel's command line.
+    pub cmdline: String,
+    /// RAM, in bytes.
+    pub memory: u64,
+    /// Number of vCPUs.
+    pub cpus: u32,
+    /// Host devices to pass through.
+    pub vfio: Vec<PciAddress>,
+    /// Whether a write to port 0xf4 ends the machine, as test guests want it.
+    pub debug_exit: bool,
+}
+
+/// Where the initrd comes from.
+#[derive(Clone, Debug)]
+pub enum InitrdSource {
+    /// A file.
+    File(PathBuf),
+    /// Made by us.
+    Bytes(Vec<u8>),
+}
+
+/// A machine that makes no sense on any host.
+#[derive(Debug, Error, Diagnostic)]
+pub enum SpecError {
+    /// No processor.
+    #[error("--cpus 0: a machine needs a processor")]
+    #[diagnostic(help("give --cpus 1 or more"))]
+    NoCpus,
+    /// No memory.
+    #[error("--memory 0: a machine needs memory")]
+    #[diagnostic(help("give --memory 512M, for example"))]
+    NoMemory,
+    /// Not whole pages.
+    #[error("--memory {0} is not a multiple of {PAGE} bytes")]
+    #[diagnostic(help("give whole MiB or GiB, as in --memory 512M or --memory 4G"))]
+    Unaligned(u64),
+    /// More vCPUs than KVM has.
+    #[error("--cpus {asked}: KVM on this host allows {most}")]
+    #[diagnostic(help("give --cpus {most} or fewer"))]
+    TooManyCpus {
+        /// Asked for.
+        asked: u32,
+        /// Allowed.
+        most: u32,
+    },
+}
+
+impl MachineSpec {
+    /// Everything that is wrong with it whatever the host. Returns whether it has memory that can be laid out.
+    pub fn validate(&self, problems: &mut Problems) -> bool {
+        if self.cpus == 0 {
+            problems.add(Class::Usage, SpecError::NoCpus);
+        }
+        let memory = match self.memory {
+            0 => Err(SpecError::NoMemory),
+            bytes if !bytes.is_multiple_of(PAGE) => Err(SpecError::Unaligned(bytes)),
+            _ => Ok(()),
+        };
+        problems.keep(Class::Usage, memory).is_some()
+    }
+}
