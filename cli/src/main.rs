@@ -1,2 +1,49 @@
-//! x
-fn main() {}
+//! The `vmm` binary: what is typed becomes a machine, what happens becomes words. Also `/init` of the guest that it
+//! boots by default. Nobody but this crate prints.
+//!
+//! Exit codes: 0 the guest powered off, 1 the guest failed, 2 usage, 3 the host lacks something, 4 memory could not
+//! be pinned, 5 internal. A guest that writes `v` to the debug-exit port ends it with `(v << 1) | 1`.
+
+mod args;
+mod default_kernel;
+mod init;
+mod initramfs;
+mod report;
+mod run;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use tracing_subscriber::EnvFilter;
+
+use args::{Cli, Command};
+
+fn main() -> ExitCode {
+    if std::process::id() == 1 && std::env::args_os().next().is_some_and(|name| name == "/init") {
+        init::main();
+    }
+    let cli = Cli::parse();
+    log_to_stderr(cli.verbose);
+    let result = match cli.command {
+        Command::Run(args) => run::run(args),
+    };
+    match result {
+        Ok(code) => ExitCode::from(code),
+        Err(problems) => {
+            report::problems(&problems);
+            ExitCode::from(problems.exit_code())
+        }
+    }
+}
+
+/// Warnings always; more with each `-v`; `VMM_LOG` overrides, in the syntax of `RUST_LOG`.
+fn log_to_stderr(verbose: u8) {
+    let level = match verbose {
+        0 => "warn",
+        1 => "info",
+        2 => "debug",
+        _ => "trace",
+    };
+    let filter = EnvFilter::try_from_env("VMM_LOG").unwrap_or_else(|_| EnvFilter::new(level));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false).init();
+}
