@@ -75,7 +75,9 @@ pub(crate) enum BadValue {
     #[diagnostic(help("give a whole number, as in --cpus 2"))]
     Cpus(String),
     #[error("--vfio `{0}` is not a PCI address")]
-    #[diagnostic(help("give SEGMENT:BUS:DEVICE.FUNCTION as `lspci -D` prints it, as in --vfio 0000:01:00.0"))]
+    #[diagnostic(help(
+        "give SEGMENT:BUS:DEVICE.FUNCTION as `lspci -D` prints it, as in --vfio 0000:01:00.0"
+    ))]
     Vfio(String),
 }
 

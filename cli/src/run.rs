@@ -32,7 +32,8 @@ pub(crate) fn run(args: RunArgs) -> Result<u8, Problems> {
     let initrd = match args.initrd {
         Some(path) => Some(InitrdSource::File(path)),
         None => {
-            let modules = kernel.as_deref().map(|kernel| modules_for(kernel, &values.vfio)).unwrap_or_default();
+            let modules =
+                kernel.as_deref().map(|kernel| modules_for(kernel, &values.vfio)).unwrap_or_default();
             problems.keep(Class::Internal, initramfs::build(&modules)).map(InitrdSource::Bytes)
         }
     };
@@ -109,7 +110,9 @@ impl Observer for Narrator {
             Event::Starting(phases) => phases.iter().for_each(log_phase),
             Event::Rebooting => eprint!("vmm: the guest reboots\r\n"),
             Event::ConsoleHelp => {
-                eprint!("\r\nCtrl-A x  end the machine\r\nCtrl-A a  send Ctrl-A to the guest\r\nCtrl-A h  this help\r\n");
+                eprint!(
+                    "\r\nCtrl-A x  end the machine\r\nCtrl-A a  send Ctrl-A to the guest\r\nCtrl-A h  this help\r\n"
+                );
             }
         }
     }

@@ -50,7 +50,11 @@ impl Problems {
     }
 
     /// Keeps the value, or the problem.
-    pub fn keep<T, E: Diagnostic + Send + Sync + 'static>(&mut self, class: Class, result: Result<T, E>) -> Option<T> {
+    pub fn keep<T, E: Diagnostic + Send + Sync + 'static>(
+        &mut self,
+        class: Class,
+        result: Result<T, E>,
+    ) -> Option<T> {
         result.map_err(|what| self.add(class, what)).ok()
     }
 
@@ -80,7 +84,9 @@ pub struct Unexpected {
 
 impl Unexpected {
     /// For use in `map_err`.
-    pub fn during<E: std::error::Error + Send + Sync + 'static>(what: &'static str) -> impl Fn(E) -> Problems {
+    pub fn during<E: std::error::Error + Send + Sync + 'static>(
+        what: &'static str,
+    ) -> impl Fn(E) -> Problems {
         move |error| Problem::of(Class::Internal)(Self { what, source: Box::new(error) })
     }
 }

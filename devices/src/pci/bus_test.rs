@@ -189,7 +189,7 @@ fn a_bar_moves_with_what_it_maps() {
     s.command(devfn, 2);
     assert_eq!(s.maps(), [0xd000_1000]);
     s.set_bar(devfn, 1, u32::MAX);
-    assert_eq!(s.maps(), [], "sizing decodes nothing");
+    assert!(s.maps().is_empty(), "sizing decodes nothing");
     assert_eq!(s.mmio_byte(0xd000_0000), 0xff);
     s.set_bar(devfn, 1, 0xd030_0000);
     assert_eq!((s.mmio_byte(0xd030_0000), s.maps()), (1, vec![0xd030_1000]));
@@ -242,7 +242,7 @@ fn a_bar_does_not_shadow_another_device() {
     s.set_bar(devfn, 0, 0xd000_0000);
     s.command(devfn, 2);
     assert_eq!(s.mmio_byte(0xd000_0000), 0xff);
-    assert_eq!(s.maps(), []);
+    assert!(s.maps().is_empty());
 }
 
 #[test]
@@ -359,7 +359,7 @@ fn moving_bars_and_using_them_at_once_does_not_deadlock() {
     });
     s.command(devfn, 0);
     s.command(other, 0);
-    assert_eq!(s.maps(), []);
+    assert!(s.maps().is_empty());
 }
 
 fn any_write() -> impl Strategy<Value = (u8, u16, Vec<u8>)> {

@@ -1,8 +1,14 @@
 use super::*;
 
 fn supported(leaves: &[(u32, u32)]) -> CpuId {
-    let entries: Vec<kvm_cpuid_entry2> =
-        leaves.iter().map(|(function, index)| kvm_cpuid_entry2 { function: *function, index: *index, ..Default::default() }).collect();
+    let entries: Vec<kvm_cpuid_entry2> = leaves
+        .iter()
+        .map(|(function, index)| kvm_cpuid_entry2 {
+            function: *function,
+            index: *index,
+            ..Default::default()
+        })
+        .collect();
     CpuId::from_entries(&entries).unwrap()
 }
 

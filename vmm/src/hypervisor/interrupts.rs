@@ -72,8 +72,10 @@ impl KvmInterrupts {
     }
 
     fn hand_over(&self, routes: &Routes) -> io::Result<()> {
-        let entries: Vec<_> = routes.messages.iter().map(|(gsi, message)| self.entry(*gsi, message)).collect();
-        let table = KvmIrqRouting::from_entries(&entries).map_err(|error| io::Error::other(format!("{error:?}")))?;
+        let entries: Vec<_> =
+            routes.messages.iter().map(|(gsi, message)| self.entry(*gsi, message)).collect();
+        let table =
+            KvmIrqRouting::from_entries(&entries).map_err(|error| io::Error::other(format!("{error:?}")))?;
         self.vm.set_gsi_routing(&table).map_err(os_error)
     }
 
@@ -90,14 +92,19 @@ impl KvmInterrupts {
     /// guest writes bits 8 to 14 of it to bits 5 to 11 (KVM_FEATURE_MSI_EXT_DEST_ID).
     fn kvm_address(&self, address: u64) -> u64 {
         const EXTENDED: u64 = 0xfe0;
-        if self.extended_destinations { (address & !EXTENDED) | ((address & EXTENDED) << 35) } else { address }
+        if self.extended_destinations {
+            (address & !EXTENDED) | ((address & EXTENDED) << 35)
+        } else {
+            address
+        }
     }
 
     fn take_gsi(&self) -> io::Result<u32> {
         let mut routes = self.routes();
-        let gsi = (u32::from(IOAPIC_PINS)..self.most_routes)
-            .find(|gsi| !routes.taken.contains(gsi))
-            .ok_or_else(|| io::Error::other(format!("all {} interrupt routes of KVM are in use", self.most_routes)))?;
+        let gsi =
+            (u32::from(IOAPIC_PINS)..self.most_routes).find(|gsi| !routes.taken.contains(gsi)).ok_or_else(
+                || io::Error::other(format!("all {} interrupt routes of KVM are in use", self.most_routes)),
+            )?;
         routes.taken.insert(gsi);
         Ok(gsi)
     }

@@ -66,7 +66,9 @@ pub enum UnusableKvm {
     Absent,
     /// Not for this user.
     #[error("no permission to open {DEVICE}")]
-    #[diagnostic(help("run as root, or join the group that owns it: `usermod -aG kvm $USER`, then log in again"))]
+    #[diagnostic(help(
+        "run as root, or join the group that owns it: `usermod -aG kvm $USER`, then log in again"
+    ))]
     Forbidden,
     /// Something else.
     #[error("cannot open {DEVICE}: {0}")]

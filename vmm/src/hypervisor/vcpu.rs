@@ -11,7 +11,9 @@ use std::ptr;
 use std::sync::Once;
 
 use devices::{Action, Bus};
-use kvm_bindings::{KVM_SYSTEM_EVENT_CRASH, KVM_SYSTEM_EVENT_RESET, KVM_SYSTEM_EVENT_SHUTDOWN, kvm_regs, kvm_run, kvm_sregs};
+use kvm_bindings::{
+    KVM_SYSTEM_EVENT_CRASH, KVM_SYSTEM_EVENT_RESET, KVM_SYSTEM_EVENT_SHUTDOWN, kvm_regs, kvm_run, kvm_sregs,
+};
 use kvm_ioctls::{VcpuExit, VcpuFd};
 use thiserror::Error;
 use vmm_sys_util::signal::{SIGRTMIN, register_signal_handler};
@@ -127,7 +129,8 @@ pub struct Vcpu {
 impl Vcpu {
     /// Makes vCPU `index` of `vm`, in its power-on state.
     pub fn new(hypervisor: &Hypervisor, vm: &Vm, index: u32, features: &Features) -> Result<Self, KvmError> {
-        let fd = vm.fd().create_vcpu(index.into()).map_err(KvmError::of(format!("KVM_CREATE_VCPU {index}")))?;
+        let fd =
+            vm.fd().create_vcpu(index.into()).map_err(KvmError::of(format!("KVM_CREATE_VCPU {index}")))?;
         let cpuid = cpuid::for_vcpu(hypervisor.supported_cpuid(), index, features);
         fd.set_cpuid2(&cpuid).map_err(KvmError::of("KVM_SET_CPUID2"))?;
         let power_on = VcpuState::power_on(&fd, hypervisor.msr_indices()?.as_slice())?;
@@ -206,7 +209,8 @@ impl Entered<'_> {
                     Action::None
                 }
                 Ok(VcpuExit::MmioWrite(address, data)) => {
-                    let parts = split(data.len()).filter_map(|(item, offset)| data.get(offset..offset + item));
+                    let parts =
+                        split(data.len()).filter_map(|(item, offset)| data.get(offset..offset + item));
                     write_each(buses.mmio, address, parts, 1)
                 }
                 Ok(VcpuExit::IoapicEoi(vector)) => {

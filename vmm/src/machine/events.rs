@@ -184,7 +184,8 @@ impl MutEventSubscriber for Service<'_> {
             Events::with_data_raw(self.ending.event().as_raw_fd(), EXIT, EventSet::IN),
             Events::with_data_raw(self.serial.drained().as_raw_fd(), DRAINED, EventSet::IN),
         ];
-        let signals = self.signals.iter().map(|(signal, _)| Events::with_data(&signal.arrived, SIGNAL, EventSet::IN));
+        let signals =
+            self.signals.iter().map(|(signal, _)| Events::with_data(&signal.arrived, SIGNAL, EventSet::IN));
         for events in fixed.into_iter().chain(signals) {
             if let Err(error) = ops.add(events) {
                 tracing::error!(%error, "cannot poll, stopping");

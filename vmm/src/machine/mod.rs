@@ -79,7 +79,9 @@ pub enum Outcome {
 /// The guest failed.
 #[derive(Debug, thiserror::Error, miette::Diagnostic)]
 #[error("the guest failed")]
-#[diagnostic(help("the guest's console shows what it did last; the kernel must fit this CPU and be given enough --memory"))]
+#[diagnostic(help(
+    "the guest's console shows what it did last; the kernel must fit this CPU and be given enough --memory"
+))]
 struct Failed(#[source] GuestFailure);
 
 /// A machine that can run.
@@ -104,7 +106,8 @@ impl Machine {
     pub fn build(plan: Plan, observer: Arc<dyn Observer>) -> Result<Self, Problems> {
         let cpus = plan.spec.cpus;
         let mut phases = Phases::start();
-        let mut vm = Vm::new(&plan.hypervisor).map_err(Unexpected::during("cannot create the virtual machine"))?;
+        let mut vm =
+            Vm::new(&plan.hypervisor).map_err(Unexpected::during("cannot create the virtual machine"))?;
         phases.done("create machine");
 
         let passthrough = match plan.devices.as_slice() {
@@ -155,7 +158,8 @@ impl Machine {
         };
         let peers = passthrough.as_ref().filter(|_| functions.len() > 1).map(|p| p.container().clone());
         let space: Arc<dyn AddressSpace> = Arc::new(DeviceMemory::new(vm.clone(), peers));
-        let acpi = AcpiTables::build(&platform::acpi_spec(&layout, cpus)).map_err(Problem::of(Class::Usage))?;
+        let acpi =
+            AcpiTables::build(&platform::acpi_spec(&layout, cpus)).map_err(Problem::of(Class::Usage))?;
         phases.done("prepare devices");
 
         Ok(Self {

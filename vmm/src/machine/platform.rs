@@ -5,11 +5,11 @@ use std::io::Write;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
+use devices::ioapic::Ioapic;
 use devices::irq::InterruptController;
 use devices::legacy::{acpi, debug_exit, i8042, rtc};
 use devices::pci::bus::{CONFIG_PORTS, CONFIG_PORTS_SIZE};
 use devices::pci::{AddressSpace, Apertures, PciAddress, PciBus, PciBusError, PciFunction};
-use devices::ioapic::Ioapic;
 use devices::serial::{self, SerialPort};
 use devices::{Bus, BusDevice};
 use memory::{GuestRange, Layout, layout};
@@ -94,7 +94,10 @@ impl Platform {
             pio.insert(GuestRange::new(port, size), device)?;
         }
         if parts.debug_exit {
-            pio.insert(GuestRange::new(debug_exit::PORT, debug_exit::PORTS), Arc::new(debug_exit::DebugExit))?;
+            pio.insert(
+                GuestRange::new(debug_exit::PORT, debug_exit::PORTS),
+                Arc::new(debug_exit::DebugExit),
+            )?;
         }
 
         let io = GuestRange::new((*IO_BARS.start()).into(), IO_BARS.len() as u64);

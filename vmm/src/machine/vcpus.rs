@@ -48,7 +48,6 @@ impl VcpuThreads {
     }
 }
 
-
 fn run(mut vcpu: Vcpu, platform: &Platform, ending: &Ending) -> Vcpu {
     if let Err(failure) = run_until_over(&mut vcpu, platform, ending) {
         ending.end(End::Failed(failure));
@@ -60,9 +59,10 @@ fn run_until_over(vcpu: &mut Vcpu, platform: &Platform, ending: &Ending) -> Resu
     let index = vcpu.index();
     let end_of_interrupt = |vector| platform.ioapic.end_of_interrupt(vector);
     let buses = Buses { pio: &platform.pio, mmio: &platform.mmio, end_of_interrupt: &end_of_interrupt };
-    let mut vcpu = vcpu
-        .enter()
-        .map_err(|error| GuestFailure::Unexpected { vcpu: index, exit: format!("no signal handler: {error}") })?;
+    let mut vcpu = vcpu.enter().map_err(|error| GuestFailure::Unexpected {
+        vcpu: index,
+        exit: format!("no signal handler: {error}"),
+    })?;
     while !ending.is_over() {
         match vcpu.run(&buses)? {
             Stop::Kicked => vcpu.rearm(),
