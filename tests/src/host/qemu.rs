@@ -1,0 +1,123 @@
+//! QEMU as a lab host: its command line and its process.
+
+use std::ffi::OsString;
+use std::fs;
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::process::{Child, Command, Stdio};
+
+use super::{Console, HostError, HostKernel, HostSpec};
+use crate::agent::NO_BIND;
+use crate::process;
+use crate::setup::Artefacts;
+use crate::wire::PORT;
+
+/// A panic reboots at once, which QEMU takes as the end. The check that the timer ticks fails now and then on
+/// a busy machine, whose emulated timer is late.
+const APPEND: &str = "console=ttyS0 intel_iommu=on iommu=nopt no_timer_check panic=-1 cma=1G";
+
+/// A QEMU process; dropping it kills it.
+pub(super) struct Qemu {
+    child: Child,
+}
+
+impl Qemu {
+    /// Starts the machine and gives this side of its agent's port.
+    pub(super) fn start(
+        spec: &HostSpec,
+        artefacts: &Artefacts,
+        initramfs: OwnedFd,
+        console: &Console,
+    ) -> Result<(Qemu, UnixStream), HostError> {
+        let local = |action| move |source| HostError::Local { action, source };
+        let (here, there) = UnixStream::pair().map_err(local("make the agent's port"))?;
+        let (reader, writer) = io::pipe().map_err(local("make the host's console"))?;
+        let mut command = Command::new("qemu-system-x86_64");
+        command.args(arguments(spec, artefacts, initramfs.as_raw_fd(), there.as_raw_fd()));
+        command.stdin(Stdio::null());
+        command.stdout(writer.try_clone().map_err(local("make the host's console"))?).stderr(writer);
+        process::bound_to_this_thread(&mut command, vec![initramfs, there.into()]);
+        let child = command.spawn().map_err(HostError::Start)?;
+        console.follow(reader);
+        Ok((Qemu { child }, here))
+    }
+
+    /// Waits for a QEMU that is ending by itself, and says how it did.
+    pub(super) fn end(&mut self) -> String {
+        self.child.wait().map_or_else(|e| e.to_string(), |status| status.to_string())
+    }
+
+    /// Ends it, if it has not ended by itself.
+    pub(super) fn kill(&mut self) {
+        // Either fails only for a child that is no more.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Drop for Qemu {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+fn arguments(spec: &HostSpec, artefacts: &Artefacts, initramfs: i32, port: i32) -> Vec<OsString> {
+    let kernel = match spec.kernel {
+        HostKernel::Lab => artefacts.kernel.bzimage(),
+        HostKernel::Debian => artefacts.debian.vmlinuz(),
+    };
+    let mut append = APPEND.to_owned();
+    if !spec.bind {
+        append = format!("{append} {NO_BIND}");
+    }
+    append = format!("{append} {}", spec.append);
+    let SlotsOf { nvme, nic, random, serial } = SLOTS;
+    // Without xsave: QEMU 7.2 lets a nested guest set XCR0 behind KVM's back, which then tells it of a state size
+    // that is too small, and the guest overwrites its own memory.
+    let mut all = words("-accel tcg,thread=multi -M q35 -cpu max,xsave=off -nodefaults -display none -no-reboot");
+    all.extend(words(&format!("-smp {} -m {}", spec.cpus, spec.memory_mib)));
+    all.extend(words("-chardev stdio,id=console,signal=off -serial chardev:console"));
+    let aw_bits = spec.aw_bits;
+    all.extend(words(&format!("-device intel-iommu,intremap=on,device-iotlb=on,aw-bits={aw_bits}")));
+    all.push("-drive".into());
+    let mut drive = OsString::from("if=none,id=disk,format=raw,snapshot=on,file=");
+    drive.push(escaped(&artefacts.disk.image()));
+    all.push(drive);
+    all.extend(words(&format!("-device nvme,drive=disk,serial=lab,addr={nvme:#x}")));
+    all.extend(words(&format!("-netdev user,id=net -device e1000e,netdev=net,romfile=,addr={nic:#x}")));
+    all.extend(words(&format!("-device virtio-rng-pci,addr={random:#x}")));
+    all.extend(words(&format!("-device virtio-serial-pci,addr={serial:#x}")));
+    all.extend(words(&format!("-chardev socket,id=agent,fd={port}")));
+    all.extend(words(&format!("-device virtserialport,chardev=agent,name={PORT}")));
+    all.extend(words(&spec.qemu));
+    all.push("-kernel".into());
+    all.push(kernel.into());
+    all.extend(words(&format!("-initrd /proc/self/fd/{initramfs} -append")));
+    all.push(append.into());
+    all
+}
+
+/// PCI slots on the root bus. The first two are `NVME` and `NIC`.
+struct SlotsOf {
+    nvme: u8,
+    nic: u8,
+    random: u8,
+    serial: u8,
+}
+
+const SLOTS: SlotsOf = SlotsOf { nvme: 1, nic: 2, random: 0x1d, serial: 0x1e };
+
+fn words(line: &str) -> Vec<OsString> {
+    line.split_whitespace().map(OsString::from).collect()
+}
+
+/// A path as a value of a QEMU option, in which a comma is written twice.
+fn escaped(path: &std::path::Path) -> OsString {
+    let absolute = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+    absolute.to_string_lossy().replace(',', ",,").into()
+}
+
+#[cfg(test)]
+#[path = "qemu_test.rs"]
+mod tests;

@@ -1,0 +1,15 @@
+use std::path::Path;
+
+use super::*;
+use crate::host::{NIC, NVME};
+
+#[test]
+fn the_slots_are_the_addresses_that_commands_name() {
+    assert_eq!(NVME, format!("0000:00:{:02x}.0", SLOTS.nvme));
+    assert_eq!(NIC, format!("0000:00:{:02x}.0", SLOTS.nic));
+}
+
+#[test]
+fn a_comma_in_a_path_does_not_end_the_option() {
+    assert_eq!(escaped(Path::new("/none/a,b")), OsString::from("/none/a,,b"));
+}

@@ -1,0 +1,89 @@
+//! What a lab host is made of.
+
+use std::path::PathBuf;
+
+/// Where a host has its NVMe. Its slot is fixed, so that commands may name it.
+pub(crate) const NVME: &str = "0000:00:01.0";
+/// Where a host has its e1000e.
+pub(crate) const NIC: &str = "0000:00:02.0";
+
+/// The kernel a host runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum HostKernel {
+    /// The lab's own, with CMA, iommufd and fault injection.
+    Lab,
+    /// Debian's cloud kernel: no CMA, VFIO and KVM as modules.
+    Debian,
+}
+
+/// A machine to boot. Cases with equal specs share a host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct HostSpec {
+    pub(crate) kernel: HostKernel,
+    pub(crate) memory_mib: u32,
+    pub(crate) cpus: u32,
+    /// Width of the IOMMU's addresses, in bits: 39 or 48.
+    pub(crate) aw_bits: u8,
+    /// Added to the kernel command line; of a repeated option the last counts.
+    pub(crate) append: String,
+    /// Added to QEMU's arguments, split at white space. PCI slots 3 to 0x1c are free.
+    pub(crate) qemu: String,
+    /// Bind the NVMe and the NIC to vfio-pci.
+    pub(crate) bind: bool,
+    /// Files and directories to put under /lab.
+    pub(crate) add: Vec<PathBuf>,
+}
+
+impl Default for HostSpec {
+    fn default() -> HostSpec {
+        HostSpec {
+            kernel: HostKernel::Lab,
+            memory_mib: 3072,
+            cpus: 2,
+            aw_bits: 48,
+            append: String::new(),
+            qemu: String::new(),
+            bind: true,
+            add: Vec::new(),
+        }
+    }
+}
+
+impl HostSpec {
+    /// This machine with another kernel.
+    pub(crate) fn kernel(self, kernel: HostKernel) -> HostSpec {
+        HostSpec { kernel, ..self }
+    }
+
+    /// This machine with `mib` MiB of memory.
+    pub(crate) fn memory(self, mib: u32) -> HostSpec {
+        HostSpec { memory_mib: mib, ..self }
+    }
+
+    /// This machine with an IOMMU of `bits` address bits.
+    pub(crate) fn aw_bits(self, bits: u8) -> HostSpec {
+        HostSpec { aw_bits: bits, ..self }
+    }
+
+    /// This machine with `options` on its kernel command line.
+    pub(crate) fn append(mut self, options: &str) -> HostSpec {
+        self.append = format!("{} {options}", self.append).trim().to_owned();
+        self
+    }
+
+    /// This machine with more QEMU arguments.
+    pub(crate) fn qemu(mut self, arguments: &str) -> HostSpec {
+        self.qemu = format!("{} {arguments}", self.qemu).trim().to_owned();
+        self
+    }
+
+    /// This machine with its devices left to its own drivers.
+    pub(crate) fn unbound(self) -> HostSpec {
+        HostSpec { bind: false, ..self }
+    }
+
+    /// This machine with almost all of the memory above 4 GiB in CMA: what is populated there lands in CMA.
+    pub(crate) fn mostly_cma(self) -> HostSpec {
+        self.memory(2560).append("cma=900M").qemu("-machine max-ram-below-4g=1G")
+    }
+}

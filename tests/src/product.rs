@@ -1,0 +1,62 @@
+//! The workspace as cargo sees it from within the lab: where it is, how its `vmm` is built, and how cargo is
+//! called without the settings of the cargo that runs the lab.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use thiserror::Error;
+
+use crate::tool::{self, ToolError};
+
+const TARGET: &str = "x86_64-unknown-linux-gnu";
+
+/// `vmm` could not be built.
+#[derive(Debug, Error)]
+pub(crate) enum ProductError {
+    /// Cargo reported errors.
+    #[error("vmm does not build")]
+    Build(#[source] ToolError),
+    /// Cargo built something else.
+    #[error("cargo built no {}", .path.display())]
+    NoBinary { path: PathBuf },
+}
+
+impl ProductError {
+    /// The end of what cargo printed.
+    pub(crate) fn output(&self) -> Option<&str> {
+        match self {
+            ProductError::Build(e) => e.output(),
+            ProductError::NoBinary { .. } => None,
+        }
+    }
+}
+
+/// The workspace's top directory.
+pub(crate) fn workspace() -> &'static Path {
+    let tests = Path::new(env!("CARGO_MANIFEST_DIR"));
+    tests.parent().unwrap_or(tests)
+}
+
+/// A cargo command in the workspace.
+pub(crate) fn cargo(arguments: &[&str]) -> Command {
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.args(arguments).current_dir(workspace());
+    // What `cargo run` set for the lab would look like a changed environment to build scripts.
+    for (name, _) in std::env::vars_os() {
+        let name_text = name.to_string_lossy();
+        if name_text.starts_with("CARGO_PKG_") || name_text.starts_with("CARGO_MANIFEST_") {
+            command.env_remove(name);
+        }
+    }
+    command
+}
+
+/// Builds `vmm` for release and gives its path. Cargo's progress is shown on a terminal.
+pub(crate) fn build() -> Result<PathBuf, ProductError> {
+    let mut command = cargo(&["build", "--release", "--package", "cli", "--bin", "vmm"]);
+    tool::show(&mut command).map_err(ProductError::Build)?;
+    let target = std::env::var_os("CARGO_TARGET_DIR").unwrap_or_else(|| "target".into());
+    let target = workspace().join(target);
+    let path = target.join(TARGET).join("release/vmm");
+    if path.is_file() { Ok(path) } else { Err(ProductError::NoBinary { path }) }
+}

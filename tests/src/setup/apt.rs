@@ -1,0 +1,157 @@
+//! Debian packages as a source of files: fetched and verified by apt, with lists of the lab's own, so that
+//! neither root nor a change to the system is needed. The mirror is the one the system uses.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use super::cache::Cache;
+use super::{SetupError, version};
+use crate::files::During;
+use crate::tool::{self, announce};
+
+const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
+/// Where kernels are that are newer than the system's.
+const BACKPORTS: &str = "trixie-backports";
+
+/// apt with sources, lists and cache of the lab's own.
+pub(super) struct Apt<'a> {
+    cache: &'a Cache,
+    updated: bool,
+}
+
+/// A package that is to be had.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Package {
+    pub(super) name: String,
+    pub(super) version: String,
+}
+
+impl Apt<'_> {
+    /// Nothing is asked of the network before a package is.
+    pub(super) fn new(cache: &Cache) -> Apt<'_> {
+        Apt { cache, updated: false }
+    }
+
+    /// The newest package whose name matches `pattern`, a regular expression, by the version in its name.
+    pub(super) fn newest(&mut self, pattern: &str) -> Result<Package, SetupError> {
+        self.update()?;
+        let found = tool::capture(self.command("apt-cache")?.args(["search", "--names-only", pattern]))?;
+        let name = found
+            .lines()
+            .filter_map(|line| line.split_whitespace().next())
+            .max_by(|a, b| version::compare(a, b))
+            .ok_or_else(|| SetupError::NoPackage { pattern: pattern.to_owned() })?;
+        let show = tool::capture(self.command("apt-cache")?.args(["show", "--no-all-versions", name]))?;
+        let version = show
+            .lines()
+            .find_map(|line| line.strip_prefix("Version: "))
+            .ok_or_else(|| SetupError::NoPackage { pattern: name.to_owned() })?;
+        Ok(Package { name: name.to_owned(), version: version.to_owned() })
+    }
+
+    /// Fetches a package and unpacks it into `directory`, which is then whole or not there.
+    pub(super) fn unpack(&mut self, package: &Package, directory: &Path) -> Result<(), SetupError> {
+        if directory.exists() {
+            return Ok(());
+        }
+        self.update()?;
+        let part = directory.with_extension("part");
+        if part.exists() {
+            fs::remove_dir_all(&part).during("empty", &part)?;
+        }
+        fs::create_dir_all(&part).during("create", &part)?;
+        announce(&format!("fetching {} {}", package.name, package.version));
+        let wanted = format!("{}={}", package.name, package.version);
+        tool::show(self.command("apt-get")?.current_dir(&part).args(["download", &wanted]))?;
+        let archive = only_entry(&part)?;
+        announce(&format!("unpacking {}", package.name));
+        tool::capture(Command::new("dpkg-deb").arg("--extract").arg(&archive).arg(&part))?;
+        fs::remove_file(&archive).during("remove", &archive)?;
+        fs::rename(&part, directory).during("put in place", directory)?;
+        Ok(())
+    }
+
+    fn update(&mut self) -> Result<(), SetupError> {
+        if self.updated {
+            return Ok(());
+        }
+        let mut sources = sources()?;
+        let file = self.directory("")?.join("sources.list");
+        announce("reading the package lists");
+        fs::write(&file, sources.concat()).during("write", &file)?;
+        if tool::capture(self.command("apt-get")?.args(["update", "--error-on=any"])).is_err() {
+            announce("not all package lists are to be had, going without the backports");
+            sources.retain(|line| !line.contains(BACKPORTS));
+            fs::write(&file, sources.concat()).during("write", &file)?;
+            tool::capture(self.command("apt-get")?.arg("update"))?;
+        }
+        self.updated = true;
+        Ok(())
+    }
+
+    fn command(&self, program: &str) -> Result<Command, SetupError> {
+        let sources = self.directory("")?.join("sources.list");
+        self.directory("lists/partial")?;
+        self.directory("cache/archives/partial")?;
+        let mut command = Command::new(program);
+        for (option, value) in [
+            ("Dir::Etc::SourceList", sources.as_path()),
+            ("Dir::Etc::SourceParts", Path::new("/dev/null")),
+            ("Dir::State::Lists", &self.directory("lists")?),
+            ("Dir::Cache", &self.directory("cache")?),
+            // The unprivileged user that apt switches to could not write here.
+            ("APT::Sandbox::User", Path::new("root")),
+            ("Acquire::Languages", Path::new("none")),
+        ] {
+            command.arg("-o").arg(format!("{option}={}", value.display()));
+        }
+        Ok(command)
+    }
+
+    fn directory(&self, name: &str) -> Result<PathBuf, SetupError> {
+        self.cache.work(&format!("apt/{name}"))
+    }
+}
+
+/// One line for each suite: those of the system's release, and the backports.
+fn sources() -> Result<Vec<String>, SetupError> {
+    let release = Path::new("/etc/os-release");
+    let release = fs::read_to_string(release).during("read", release)?;
+    let codename =
+        release.lines().find_map(|line| line.strip_prefix("VERSION_CODENAME=")).unwrap_or("stable");
+    let format = "$(SITE) $(RELEASE)";
+    let targets = tool::capture(Command::new("apt-get").args(["indextargets", "--format", format]))?;
+    let lines = source_lines(&targets, codename);
+    if lines.is_empty() { Err(SetupError::NoMirror { codename: codename.to_owned() }) } else { Ok(lines) }
+}
+
+/// From lines of "site release" of the system's sources.
+fn source_lines(targets: &str, codename: &str) -> Vec<String> {
+    let mut suites: Vec<(&str, &str)> = Vec::new();
+    for (site, release) in targets.lines().filter_map(|line| line.split_once(' ')) {
+        let of_debian = release == codename || release.starts_with(&format!("{codename}-"));
+        if of_debian && !suites.contains(&(site, release)) {
+            suites.push((site, release));
+        }
+    }
+    if let Some((site, _)) = suites.iter().find(|(_, release)| *release == codename).copied()
+        && !suites.contains(&(site, BACKPORTS))
+    {
+        suites.push((site, BACKPORTS));
+    }
+    let line = |(site, release)| format!("deb [signed-by={KEYRING}] {site} {release} main\n");
+    suites.into_iter().map(line).collect()
+}
+
+fn only_entry(directory: &Path) -> Result<PathBuf, SetupError> {
+    let mut entries = fs::read_dir(directory).during("read", directory)?;
+    let entry = entries
+        .next()
+        .ok_or_else(|| SetupError::NotThere { what: "the downloaded package", path: directory.to_owned() })?;
+    Ok(entry.during("read", directory)?.path())
+}
+
+#[cfg(test)]
+#[path = "apt_test.rs"]
+mod tests;

@@ -1,0 +1,172 @@
+//! What the lab needs and how it comes about: packages, a kernel for the hosts, a stock kernel, busybox and a
+//! disk. Each is an artefact in the cache, made once and kept across checkouts.
+
+mod apt;
+mod busybox;
+mod cache;
+mod debian;
+mod disk;
+mod kernel;
+mod packages;
+mod verify;
+mod version;
+
+use std::path::{Path, PathBuf};
+
+use thiserror::Error;
+
+pub(crate) use busybox::Busybox;
+pub(crate) use debian::Debian;
+pub(crate) use disk::Disk;
+pub(crate) use kernel::Kernel;
+pub(crate) use verify::{check_host, group_members};
+
+use crate::files::FileError;
+use crate::host::HostError;
+use crate::tool::{ToolError, announce};
+use cache::Cache;
+
+/// Why the lab could not be set up.
+#[derive(Debug, Error)]
+pub(crate) enum SetupError {
+    /// Neither of the variables that place the cache is set.
+    #[error("no place for the lab's cache")]
+    NoHome,
+    /// Programs or files are missing that the lab cannot install.
+    #[error("missing on this machine: {}", .missing.join(", "))]
+    Missing { missing: Vec<String>, packages: Vec<String> },
+    /// apt knows of no Debian mirror.
+    #[error("apt has no source for Debian {codename}")]
+    NoMirror { codename: String },
+    /// No package of that name is to be had.
+    #[error("no package {pattern} is to be had")]
+    NoPackage { pattern: String },
+    /// The kernel's configuration did not take all of the fragment.
+    #[error("the kernel's configuration dropped {}", .options.join(", "))]
+    Options { options: Vec<String> },
+    /// A download or a package does not hold what it should.
+    #[error("{what} is not in {}", .path.display())]
+    NotThere { what: &'static str, path: PathBuf },
+    /// The host is there but is not as asked.
+    #[error("the lab host is not as asked: {}", .problems.join("; "))]
+    NotAsAsked { problems: Vec<String>, console: String },
+    /// A file operation failed.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// A program failed.
+    #[error(transparent)]
+    Tool(#[from] ToolError),
+    /// The host for the final check could not be had.
+    #[error("cannot boot the lab host to check it")]
+    Host(#[from] HostError),
+}
+
+impl SetupError {
+    /// What to do about it.
+    pub(crate) fn help(&self) -> Option<String> {
+        match self {
+            SetupError::NoHome => Some("set VMM_LAB_CACHE to a directory".to_owned()),
+            SetupError::Missing { packages, .. } => Some(format!(
+                "on Debian, run `apt-get install {}` as root, or run the lab as root; elsewhere install what provides them",
+                packages.join(" ")
+            )),
+            SetupError::NoMirror { .. } => Some(
+                "the lab's kernels come from Debian: run it where apt has a Debian mirror, then `apt-get update`"
+                    .to_owned(),
+            ),
+            SetupError::NoPackage { .. } => Some("run `apt-get update`, and check the mirror".to_owned()),
+            SetupError::Options { .. } => {
+                Some("this kernel version calls them otherwise, or they need another option: see tests/lab/kernel.config".to_owned())
+            }
+            _ => None,
+        }
+    }
+
+    /// Output that shows the cause.
+    pub(crate) fn detail(&self) -> Option<&str> {
+        match self {
+            SetupError::Tool(e) => e.output(),
+            SetupError::Host(e) => e.console(),
+            SetupError::NotAsAsked { console, .. } => Some(console),
+            _ => None,
+        }
+    }
+}
+
+/// All that hosts and guests are made of.
+#[derive(Debug, Clone)]
+pub(crate) struct Artefacts {
+    pub(crate) kernel: Kernel,
+    pub(crate) debian: Debian,
+    pub(crate) busybox: Busybox,
+    pub(crate) disk: Disk,
+}
+
+/// Makes what is missing; on a machine that has all, takes milliseconds and says nothing.
+pub(crate) fn ensure() -> Result<Artefacts, SetupError> {
+    let cache = Cache::open()?;
+    packages::ensure()?;
+    match find(&cache)? {
+        Some(artefacts) => Ok(artefacts),
+        None => make(&cache, false),
+    }
+}
+
+/// `cargo lab setup`: makes what is missing, with `renew` also what has a newer version, and checks the host
+/// even if nothing was.
+pub(crate) fn run(renew: bool) -> Result<(), SetupError> {
+    let cache = Cache::open()?;
+    packages::ensure()?;
+    let artefacts = make(&cache, renew)?;
+    for directory in artefacts.directories() {
+        announce(&format!("in place: {}", directory.display()));
+    }
+    Ok(())
+}
+
+impl Artefacts {
+    fn directories(&self) -> [&Path; 4] {
+        [self.kernel.directory(), self.debian.directory(), self.busybox.directory(), self.disk.directory()]
+    }
+}
+
+fn find(cache: &Cache) -> Result<Option<Artefacts>, SetupError> {
+    let (kernel, debian) = (Kernel::find(cache)?, Debian::find(cache)?);
+    let (busybox, disk) = (Busybox::find(cache)?, Disk::find(cache));
+    Ok(match (kernel, debian, busybox, disk) {
+        (Some(kernel), Some(debian), Some(busybox), Some(disk)) => {
+            Some(Artefacts { kernel, debian, busybox, disk })
+        }
+        _ => None,
+    })
+}
+
+fn make(cache: &Cache, renew: bool) -> Result<Artefacts, SetupError> {
+    let _lock = cache.lock()?;
+    let mut apt = apt::Apt::new(cache);
+    let artefacts = Artefacts {
+        disk: Disk::ensure(cache)?,
+        busybox: Busybox::ensure(cache, &mut apt, renew)?,
+        debian: Debian::ensure(cache, &mut apt, renew)?,
+        kernel: Kernel::ensure(cache, &mut apt, renew)?,
+    };
+    check(&artefacts)?;
+    cache.tidy(&artefacts.directories());
+    Ok(artefacts)
+}
+
+fn check(artefacts: &Artefacts) -> Result<(), SetupError> {
+    announce("booting the lab host to check it");
+    let spec = crate::host::HostSpec::default();
+    let host = crate::host::Host::boot(&spec, artefacts, None)?;
+    let problems = check_host(&host)?;
+    if !problems.is_empty() {
+        return Err(SetupError::NotAsAsked { problems, console: host.console().tail() });
+    }
+    let seconds = host.boot_time().as_secs_f32();
+    announce(&format!(
+        "the lab host runs Linux {}, booted in {seconds:.1} s, and is as asked",
+        host.release()
+    ));
+    Ok(())
+}

@@ -1,0 +1,72 @@
+//! `cargo lab test`: the steps that cargo does, then the cases in the lab, then one summary.
+
+mod case;
+mod guest;
+mod schedule;
+mod steps;
+
+use std::process::ExitCode;
+
+pub(crate) use case::{Case, Ctx, Failure, TestResult, case, ensure};
+pub(crate) use guest::GuestInitrd;
+
+use crate::cases;
+use crate::tool::announce;
+use crate::{Error, product, setup};
+
+/// How many passed, how many failed, and which.
+#[derive(Debug, Default)]
+struct Tally {
+    passed: usize,
+    failed: usize,
+    names: Vec<String>,
+}
+
+impl Tally {
+    fn pass(&mut self) {
+        self.passed += 1;
+    }
+
+    fn fail(&mut self, name: &str) {
+        self.failed += 1;
+        self.names.push(name.to_owned());
+    }
+
+    fn add(&mut self, other: Tally) {
+        self.passed += other.passed;
+        self.failed += other.failed;
+        self.names.extend(other.names);
+    }
+}
+
+/// Runs what `filter` selects, everything without one. Fails if any of it does.
+pub(crate) fn run(filter: Option<&str>) -> Result<ExitCode, Error> {
+    let artefacts = setup::ensure()?;
+    let selected = |name: &str| filter.is_none_or(|filter| name.contains(filter));
+    let mut tally = Tally::default();
+    for step in steps::all().iter().filter(|step| selected(step.name)) {
+        step.run(&mut tally);
+    }
+    let cases: Vec<Case> = cases::all().into_iter().filter(|case| selected(case.name)).collect();
+    if !cases.is_empty() {
+        announce("building vmm for the cases");
+        match product::build() {
+            Ok(vmm) => tally.add(schedule::run(cases, &artefacts, &vmm)),
+            Err(e) => {
+                Error::from(e).print();
+                tally.fail("build vmm");
+                cases.iter().for_each(|case| tally.fail(case.name));
+            }
+        }
+    }
+    println!();
+    for name in &tally.names {
+        println!("failed: {name}");
+    }
+    if tally.passed + tally.failed == 0 {
+        println!("nothing is called {}", filter.unwrap_or_default());
+    }
+    println!("{} passed, {} failed", tally.passed, tally.failed);
+    let success = tally.failed == 0 && tally.passed > 0;
+    Ok(if success { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}

@@ -1,0 +1,128 @@
+//! Runs the cases: a few hosts at a time, one case after another in each. A host serves all cases that ask
+//! for its like; a case that fails takes its host with it, so that the next starts from a clean one.
+
+use std::path::Path;
+use std::sync::{Mutex, PoisonError};
+use std::thread;
+use std::time::Instant;
+
+use super::{Case, Ctx, Tally};
+use crate::Error;
+use crate::host::{Host, HostError, HostSpec, last_lines};
+use crate::setup::Artefacts;
+
+/// Hosts at a time even on a small machine: they wait for each other's emulation less than one would think.
+const LEAST_HOSTS: usize = 2;
+/// More would each boot for a handful of cases, and take 3 GiB of memory.
+const MOST_HOSTS: usize = 8;
+/// Lines of a host's kernel log that a failure shows.
+const DMESG: usize = 60;
+
+/// Runs all of `cases` and counts them.
+pub(super) fn run(cases: Vec<Case>, artefacts: &Artefacts, vmm: &Path) -> Tally {
+    let cores = thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let hosts = (cores / 2).clamp(LEAST_HOSTS, MOST_HOSTS).min(cases.len());
+    let queue = Queue(Mutex::new(cases));
+    let tally = Mutex::new(Tally::default());
+    thread::scope(|scope| {
+        for _ in 0..hosts {
+            scope.spawn(|| work(&queue, artefacts, vmm, &tally));
+        }
+    });
+    tally.into_inner().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn work(queue: &Queue, artefacts: &Artefacts, vmm: &Path, tally: &Mutex<Tally>) {
+    let mut current: Option<(HostSpec, Host)> = None;
+    while let Some(case) = queue.next(current.as_ref().map(|(spec, _)| spec)) {
+        let reusable = current.take().filter(|(spec, _)| *spec == case.host);
+        let started = Instant::now();
+        let booted = match reusable {
+            Some(pair) => Ok(pair),
+            None => Host::boot(&case.host, artefacts, Some(vmm)).map(|host| (case.host.clone(), host)),
+        };
+        let outcome = booted.map_err(Report::of_boot).and_then(|(spec, host)| {
+            let ctx = Ctx::new(&host, artefacts);
+            match (case.run)(&ctx) {
+                Ok(()) => Ok((spec, host)),
+                Err(failure) => Err(Report::of_case(&failure.to_string(), &ctx.transcript(), &host)),
+            }
+        });
+        let seconds = started.elapsed().as_secs_f32();
+        let mut tally = tally.lock().unwrap_or_else(PoisonError::into_inner);
+        match outcome {
+            Ok(pair) => {
+                println!("ok     {} ({seconds:.1} s)", case.name);
+                tally.pass();
+                current = Some(pair);
+            }
+            Err(Report(text)) => {
+                println!("FAILED {} ({seconds:.1} s)\n{text}", case.name);
+                tally.fail(case.name);
+            }
+        }
+    }
+}
+
+/// Cases that have not started.
+struct Queue(Mutex<Vec<Case>>);
+
+impl Queue {
+    /// A case for the host that is there, else one of those that most cases ask for.
+    fn next(&self, host: Option<&HostSpec>) -> Option<Case> {
+        let mut cases = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let same = cases.iter().position(|case| Some(&case.host) == host);
+        let like = |case: &Case| cases.iter().filter(|other| other.host == case.host).count();
+        let most = || {
+            // Of equals the first, so that cases run in the order they are listed.
+            let best = cases.iter().map(like).max()?;
+            cases.iter().position(|case| like(case) == best)
+        };
+        let index = same.or_else(most)?;
+        Some(cases.remove(index))
+    }
+}
+
+/// All that helps to understand a failure, indented.
+struct Report(String);
+
+impl Report {
+    fn of_boot(error: HostError) -> Report {
+        let console = error.console().unwrap_or_default().to_owned();
+        let mut text = String::new();
+        section(&mut text, "what went wrong", &chain(&Error::from(error)));
+        section(&mut text, "the host's console", &console);
+        Report(text)
+    }
+
+    fn of_case(failure: &str, transcript: &str, host: &Host) -> Report {
+        let mut text = String::new();
+        section(&mut text, "what went wrong", failure);
+        section(&mut text, "what the case did", transcript);
+        section(&mut text, "the host's dmesg", &last_lines(&host.dmesg(), DMESG));
+        section(&mut text, "the host's console", &host.console().tail());
+        Report(text)
+    }
+}
+
+fn section(text: &mut String, title: &str, content: &str) {
+    text.push_str(&format!("  --- {title}\n"));
+    for line in content.lines() {
+        text.push_str(&format!("  | {line}\n"));
+    }
+}
+
+/// An error and its causes, one a line.
+pub(super) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text = format!("{text}\ncause: {error}");
+        cause = error.source();
+    }
+    text
+}
+
+#[cfg(test)]
+#[path = "schedule_test.rs"]
+mod tests;
