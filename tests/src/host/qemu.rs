@@ -14,8 +14,9 @@ use crate::setup::Artefacts;
 use crate::wire::PORT;
 
 /// A panic reboots at once, which QEMU takes as the end. The check that the timer ticks fails now and then on
-/// a busy machine, whose emulated timer is late.
-const APPEND: &str = "console=ttyS0 intel_iommu=on iommu=nopt no_timer_check panic=-1 cma=1G";
+/// a busy machine, whose emulated timer is late. Without HPET and ACPI timer there is nothing to refine the TSC's
+/// frequency by, which would else change after KVM has taken note of it, and stop the clocks of guests.
+const APPEND: &str = "console=ttyS0 intel_iommu=on iommu=nopt no_timer_check hpet=disable pmtmr=0 tsc=reliable panic=-1 cma=1G";
 
 /// A QEMU process; dropping it kills it.
 pub(super) struct Qemu {
@@ -75,7 +76,8 @@ fn arguments(spec: &HostSpec, artefacts: &Artefacts, initramfs: i32, port: i32) 
     let SlotsOf { nvme, nic, random, serial } = SLOTS;
     // Without xsave: QEMU 7.2 lets a nested guest set XCR0 behind KVM's back, which then tells it of a state size
     // that is too small, and the guest overwrites its own memory.
-    let mut all = words("-accel tcg,thread=multi -M q35 -cpu max,xsave=off -nodefaults -display none -no-reboot");
+    let mut all =
+        words("-accel tcg,thread=multi -M q35 -cpu max,xsave=off -nodefaults -display none -no-reboot");
     all.extend(words(&format!("-smp {} -m {}", spec.cpus, spec.memory_mib)));
     all.extend(words("-chardev stdio,id=console,signal=off -serial chardev:console"));
     let aw_bits = spec.aw_bits;
