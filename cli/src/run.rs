@@ -2,7 +2,7 @@
 #![expect(clippy::print_stderr, reason = "the operator is told here what happens")]
 
 use std::fs::File;
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, IsTerminal};
 use std::os::fd::AsFd;
 use std::path::Path;
 use std::sync::Arc;
@@ -54,7 +54,8 @@ pub(crate) fn run(args: RunArgs) -> Result<u8, Problems> {
     let stdin = io::stdin();
     let input = stdin.as_fd().try_clone_to_owned().map_err(during("cannot use standard input"))?;
     let input = Input::new(File::from(input), stdin.is_terminal(), built_in.then_some(END_OF_INPUT));
-    let console = Console { input, output: Box::new(|| Box::new(Unbuffered)) };
+    let output = io::stdout().as_fd().try_clone_to_owned().map_err(during("cannot use standard output"))?;
+    let console = Console { input, output: File::from(output) };
     let raw = RawMode::enter(stdin.as_fd()).map_err(during("cannot put the terminal into raw mode"))?;
     let outcome = machine.run(console);
     drop(raw);
@@ -74,22 +75,6 @@ fn modules_for(kernel: &Path, devices: &[PciAddress]) -> initramfs::modules::Mod
     match default_kernel::release_of(kernel) {
         Some(release) => initramfs::modules::resolve(&Path::new("/lib/modules").join(release), &aliases),
         None => Default::default(),
-    }
-}
-
-/// Standard output, as the guest's serial port writes to it: each byte as it comes.
-struct Unbuffered;
-
-impl Write for Unbuffered {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let mut stdout = io::stdout().lock();
-        stdout.write_all(bytes)?;
-        stdout.flush()?;
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        io::stdout().flush()
     }
 }
 

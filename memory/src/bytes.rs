@@ -35,14 +35,12 @@ impl Bytes {
 
 impl fmt::Display for Bytes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if let Some((unit, name, _)) = self.exact_unit() {
-            return write!(f, "{} {name}", self.0 / unit);
-        }
         let reached = UNITS.into_iter().find(|(unit, ..)| self.0 >= *unit);
-        match (f.precision(), reached) {
-            (Some(digits), Some((unit, name, _))) => {
+        match (f.precision(), reached, self.exact_unit()) {
+            (Some(digits), Some((unit, name, _)), _) if !self.0.is_multiple_of(unit) => {
                 write!(f, "{:.digits$} {name}", self.0 as f64 / unit as f64)
             }
+            (_, _, Some((unit, name, _))) => write!(f, "{} {name}", self.0 / unit),
             _ => write!(f, "{} bytes", self.0),
         }
     }

@@ -1,12 +1,28 @@
 //! The cases, a file for each topic. A case is a function that takes a `Ctx`; its topic's `all` names it and
 //! the host it wants.
 
+mod boot;
+mod console;
 mod host;
 mod lab;
+mod passthrough;
+mod pinning;
+mod refusals;
 
 use crate::suite::Case;
 
 /// Every case, in the order in which they are started.
 pub(crate) fn all() -> Vec<Case> {
-    [host::all(), lab::all()].into_iter().flatten().collect()
+    [
+        host::all(),
+        lab::all(),
+        boot::all(),
+        console::all(),
+        passthrough::all(),
+        pinning::all(),
+        refusals::all(),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
 }

@@ -9,6 +9,7 @@ mod link;
 mod qemu;
 mod session;
 mod spec;
+mod tsc;
 
 use std::io;
 use std::path::{Path, PathBuf};

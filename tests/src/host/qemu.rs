@@ -7,16 +7,18 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::process::{Child, Command, Stdio};
 
-use super::{Console, HostError, HostKernel, HostSpec};
+use super::{Console, HostError, HostKernel, HostSpec, tsc};
 use crate::agent::NO_BIND;
 use crate::process;
 use crate::setup::Artefacts;
 use crate::wire::PORT;
 
 /// A panic reboots at once, which QEMU takes as the end. The check that the timer ticks fails now and then on
-/// a busy machine, whose emulated timer is late. Without HPET and ACPI timer there is nothing to refine the TSC's
-/// frequency by, which would else change after KVM has taken note of it, and stop the clocks of guests.
-const APPEND: &str = "console=ttyS0 intel_iommu=on iommu=nopt no_timer_check hpet=disable pmtmr=0 tsc=reliable panic=-1 cma=1G";
+/// a busy machine, whose emulated timer is late. So does the kernel's measurement of the TSC's frequency, without which
+/// guests have no clock: it is told (`tsc_early_khz`, below), and finds no HPET and no ACPI timer to correct it by after
+/// KVM has taken note of it.
+const APPEND: &str = "console=ttyS0 intel_iommu=on iommu=nopt no_timer_check hpet=disable pmtmr=0 tsc=reliable \
+                      panic=-1 cma=1G";
 
 /// A QEMU process; dropping it kills it.
 pub(super) struct Qemu {
@@ -68,7 +70,7 @@ fn arguments(spec: &HostSpec, artefacts: &Artefacts, initramfs: i32, port: i32) 
         HostKernel::Lab => artefacts.kernel.bzimage(),
         HostKernel::Debian => artefacts.debian.vmlinuz(),
     };
-    let mut append = APPEND.to_owned();
+    let mut append = format!("{APPEND} tsc_early_khz={}", tsc::khz());
     if !spec.bind {
         append = format!("{append} {NO_BIND}");
     }

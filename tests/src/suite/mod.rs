@@ -7,7 +7,7 @@ mod steps;
 
 use std::process::ExitCode;
 
-pub(crate) use case::{Case, Ctx, Failure, TestResult, case, ensure};
+pub(crate) use case::{Case, Ctx, Failure, Output, TestResult, case, ensure};
 pub(crate) use guest::GuestInitrd;
 
 use crate::cases;

@@ -1,11 +1,12 @@
 //! How a run of the guest ends: the first reason given counts, and everybody is told.
 
 use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use devices::Action;
-use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
+use rustix::event::{EventfdFlags, eventfd};
 
 use crate::hypervisor::vcpu::GuestFailure;
 
@@ -28,7 +29,7 @@ pub enum End {
 pub struct Ending {
     first: Mutex<Option<End>>,
     over: AtomicBool,
-    event: EventFd,
+    event: OwnedFd,
 }
 
 impl Ending {
@@ -37,7 +38,7 @@ impl Ending {
         Ok(Self {
             first: Mutex::new(None),
             over: AtomicBool::new(false),
-            event: EventFd::new(EFD_CLOEXEC | EFD_NONBLOCK)?,
+            event: eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?,
         })
     }
 
@@ -45,7 +46,7 @@ impl Ending {
     pub fn end(&self, reason: End) {
         self.first.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(reason);
         self.over.store(true, Ordering::SeqCst);
-        if let Err(error) = self.event.write(1) {
+        if let Err(error) = rustix::io::write(&self.event, &1_u64.to_ne_bytes()) {
             tracing::error!(%error, "cannot tell that the machine has ended");
         }
     }
@@ -65,9 +66,9 @@ impl Ending {
         self.over.load(Ordering::SeqCst)
     }
 
-    /// Becomes readable when the run ends.
-    pub fn event(&self) -> &EventFd {
-        &self.event
+    /// Becomes readable when the run ends, and stays so.
+    pub fn event(&self) -> BorrowedFd<'_> {
+        self.event.as_fd()
     }
 
     /// The reason.

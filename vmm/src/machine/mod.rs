@@ -6,12 +6,14 @@
 
 pub mod ending;
 pub mod events;
+pub mod output;
 pub mod phases;
 pub mod platform;
 pub mod space;
 pub mod vcpus;
 
-use std::io::{self, Write};
+use std::fs::File;
+use std::io;
 use std::sync::Arc;
 
 use devices::irq::InterruptController;
@@ -31,6 +33,7 @@ use crate::preflight::Plan;
 use crate::problem::{Class, Problem, Problems, Unexpected};
 use ending::{End, Ending};
 use events::Input;
+use output::Output;
 use phases::{Phase, Phases};
 use platform::{Parts, Platform};
 use space::DeviceMemory;
@@ -61,8 +64,8 @@ pub trait Observer: Send + Sync {
 pub struct Console {
     /// Where the operator types.
     pub input: Input,
-    /// Makes a writer for what the guest prints, one for each run.
-    pub output: Box<dyn Fn() -> Box<dyn Write + Send>>,
+    /// Where what the guest prints goes.
+    pub output: File,
 }
 
 /// How the machine ended, if nothing failed.
@@ -196,13 +199,16 @@ impl Machine {
 
     /// One run of the guest, from its first instruction until it powers off, resets or fails.
     fn run_once(&mut self, console: &mut Console) -> Result<End, Problems> {
+        let during = Unexpected::during::<io::Error>;
+        let ending = Arc::new(Ending::new().map_err(during("cannot make an eventfd"))?);
+        let output = console.output.try_clone().map_err(during("cannot use the console"))?;
         let functions = self.functions.iter().map(|function| function.clone() as Arc<dyn PciFunction>);
         let platform = Platform::build(Parts {
             layout: &self.layout,
             interrupts: self.interrupts.clone(),
             space: self.space.clone(),
             functions: functions.collect(),
-            console: (console.output)(),
+            console: Box::new(Output::new(output, ending.clone())),
             debug_exit: self.plan.spec.debug_exit,
         })
         .map_err(Problem::of(Class::Host))?;
@@ -211,8 +217,6 @@ impl Machine {
         self.phases.done("load kernel");
         self.observer.notify(&Event::Starting(self.phases.list()));
 
-        let during = Unexpected::during::<io::Error>;
-        let ending = Arc::new(Ending::new().map_err(during("cannot make an eventfd"))?);
         let vcpus = std::mem::take(&mut self.vcpus);
         let threads =
             VcpuThreads::start(vcpus, &platform, &ending).map_err(during("cannot start the vCPU threads"))?;

@@ -1,0 +1,112 @@
+//! Guests boot, whatever the kernel's format and wherever their memory lies, and end as they say.
+
+use crate::host::HostSpec;
+use crate::suite::{Case, Ctx, GuestInitrd, TestResult, case, ensure};
+
+pub(super) fn all() -> Vec<Case> {
+    let host = HostSpec::default;
+    vec![
+        case("boot/the default guest needs no flags", host(), default_guest),
+        case("boot/an ELF kernel runs on two CPUs", host(), two_cpus),
+        case("boot/Debian's bzImage reaches user space", host(), debian),
+        case("boot/memory above 4 GiB is the guest's", host().memory(6144), above_4_gib),
+        case("boot/the clock is the host's", host(), clock),
+        case("boot/a reboot is not an end", host(), reboots),
+        case("boot/a triple fault is a failure that says where", host(), triple_fault),
+        case("boot/the debug-exit port sets the status", host(), debug_exit),
+        case("boot/ACPI tables raise no complaint", host(), acpi),
+    ]
+}
+
+fn default_guest(ctx: &Ctx) -> TestResult {
+    let guest = ctx.run("vmm run").expect_success()?;
+    guest.stdout_contains("cpus 1 online")?;
+    guest.stdout_contains("summary complete: 1 PCI devices, 0 disks read, 0 problems")?;
+    guest.stdout_contains("reboot: Power down")?;
+    ensure!(guest.stderr.is_empty(), "standard error is {:?}", guest.stderr);
+    Ok(())
+}
+
+fn two_cpus(ctx: &Ctx) -> TestResult {
+    let guest = ctx.run("vmm run --cpus 2 --memory 256M").expect_success()?;
+    guest.stdout_contains("cpus 2 online")?;
+    guest.stdout_contains("smp: Brought up 1 node, 2 CPUs")?;
+    Ok(())
+}
+
+fn debian(ctx: &Ctx) -> TestResult {
+    let release = &ctx.artefacts.debian.release;
+    let command = format!("vmm run --kernel /boot/vmlinuz-{release} --memory 512M --cpus 2");
+    let guest = ctx.run(&command).deadline(300).expect_success()?;
+    guest.stdout_contains(&format!("kernel {release} x86_64"))?;
+    guest.stdout_contains("cpus 2 online")?;
+    Ok(())
+}
+
+fn above_4_gib(ctx: &Ctx) -> TestResult {
+    let script = "grep -i 'system ram' /proc/iomem; poweroff -f";
+    let initrd = GuestInitrd::with_script(ctx.artefacts, script)?;
+    ctx.put("/tmp/guest.cpio", &initrd.build()?)?;
+    let guest =
+        ctx.run("vmm run --memory 3200M --initrd /tmp/guest.cpio; rm /tmp/guest.cpio").expect_success()?;
+    guest.stdout_contains("-bfffffff : System RAM")?;
+    guest.stdout_contains("100000000-107ffffff : System RAM")?;
+    Ok(())
+}
+
+fn clock(ctx: &Ctx) -> TestResult {
+    let initrd = GuestInitrd::with_script(ctx.artefacts, "echo epoch $(date +%s); poweroff -f")?;
+    ctx.put("/tmp/guest.cpio", &initrd.build()?)?;
+    let before = seconds(&ctx.run("echo epoch $(date +%s)").expect_success()?.stdout)?;
+    let guest = ctx.run("vmm run --initrd /tmp/guest.cpio; rm /tmp/guest.cpio").expect_success()?;
+    let after = seconds(&ctx.run("echo epoch $(date +%s)").expect_success()?.stdout)?;
+    let said = seconds(&guest.stdout)?;
+    // The clock has a resolution of a second.
+    ensure!((before - 1..=after + 1).contains(&said), "{said} is not in {before}..={after}");
+    Ok(())
+}
+
+fn seconds(text: &str) -> TestResult<i64> {
+    let line = text.lines().find_map(|line| line.trim().strip_prefix("epoch "));
+    Ok(line.unwrap_or_default().trim().parse()?)
+}
+
+fn reboots(ctx: &Ctx) -> TestResult {
+    let mut guest = ctx.run("vmm run --cpus 2 --memory 128M").deadline(240).start()?;
+    for _ in 0..2 {
+        guest.wait_for("vmm> ")?;
+        guest.send("reboot\n");
+    }
+    guest.wait_for("vmm> ")?;
+    guest.send("poweroff\n");
+    let guest = guest.finish()?;
+    ensure!(guest.status == 0, "it ended with status {}", guest.status);
+    ensure!(guest.stderr.matches("the guest reboots").count() == 2, "it did not reboot twice");
+    Ok(())
+}
+
+fn triple_fault(ctx: &Ctx) -> TestResult {
+    let command = "vmm run --memory 128M --cmdline 'console=ttyS0 reboot=t vmm.then=reboot'";
+    let guest = ctx.run(command).expect_status(1)?;
+    guest.stderr_contains("error: the guest failed\n  cause: triple fault on vCPU 0 at rip 0x")?;
+    Ok(())
+}
+
+fn debug_exit(ctx: &Ctx) -> TestResult {
+    let script = "printf '\\005' | dd of=/dev/port bs=1 seek=244 conv=notrunc; poweroff -f";
+    let initrd = GuestInitrd::with_script(ctx.artefacts, script)?;
+    ctx.put("/tmp/guest.cpio", &initrd.build()?)?;
+    ctx.run("vmm run --initrd /tmp/guest.cpio --debug-exit").expect_status(5 << 1 | 1)?;
+    // Without the flag nothing answers at the port.
+    ctx.run("vmm run --initrd /tmp/guest.cpio; s=$?; rm /tmp/guest.cpio; exit $s").expect_success()?;
+    Ok(())
+}
+
+fn acpi(ctx: &Ctx) -> TestResult {
+    let guest = ctx.run("vmm run --cpus 2 --memory 128M").expect_success()?;
+    for complaint in ["ACPI Error", "ACPI Warning", "ACPI BIOS", "[Firmware Bug]", "WARNING:", "BUG:"] {
+        ensure!(!guest.stdout.contains(complaint), "the guest complains: {complaint}");
+    }
+    guest.stdout_contains("ACPI: PCI Root Bridge [PCI0]")?;
+    Ok(())
+}

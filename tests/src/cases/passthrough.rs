@@ -1,0 +1,160 @@
+//! Real devices in guests: the NVMe drive is read through interrupts and DMA, the NIC reaches the network, again after
+//! every reboot, with an IOMMU of 39 bits and of 48.
+
+use crate::host::{HostSpec, NIC, NVME};
+use crate::suite::{Case, Ctx, GuestInitrd, Output, TestResult, case, ensure};
+
+pub(super) fn all() -> Vec<Case> {
+    let narrow = || HostSpec::default().aw_bits(39);
+    let wide = || HostSpec::default().aw_bits(48);
+    vec![
+        case("passthrough/NVMe, 39 bits", narrow(), nvme),
+        case("passthrough/NVMe, 48 bits", wide(), nvme),
+        case("passthrough/NVMe, 39 bits, memory above 4 GiB", narrow().memory(6144), nvme_above_4_gib),
+        case("passthrough/NVMe in Debian's kernel", wide(), nvme_debian),
+        case("passthrough/NIC, 39 bits", narrow(), nic),
+        case("passthrough/NIC, 48 bits", wide(), nic),
+        case("passthrough/two devices", narrow(), two_devices),
+        case("passthrough/5 reboots, the device works each time", narrow(), reboots),
+        case("passthrough/nothing stays behind", narrow(), nothing_stays),
+        case("passthrough/a killed vmm leaves a device that works", narrow(), killed),
+        case("passthrough/a device in use is said to be", narrow(), busy),
+    ]
+}
+
+/// What the guest said of the drive is what is on it.
+fn read_right(ctx: &Ctx, guest: &Output, address: &str) -> TestResult {
+    guest.stdout_contains(&format!("pci {address} NVMe controller [010802], 1b36:0010, driver nvme, "))?;
+    guest.stdout_contains(" MSI-X, ")?;
+    guest.stdout_contains(&format!(
+        "read 8 MiB from /dev/nvme0n1, sha256 {}",
+        ctx.artefacts.disk.sha256(8 << 20)?
+    ))?;
+    Ok(())
+}
+
+/// The line that says where the pages are.
+fn pinned_outside(guest: &Output, memory: &str, devices: &str, pages: u64) -> TestResult {
+    guest.stderr_contains(&format!(
+        "pinned {memory} for {devices}: {pages} pages, 0 in CMA, 0 in ZONE_MOVABLE, 0 migrated, "
+    ))?;
+    Ok(())
+}
+
+fn nvme(ctx: &Ctx) -> TestResult {
+    for cpus in [1, 2] {
+        let guest = ctx.run(&format!("vmm run --memfd --vfio {NVME} --cpus {cpus}")).expect_success()?;
+        guest.stdout_contains(&format!("cpus {cpus} online"))?;
+        pinned_outside(&guest, "512 MiB", NVME, 131072)?;
+        read_right(ctx, &guest, "0000:00:01.0")?;
+    }
+    Ok(())
+}
+
+fn nvme_above_4_gib(ctx: &Ctx) -> TestResult {
+    let guest =
+        ctx.run(&format!("vmm run --vfio {NVME} --memory 3200M --cpus 2")).deadline(300).expect_success()?;
+    pinned_outside(&guest, "3200 MiB", NVME, 819200)?;
+    read_right(ctx, &guest, "0000:00:01.0")
+}
+
+fn nvme_debian(ctx: &Ctx) -> TestResult {
+    let release = &ctx.artefacts.debian.release;
+    let command = format!("vmm run --kernel /boot/vmlinuz-{release} --vfio {NVME} --cpus 2");
+    let guest = ctx.run(&command).deadline(300).expect_success()?;
+    guest.stdout_contains(&format!("kernel {release} x86_64"))?;
+    read_right(ctx, &guest, "0000:00:01.0")
+}
+
+fn nic(ctx: &Ctx) -> TestResult {
+    let script = "\
+        ip link set eth0 up && udhcpc -i eth0 -n -q -s /bin/true\n\
+        ip addr add 10.0.2.15/24 dev eth0 && ping -c 3 -w 30 10.0.2.2\n\
+        grep eth0 /proc/interrupts; poweroff -f";
+    let initrd = GuestInitrd::with_script(ctx.artefacts, script)?;
+    ctx.put("/tmp/guest.cpio", &initrd.build()?)?;
+    for cpus in [1, 2] {
+        let command =
+            format!("vmm run --memfd --vfio {NIC} --cpus {cpus} --memory 256M --initrd /tmp/guest.cpio");
+        let guest = ctx.run(&command).expect_success()?;
+        pinned_outside(&guest, "256 MiB", NIC, 65536)?;
+        guest.stdout_contains("lease of 10.0.2.15 obtained")?;
+        guest.stdout_contains("3 packets received")?;
+        guest.stdout_contains("PCI-MSIX")?;
+    }
+    ctx.run("rm /tmp/guest.cpio").expect_success()?;
+    Ok(())
+}
+
+fn two_devices(ctx: &Ctx) -> TestResult {
+    let guest = ctx.run(&format!("vmm run --vfio {NVME} --vfio {NIC} --memory 256M")).expect_success()?;
+    pinned_outside(&guest, "256 MiB", &format!("{NVME}, {NIC}"), 65536)?;
+    read_right(ctx, &guest, "0000:00:01.0")?;
+    guest.stdout_contains("pci 0000:00:02.0 Ethernet controller [020000], 8086:10d3, driver e1000e, ")?;
+    Ok(())
+}
+
+fn reboots(ctx: &Ctx) -> TestResult {
+    let mut guest =
+        ctx.run(&format!("vmm run --vfio {NVME} --cpus 2 --memory 256M")).deadline(400).start()?;
+    let right = format!("sha256 {}", ctx.artefacts.disk.sha256(8 << 20)?);
+    for _ in 0..5 {
+        guest.wait_for(&right)?;
+        guest.wait_for("vmm> ")?;
+        guest.send("reboot\n");
+    }
+    guest.wait_for(&right)?;
+    guest.wait_for("vmm> ")?;
+    guest.send("poweroff\n");
+    let guest = guest.finish()?;
+    ensure!(guest.status == 0, "it ended with status {}", guest.status);
+    ensure!(guest.stderr.matches("the guest reboots").count() == 5, "it did not reboot 5 times");
+    Ok(())
+}
+
+/// Pages pinned and given back, host-wide.
+fn pins(ctx: &Ctx) -> TestResult<(u64, u64)> {
+    let text = ctx.run("grep nr_foll_pin /proc/vmstat").expect_success()?.stdout;
+    let count = |name: &str| {
+        let line = text.lines().find_map(|line| line.strip_prefix(name));
+        line.unwrap_or_default().trim().parse::<u64>()
+    };
+    Ok((count("nr_foll_pin_acquired")?, count("nr_foll_pin_released")?))
+}
+
+fn nothing_stays(ctx: &Ctx) -> TestResult {
+    // Whatever held pins before.
+    let (acquired, released) = pins(ctx)?;
+    let held = acquired - released;
+    ctx.run(&format!("vmm run --vfio {NVME} --memory 256M")).expect_success()?;
+    let (acquired, released) = pins(ctx)?;
+    ensure!(acquired - released == held, "{} pages stay pinned", acquired - released - held);
+    ctx.run("pgrep vmm").expect_status(1)?;
+    ctx.run(&format!("readlink /sys/bus/pci/devices/{NVME}/driver"))
+        .expect_success()?
+        .stdout_contains("vfio-pci")?;
+    Ok(())
+}
+
+fn killed(ctx: &Ctx) -> TestResult {
+    let (acquired, released) = pins(ctx)?;
+    let held = acquired - released;
+    let mut guest = ctx.run(&format!("exec vmm run --vfio {NVME} --memory 256M")).start()?;
+    guest.wait_for("vmm> ")?;
+    guest.kill()?;
+    let (acquired, released) = pins(ctx)?;
+    ensure!(acquired - released == held, "{} pages stay pinned", acquired - released - held);
+    let guest = ctx.run(&format!("vmm run --vfio {NVME} --memory 256M")).expect_success()?;
+    read_right(ctx, &guest, "0000:00:01.0")
+}
+
+fn busy(ctx: &Ctx) -> TestResult {
+    let mut first = ctx.run(&format!("vmm run --vfio {NVME} --memory 128M")).start()?;
+    first.wait_for("vmm> ")?;
+    let second = ctx.run(&format!("vmm run --vfio {NVME} --memory 128M")).expect_status(3)?;
+    second.stderr_contains("in use by vmm (pid ")?;
+    first.send("poweroff\n");
+    let first = first.finish()?;
+    ensure!(first.status == 0, "the first ended with status {}", first.status);
+    Ok(())
+}
