@@ -13,7 +13,7 @@ use vmm::{Class, Problems};
 #[command(name = "vmm", version, propagate_version = true)]
 pub(crate) struct Cli {
     /// Say more: -v how long each phase of the start took, -vv and -vvv what happens inside.
-    #[arg(short, long, action = ArgAction::Count, global = true)]
+    #[arg(short, long, action = ArgAction::Count, global = true, display_order = 100)]
     pub(crate) verbose: u8,
     #[command(subcommand)]
     pub(crate) command: Command,
@@ -26,14 +26,14 @@ pub(crate) enum Command {
 }
 
 const RUN_HELP: &str = "\
-Without --kernel the running system's kernel boots, without --initrd a built-in guest that shows what it finds, reads
-from a passed-through NVMe drive and takes a few commands. So `vmm run --memfd --vfio 0000:01:00.0` alone tells
+Without --kernel the running system's kernel boots; without --initrd a built-in guest that shows what it finds, reads \
+from a passed-through NVMe drive and takes a few commands. So `vmm run --memfd --vfio 0000:01:00.0` alone tells \
 whether passthrough works on this host.
 
-On a terminal the guest's serial console gets every key but Ctrl-A: Ctrl-A x ends the machine, Ctrl-A h shows help,
+On a terminal the guest's serial console gets every key but Ctrl-A: Ctrl-A x ends the machine, Ctrl-A h shows help, \
 Ctrl-A a sends Ctrl-A.
 
-Exit codes: 0 guest powered off, 1 guest failed, 2 usage, 3 the host lacks something, 4 memory could not be pinned,
+Exit codes: 0 guest powered off, 1 guest failed, 2 usage, 3 the host lacks something, 4 memory could not be pinned, \
 5 internal error.";
 
 #[derive(Debug, Args)]
@@ -76,7 +76,7 @@ pub(crate) enum BadValue {
     Cpus(String),
     #[error("--vfio `{0}` is not a PCI address")]
     #[diagnostic(help(
-        "give SEGMENT:BUS:DEVICE.FUNCTION as `lspci -D` prints it, as in --vfio 0000:01:00.0"
+        "give SEGMENT:BUS:DEVICE.FUNCTION as `lspci -D` prints it, as in --vfio 0000:01:00.0 or 01:00.0"
     ))]
     Vfio(String),
 }

@@ -95,7 +95,10 @@ impl Diagnostic for OpenError {
     fn help<'a>(&'a self) -> Option<Box<dyn Display + 'a>> {
         let text = match self {
             Self::Container(_) | Self::Unsupported(_) => "modprobe vfio-pci vfio_iommu_type1",
-            Self::NoGroup(_) => "turn the IOMMU on in the firmware and boot the host with intel_iommu=on",
+            Self::NoGroup(_) => {
+                "turn VT-d or AMD-Vi on in the firmware, and boot the host with intel_iommu=on (Intel) or without \
+                 amd_iommu=off (AMD)"
+            }
             Self::Group { source, .. } if source.kind() == io::ErrorKind::ResourceBusy => {
                 "a group can be open once: stop the other user, or use another device"
             }
@@ -116,7 +119,16 @@ impl Diagnostic for OpenError {
                 "it is powered off, has failed or was pulled out: see `dmesg`, and power the host off and on"
             }
             Self::Device { .. } => "`dmesg | grep vfio` tells what the host's driver made of it",
-            _ => return None,
+            Self::Group { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
+                "run as root, or have the group's node given to this user"
+            }
+            Self::Group { .. } => "bind the device to vfio-pci: the group's node exists only then",
+            Self::Attach { .. } | Self::Iommu { .. } => {
+                "`dmesg | grep -iE 'vfio|iommu'` tells what the host made of it"
+            }
+            Self::NotPci(_) | Self::NoConfig(_) => {
+                "only PCI functions bound to vfio-pci, or to a driver made for it, can be passed through"
+            }
         };
         Some(Box::new(text))
     }

@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Display;
+use std::io;
 use std::path::{Component, Path, PathBuf};
 
 use super::{glob, read_file};
@@ -42,9 +43,12 @@ pub(crate) fn resolve(dir: &Path, modaliases: &[String]) -> ModuleSet {
     }
     let index = |name: &str| {
         let path = dir.join(name);
-        read_file(&path, INDEX_MAX)
-            .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
-            .map_err(|error| format!("no modules, built-in drivers only: {}: {error}", path.display()))
+        read_file(&path, INDEX_MAX).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).map_err(
+            |error| match error.kind() {
+                io::ErrorKind::NotFound => format!("no modules in {}, built-in drivers only", dir.display()),
+                _ => format!("no modules, built-in drivers only: {}: {error}", path.display()),
+            },
+        )
     };
     let (aliases, dependencies) = match (index("modules.alias"), index("modules.dep")) {
         (Ok(aliases), Ok(dependencies)) => (aliases, dependencies),

@@ -94,6 +94,7 @@ fn transmitter_interrupts_come_once_each() {
 fn input_interrupts_and_drains() {
     let s = setup();
     s.set(IER, IER_RECEIVED);
+    assert!(s.was_drained(), "it listens");
     assert_eq!(s.port.input_room(), FIFO_SIZE);
     assert_eq!(s.port.push_input(b"ls\r"), 3);
     assert_eq!((s.interrupts(), s.port.input_room()), (1, FIFO_SIZE - 3));

@@ -38,12 +38,13 @@ impl std::fmt::Display for Memlock {
     }
 }
 
-/// Whether CAP_IPC_LOCK is effective. It counts only in the initial user namespace, whose uid map is the identity.
+/// Whether CAP_IPC_LOCK is effective. It counts only in the initial user namespace, whose uid map is the identity, or
+/// absent when the kernel knows no other.
 fn can_lock(status: &str, uid_map: &str) -> bool {
     let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
     let effective = effective.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0);
     let identity = uid_map.split_whitespace().eq(["0", "0", "4294967295"]);
-    identity && effective >> CAP_IPC_LOCK & 1 == 1
+    (identity || uid_map.is_empty()) && effective >> CAP_IPC_LOCK & 1 == 1
 }
 
 /// The soft limit in `Max locked memory       8388608              8388608              bytes`.

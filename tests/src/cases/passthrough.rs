@@ -129,7 +129,7 @@ fn nothing_stays(ctx: &Ctx) -> TestResult {
     ctx.run(&format!("vmm run --vfio {NVME} --memory 256M")).expect_success()?;
     let (acquired, released) = pins(ctx)?;
     ensure!(acquired - released == held, "{} pages stay pinned", acquired - released - held);
-    ctx.run("pgrep vmm").expect_status(1)?;
+    ctx.run("pidof vmm").expect_status(1)?;
     ctx.run(&format!("readlink /sys/bus/pci/devices/{NVME}/driver"))
         .expect_success()?
         .stdout_contains("vfio-pci")?;

@@ -68,7 +68,7 @@ pub enum Entry {
 /// Guest memory that should be there is not.
 #[derive(Debug, Error, Diagnostic)]
 #[error("cannot write {what} to guest memory at {range}")]
-#[diagnostic(help("this is a fault of vmm: report it with the memory layout from --dry-run"))]
+#[diagnostic(help("this is a fault of vmm: please report it, with the output of `vmm run -vv`"))]
 pub struct MemoryFault {
     /// What was to be written.
     pub what: &'static str,

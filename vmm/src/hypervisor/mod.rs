@@ -37,7 +37,7 @@ const REQUIRED: [(Cap, &str); 10] = [
 
 /// A KVM call that failed; most of these mean a defect of ours or an exhausted host.
 #[derive(Debug, Error)]
-#[error("{call}: {source}")]
+#[error("{call} failed")]
 pub struct KvmError {
     /// The ioctl, with what it was about.
     pub call: String,

@@ -69,7 +69,10 @@ impl VcpuState {
         // SAFETY: the buffer is the 4 KiB that KVM reads unless the process asked the kernel for larger
         // dynamic features (arch_prctl ARCH_REQ_XCOMP_GUEST_PERM), which it never does.
         unsafe { fd.set_xsave(&self.xsave) }.map_err(KvmError::of("KVM_SET_XSAVE"))?;
-        fd.set_xcrs(&self.xcrs).map_err(KvmError::of("KVM_SET_XCRS"))?;
+        // A CPU without XSAVE has none, and KVM then refuses to set none.
+        if self.xcrs.nr_xcrs > 0 {
+            fd.set_xcrs(&self.xcrs).map_err(KvmError::of("KVM_SET_XCRS"))?;
+        }
         fd.set_debug_regs(&self.debug).map_err(KvmError::of("KVM_SET_DEBUGREGS"))?;
         fd.set_lapic(&self.lapic).map_err(KvmError::of("KVM_SET_LAPIC"))?;
         fd.set_vcpu_events(&self.events).map_err(KvmError::of("KVM_SET_VCPU_EVENTS"))?;
