@@ -63,7 +63,9 @@ impl SerialPort {
     pub fn new(line: IrqLine, output: Box<dyn Write + Send>) -> io::Result<Self> {
         let drained = EventFd::new(EFD_NONBLOCK)?;
         let uart = Serial::with_events(Wire(line), Drained(drained.try_clone()?), output);
-        let state = State { uart, loopback: false, transmitted: false, complained: false };
+        let mut state = State { uart, loopback: false, transmitted: false, complained: false };
+        // vm-superio begins with OUT2 set, a real port with all outputs off.
+        state.write(MCR, 0);
         Ok(Self { state: Mutex::new(state), drained })
     }
 
@@ -72,8 +74,9 @@ impl SerialPort {
         lock(&self.state).input_room()
     }
 
-    /// Whether the guest's driver takes input: it has receive interrupts enabled. Input pushed earlier is lost when
-    /// the driver starts, since it clears the FIFO then.
+    /// Whether the guest's driver takes input: it has enabled receive interrupts, and the output that lets them out of
+    /// a PC's port (OUT2). Input pushed earlier is lost: drivers clear the FIFO when they start, and write all of the
+    /// interrupt register to see what the port is.
     pub fn is_listening(&self) -> bool {
         lock(&self.state).is_listening()
     }
@@ -101,7 +104,7 @@ impl SerialPort {
         let mut state = lock(&self.state);
         state.transmitted = false;
         for (register, value) in
-            [(LCR, LCR_DLAB), (0, DIVISOR_9600), (1, 0), (LCR, LCR_8N1), (IER, 0), (MCR, MCR_OUT2), (SCR, 0)]
+            [(LCR, LCR_DLAB), (0, DIVISOR_9600), (1, 0), (LCR, LCR_8N1), (IER, 0), (MCR, 0), (SCR, 0)]
         {
             state.write(register, value);
         }
@@ -115,7 +118,8 @@ impl State {
     }
 
     fn is_listening(&self) -> bool {
-        self.uart.state().interrupt_enable & IER_RECEIVED != 0
+        let state = self.uart.state();
+        state.interrupt_enable & IER_RECEIVED != 0 && state.modem_control & (MCR_OUT2 | MCR_LOOP) == MCR_OUT2
     }
 
     fn read(&mut self, register: u8) -> u8 {
