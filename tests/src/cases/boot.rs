@@ -1,7 +1,7 @@
 //! Guests boot, whatever the kernel's format and wherever their memory lies, and end as they say.
 
 use crate::host::HostSpec;
-use crate::suite::{Case, Ctx, GuestInitrd, TestResult, case, ensure};
+use crate::suite::{Case, Ctx, GuestInitrd, TestResult, case, ensure, tiny_kernel};
 
 pub(super) fn all() -> Vec<Case> {
     let host = HostSpec::default;
@@ -93,12 +93,14 @@ fn triple_fault(ctx: &Ctx) -> TestResult {
 }
 
 fn debug_exit(ctx: &Ctx) -> TestResult {
-    let script = "printf '\\005' | dd of=/dev/port bs=1 seek=244 conv=notrunc; poweroff -f";
-    let initrd = GuestInitrd::with_script(ctx.artefacts, script)?;
-    ctx.put("/tmp/guest.cpio", &initrd.build()?)?;
-    ctx.run("vmm run --initrd /tmp/guest.cpio --debug-exit").expect_status(5 << 1 | 1)?;
-    // Without the flag nothing answers at the port.
-    ctx.run("vmm run --initrd /tmp/guest.cpio; s=$?; rm /tmp/guest.cpio; exit $s").expect_success()?;
+    // mov al, 5; out 0xf4, al; mov dx, 0x602; mov al, 6; out dx, al; hlt
+    let code = [0xb0, 5, 0xe6, 0xf4, 0x66, 0xba, 0x02, 0x06, 0xb0, 6, 0xee, 0xf4];
+    ctx.put("/tmp/kernel", &tiny_kernel(&code))?;
+    ctx.run("vmm run --kernel /tmp/kernel --debug-exit").expect_status(5 << 1 | 1)?;
+    // Without the flag nothing answers at the port, and the guest resets for ever.
+    let resets = ctx.run("timeout -s TERM 3 vmm run --kernel /tmp/kernel; rm /tmp/kernel").output()?;
+    resets.stderr_contains("vmm: the guest reboots")?;
+    resets.stderr_contains("vmm: stopped by SIGTERM")?;
     Ok(())
 }
 

@@ -16,7 +16,7 @@ pub(super) fn all() -> Vec<Case> {
         case(
             "refusals/a group with others in it",
             // Behind a bridge without ACS both functions are one group.
-            host().qemu("-device pcie-pci-bridge,id=br,addr=5 -device e1000,bus=br,addr=1 -device e1000,bus=br,addr=2"),
+            host().qemu("-device pcie-pci-bridge,id=br,addr=5 -device e1000,bus=br,addr=1 -device virtio-rng-pci,bus=br,addr=2"),
             shared_group,
         ),
     ]
@@ -71,7 +71,7 @@ fn numbers(ctx: &Ctx) -> TestResult {
     refused(ctx, "--memory 1000000", 2, &["--memory 1000000 is not a multiple of 4096 bytes"])?;
     refused(ctx, "--memory 8M", 2, &["less than 16 MiB"])?;
     refused(ctx, "--memory 64G", 4, &["guest memory of 64 GiB exceeds the host's"])?;
-    refused(ctx, "--memory 13T", 2, &["12 TiB"])?;
+    refused(ctx, "--memory 13T", 2, &["guest memory of 13 TiB does not fit: the CPU has "])?;
     refused(ctx, "--memory many", 2, &["--memory `many` is not a size"])?;
     refused(ctx, "--cpus 0", 2, &["--cpus 0: a machine needs a processor"])?;
     refused(ctx, "--cpus 99999", 2, &["--cpus 99999: KVM on this host allows"])?;
@@ -86,7 +86,7 @@ fn numbers(ctx: &Ctx) -> TestResult {
 
 fn devices(ctx: &Ctx) -> TestResult {
     refused(ctx, "--vfio nvme0", 2, &["--vfio `nvme0` is not a PCI address", "lspci -D"])?;
-    refused(ctx, "--vfio 0000:00:1e.0", 3, &["there is no PCI device 0000:00:1e.0"])?;
+    refused(ctx, "--vfio 0000:7f:00.0", 3, &["there is no PCI device 0000:7f:00.0"])?;
     refused(ctx, &format!("--vfio {NVME} --vfio {NVME}"), 3, &["0000:00:01.0 is given twice"])?;
     Ok(())
 }
@@ -100,8 +100,7 @@ fn hosts(ctx: &Ctx) -> TestResult {
     let output = ctx.run(&lacks("/dev/vfio", &format!("vmm run --vfio {NVME}"))).expect_status(3)?;
     output.stderr_contains("error: /dev/vfio/vfio does not exist")?.stderr_contains("modprobe vfio-pci")?;
     // As somebody who may not.
-    let nobody =
-        "chmod 600 /dev/kvm; adduser -D -H nobody2 2>/dev/null; ulimit -l 64; su -s /bin/sh nobody2 -c";
+    let nobody = "chmod 600 /dev/kvm; echo somebody:x:65534:65534::/:/bin/sh >> /etc/passwd; ulimit -l 64; su -s /bin/sh somebody -c";
     let output = ctx.run(&format!("{nobody} 'vmm run --vfio {NVME}'")).expect_status(3)?;
     output.stderr_contains("error: no permission to open /dev/kvm")?;
     output.stderr_contains("error: pinning the guest needs a memlock limit of 512 MiB, it is 64 KiB")?;
@@ -134,20 +133,12 @@ fn bound_to_host(ctx: &Ctx) -> TestResult {
 }
 
 fn shared_group(ctx: &Ctx) -> TestResult {
-    let bus = ctx
-        .run("basename $(dirname $(ls -d /sys/bus/pci/devices/0000:00:05.0/0000:*:01.0)/x)")
-        .expect_success()?;
+    let bus = ctx.run("basename $(ls -d /sys/bus/pci/devices/0000:00:05.0/0000:*:01.0)").expect_success()?;
     let one = bus.stdout.trim().to_owned();
     let other = one.replace(":01.0", ":02.0");
     ctx.run(&format!(
-        "cd /sys/bus/pci/devices/{one}; echo vfio-pci > driver_override; [ -e driver ] && echo {one} > driver/unbind; echo {one} > /sys/bus/pci/drivers_probe"
+        "cd /sys/bus/pci/devices/{one}; echo vfio-pci > driver_override; echo {one} > /sys/bus/pci/drivers_probe"
     ))
     .expect_success()?;
-    let output = ctx.run(&format!("vmm run --vfio {one}")).output()?;
-    // Without a driver for it the other one is nobody's, and no obstacle.
-    let driver = ctx.run(&format!("readlink /sys/bus/pci/devices/{other}/driver")).output()?;
-    match driver.status {
-        0 => output.stderr_contains(&other).map(drop),
-        _ => output.stdout_contains("summary complete").map(drop),
-    }
+    refused(ctx, &format!("--vfio {one}"), 3, &[&one, &format!("{other} (virtio-pci)")])
 }

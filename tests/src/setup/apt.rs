@@ -13,6 +13,8 @@ use crate::tool::{self, announce};
 const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 /// Where kernels are that are newer than the system's.
 const BACKPORTS: &str = "trixie-backports";
+/// How the names of such suites end.
+const BACKPORTS_SUFFIX: &str = "-backports";
 
 /// apt with sources, lists and cache of the lab's own.
 pub(super) struct Apt<'a> {
@@ -72,6 +74,17 @@ impl Apt<'_> {
         Ok(())
     }
 
+    /// Installs a package on the system, as root, from the backports to the system's release.
+    pub(super) fn install_backport(&mut self, package: &str) -> Result<(), SetupError> {
+        self.update()?;
+        let suite = format!("{}{BACKPORTS_SUFFIX}", codename()?);
+        announce(&format!("installing {package} from {suite}"));
+        let mut install = self.command("apt-get")?;
+        install.env("DEBIAN_FRONTEND", "noninteractive");
+        install.args(["install", "--yes", "--no-install-recommends", "--target-release", &suite, package]);
+        Ok(tool::show(&mut install)?)
+    }
+
     fn update(&mut self) -> Result<(), SetupError> {
         if self.updated {
             return Ok(());
@@ -82,7 +95,7 @@ impl Apt<'_> {
         fs::write(&file, sources.concat()).during("write", &file)?;
         if tool::capture(self.command("apt-get")?.args(["update", "--error-on=any"])).is_err() {
             announce("not all package lists are to be had, going without the backports");
-            sources.retain(|line| !line.contains(BACKPORTS));
+            sources.retain(|line| !line.contains(BACKPORTS_SUFFIX));
             fs::write(&file, sources.concat()).during("write", &file)?;
             tool::capture(self.command("apt-get")?.arg("update"))?;
         }
@@ -116,14 +129,19 @@ impl Apt<'_> {
 
 /// One line for each suite: those of the system's release, and the backports.
 fn sources() -> Result<Vec<String>, SetupError> {
-    let release = Path::new("/etc/os-release");
-    let release = fs::read_to_string(release).during("read", release)?;
-    let codename =
-        release.lines().find_map(|line| line.strip_prefix("VERSION_CODENAME=")).unwrap_or("stable");
+    let codename = codename()?;
     let format = "$(SITE) $(RELEASE)";
     let targets = tool::capture(Command::new("apt-get").args(["indextargets", "--format", format]))?;
-    let lines = source_lines(&targets, codename);
-    if lines.is_empty() { Err(SetupError::NoMirror { codename: codename.to_owned() }) } else { Ok(lines) }
+    let lines = source_lines(&targets, &codename);
+    if lines.is_empty() { Err(SetupError::NoMirror { codename }) } else { Ok(lines) }
+}
+
+/// The name of the system's release.
+fn codename() -> Result<String, SetupError> {
+    let release = Path::new("/etc/os-release");
+    let release = fs::read_to_string(release).during("read", release)?;
+    let codename = release.lines().find_map(|line| line.strip_prefix("VERSION_CODENAME="));
+    Ok(codename.unwrap_or("stable").to_owned())
 }
 
 /// From lines of "site release" of the system's sources.
@@ -135,10 +153,13 @@ fn source_lines(targets: &str, codename: &str) -> Vec<String> {
             suites.push((site, release));
         }
     }
-    if let Some((site, _)) = suites.iter().find(|(_, release)| *release == codename).copied()
-        && !suites.contains(&(site, BACKPORTS))
-    {
-        suites.push((site, BACKPORTS));
+    let own = format!("{codename}{BACKPORTS_SUFFIX}");
+    if let Some((site, _)) = suites.iter().find(|(_, release)| *release == codename).copied() {
+        for backports in [own.as_str(), BACKPORTS] {
+            if !suites.contains(&(site, backports)) {
+                suites.push((site, backports));
+            }
+        }
     }
     let line = |(site, release)| format!("deb [signed-by={KEYRING}] {site} {release} main\n");
     suites.into_iter().map(line).collect()

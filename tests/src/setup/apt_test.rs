@@ -11,6 +11,7 @@ fn the_sources_are_the_systems_own_suites_and_the_backports_of_its_mirror() {
             line("m:/debian bookworm"),
             line("m:/debian bookworm-updates"),
             line("s:/security bookworm-security"),
+            line("m:/debian bookworm-backports"),
             line("m:/debian trixie-backports"),
         ]
     );

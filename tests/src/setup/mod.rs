@@ -8,6 +8,7 @@ mod debian;
 mod disk;
 mod kernel;
 mod packages;
+mod qemu;
 mod verify;
 mod version;
 
@@ -106,6 +107,7 @@ pub(crate) struct Artefacts {
 pub(crate) fn ensure() -> Result<Artefacts, SetupError> {
     let cache = Cache::open()?;
     packages::ensure()?;
+    qemu::ensure(&mut apt::Apt::new(&cache))?;
     match find(&cache)? {
         Some(artefacts) => Ok(artefacts),
         None => make(&cache, false),
@@ -117,6 +119,7 @@ pub(crate) fn ensure() -> Result<Artefacts, SetupError> {
 pub(crate) fn run(renew: bool) -> Result<(), SetupError> {
     let cache = Cache::open()?;
     packages::ensure()?;
+    qemu::ensure(&mut apt::Apt::new(&cache))?;
     let artefacts = make(&cache, renew)?;
     for directory in artefacts.directories() {
         announce(&format!("in place: {}", directory.display()));

@@ -39,7 +39,7 @@ pub(super) fn ensure() -> Result<(), SetupError> {
     if missing.is_empty() {
         return Ok(());
     }
-    if !rustix::process::geteuid().is_root() || find_program("apt-get").is_none() {
+    if !can_install() {
         return Err(SetupError::Missing { missing, packages });
     }
     announce(&format!("installing {}", packages.join(" ")));
@@ -47,6 +47,11 @@ pub(super) fn ensure() -> Result<(), SetupError> {
     tool::show(apt_get().args(["install", "--yes", "--no-install-recommends"]).args(&packages))?;
     let (missing, packages) = self::missing();
     if missing.is_empty() { Ok(()) } else { Err(SetupError::Missing { missing, packages }) }
+}
+
+/// Whether Debian packages can be installed here.
+pub(super) fn can_install() -> bool {
+    rustix::process::geteuid().is_root() && find_program("apt-get").is_some()
 }
 
 fn missing() -> (Vec<String>, Vec<String>) {

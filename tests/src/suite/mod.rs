@@ -4,11 +4,13 @@ mod case;
 mod guest;
 mod schedule;
 mod steps;
+mod tiny;
 
 use std::process::ExitCode;
 
 pub(crate) use case::{Case, Ctx, Failure, Output, TestResult, case, ensure};
 pub(crate) use guest::GuestInitrd;
+pub(crate) use tiny::tiny_kernel;
 
 use crate::cases;
 use crate::tool::announce;

@@ -16,6 +16,7 @@ const ET_DYN: u16 = 3;
 const EM_X86_64: u16 = 62;
 const PT_LOAD: u32 = 1;
 const PT_INTERP: u32 = 3;
+const PT_TLS: u32 = 7;
 const PT_NOTE: u32 = 4;
 const XEN_ELFNOTE_PHYS32_ENTRY: u32 = 18;
 /// Notes are a few hundred bytes; more than this is not looked at.
@@ -103,7 +104,8 @@ impl Elf {
         let address = u64_at(header, 24).ok_or_else(malformed)?;
         let file_size = u64_at(header, 32).ok_or_else(malformed)?;
         let size = u64_at(header, 40).ok_or_else(malformed)?;
-        if kind == PT_INTERP {
+        // No kernel has a dynamic linker or thread-local storage.
+        if kind == PT_INTERP || kind == PT_TLS {
             return Err(KernelFault::WrongElf("a program for Linux, not a kernel"));
         }
         if kind != PT_LOAD && kind != PT_NOTE {

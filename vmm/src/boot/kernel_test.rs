@@ -106,6 +106,7 @@ fn elf_files_that_will_not_do() {
     assert_eq!(wrong(54, &[32]), "an ELF file with malformed program headers");
     assert_eq!(wrong(56, &[0]), "an ELF file without program headers");
     assert_eq!(wrong(64, &[3]), "a program for Linux, not a kernel");
+    assert_eq!(wrong(64, &[7]), "a program for Linux, not a kernel");
     assert_eq!(wrong(64, &[9]), "an ELF file with nothing to load");
     assert_eq!(wrong(64 + 40, &[1, 0]), "an ELF file with malformed program headers");
     let low = patched(fixture::elf(true), 64 + 24, &0x1000_u64.to_le_bytes());

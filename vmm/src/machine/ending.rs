@@ -42,9 +42,14 @@ impl Ending {
         })
     }
 
-    /// Ends the run, unless it has ended already.
+    /// Ends the run. The first reason counts, but the operator's comes before a reset.
     pub fn end(&self, reason: End) {
-        self.first.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(reason);
+        let mut first = self.first.lock().unwrap_or_else(PoisonError::into_inner);
+        // A guest that resets again and again must not outrun the operator.
+        if matches!((&*first, &reason), (None, _) | (Some(End::Reset), End::Stopped(_))) {
+            *first = Some(reason);
+        }
+        drop(first);
         self.over.store(true, Ordering::SeqCst);
         if let Err(error) = rustix::io::write(&self.event, &1_u64.to_ne_bytes()) {
             tracing::error!(%error, "cannot tell that the machine has ended");

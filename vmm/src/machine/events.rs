@@ -47,17 +47,36 @@ impl Input {
     }
 }
 
+/// The signals that end the machine. Caught for the whole session, so that none is lost while the guest reboots.
+pub struct Signals(Vec<(Signal, &'static str)>);
+
+impl Signals {
+    /// Catches them from now on.
+    pub fn catch() -> io::Result<Self> {
+        SIGNALS
+            .iter()
+            .map(|(signal, reason)| Ok((Signal::catch(*signal)?, *reason)))
+            .collect::<io::Result<_>>()
+            .map(Self)
+    }
+
+    /// What to say of one that has arrived.
+    fn arrived(&mut self) -> Option<&'static str> {
+        let mut byte = [0; 1];
+        let mut signals = self.0.iter_mut();
+        signals
+            .find_map(|(signal, reason)| matches!(signal.arrived.read(&mut byte), Ok(1..)).then_some(*reason))
+    }
+}
+
 /// Serves the machine until its run ends. Only host resources can make it fail.
 pub fn serve(
     ending: &Arc<Ending>,
     serial: &Arc<SerialPort>,
     input: &mut Input,
+    signals: &mut Signals,
     observer: &Arc<dyn Observer>,
 ) -> io::Result<()> {
-    let signals = SIGNALS
-        .iter()
-        .map(|(signal, reason)| Ok((Signal::catch(*signal)?, *reason)))
-        .collect::<io::Result<Vec<_>>>()?;
     let service = Service {
         ending: ending.clone(),
         serial: serial.clone(),
@@ -107,7 +126,7 @@ struct Service<'a> {
     watching: bool,
     /// Input is a file of a kind that is always ready and cannot be polled.
     unpollable: bool,
-    signals: Vec<(Signal, &'static str)>,
+    signals: &'a mut Signals,
 }
 
 impl Service<'_> {
@@ -185,7 +204,7 @@ impl MutEventSubscriber for Service<'_> {
             Events::with_data_raw(self.serial.drained().as_raw_fd(), DRAINED, EventSet::IN),
         ];
         let signals =
-            self.signals.iter().map(|(signal, _)| Events::with_data(&signal.arrived, SIGNAL, EventSet::IN));
+            self.signals.0.iter().map(|(signal, _)| Events::with_data(&signal.arrived, SIGNAL, EventSet::IN));
         for events in fixed.into_iter().chain(signals) {
             if let Err(error) = ops.add(events) {
                 tracing::error!(%error, "cannot poll, stopping");
@@ -203,11 +222,8 @@ impl MutEventSubscriber for Service<'_> {
                 let _ = self.serial.drained().read();
             }
             SIGNAL => {
-                let mut byte = [0; 1];
-                for (signal, reason) in &mut self.signals {
-                    if matches!(signal.arrived.read(&mut byte), Ok(1..)) {
-                        self.ending.end(End::Stopped(reason));
-                    }
+                if let Some(reason) = self.signals.arrived() {
+                    self.ending.end(End::Stopped(reason));
                 }
             }
             _ => {}

@@ -32,7 +32,7 @@ use crate::hypervisor::vm::Vm;
 use crate::preflight::Plan;
 use crate::problem::{Class, Problem, Problems, Unexpected};
 use ending::{End, Ending};
-use events::Input;
+use events::{Input, Signals};
 use output::Output;
 use phases::{Phase, Phases};
 use platform::{Parts, Platform};
@@ -183,8 +183,10 @@ impl Machine {
 
     /// Runs the guest until it ends for good.
     pub fn run(mut self, mut console: Console) -> Result<Outcome, Problems> {
+        let mut signals =
+            Signals::catch().map_err(Unexpected::during::<io::Error>("cannot catch signals"))?;
         loop {
-            match self.run_once(&mut console)? {
+            match self.run_once(&mut console, &mut signals)? {
                 End::Reset => {
                     self.observer.notify(&Event::Rebooting);
                     self.reset()?;
@@ -198,7 +200,7 @@ impl Machine {
     }
 
     /// One run of the guest, from its first instruction until it powers off, resets or fails.
-    fn run_once(&mut self, console: &mut Console) -> Result<End, Problems> {
+    fn run_once(&mut self, console: &mut Console, signals: &mut Signals) -> Result<End, Problems> {
         let during = Unexpected::during::<io::Error>;
         let ending = Arc::new(Ending::new().map_err(during("cannot make an eventfd"))?);
         let output = console.output.try_clone().map_err(during("cannot use the console"))?;
@@ -220,7 +222,7 @@ impl Machine {
         let vcpus = std::mem::take(&mut self.vcpus);
         let threads =
             VcpuThreads::start(vcpus, &platform, &ending).map_err(during("cannot start the vCPU threads"))?;
-        let served = events::serve(&ending, &platform.serial, &mut console.input, &self.observer);
+        let served = events::serve(&ending, &platform.serial, &mut console.input, signals, &self.observer);
         if served.is_err() {
             ending.end(End::Stopped("stopped: the event loop failed"));
         }
