@@ -1,6 +1,6 @@
 //! The pin helper as a process of its own: it pins, is killed, is stopped, is denied io_uring, and no memory stays
 //! pinned. This executable is its own helper, hence no test harness: `pin-helper` as the first argument makes it one.
-#![expect(clippy::unwrap_used, clippy::print_stdout, clippy::panic, reason = "a test")]
+#![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a test")]
 
 use std::fs;
 use std::num::NonZero;

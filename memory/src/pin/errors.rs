@@ -235,6 +235,27 @@ pub enum PinError {
     },
 }
 
+impl PinError {
+    /// What kind it is, for a program.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Refused { cause, .. } => match cause {
+                Cause::Memlock(_) => "memlock",
+                Cause::NoMemory => "no_memory",
+                Cause::Migration { .. } => "migration",
+                Cause::Interrupted => "interrupted",
+                Cause::Unbacked => "unbacked",
+                Cause::Stalled => "stalled",
+                Cause::HelperLost => "helper_lost",
+                Cause::Other => "refused",
+            },
+            Self::NotAdmitted(_) => "not_admitted",
+            Self::Populate { .. } => "populate",
+            Self::NoPinner { .. } => "no_pinner",
+        }
+    }
+}
+
 fn remedy(cause: &Cause, holders: &[Holder]) -> String {
     if !cause.has_holders() || holders.is_empty() {
         return cause.remedy().to_owned();

@@ -17,6 +17,8 @@ pub mod mapper;
 mod pinners;
 pub mod plan;
 pub mod privilege;
+pub mod probe;
+pub mod record;
 pub mod report;
 pub mod trial;
 mod turn;
@@ -31,6 +33,8 @@ pub use helper::HelperCommand;
 pub use holders::Holder;
 pub use mapper::{Chunk, DmaMapper, MapError};
 pub use plan::plan;
+pub use probe::Probe;
+pub use record::Record;
 pub use report::{Culprit, Means, PinReport};
 pub use trial::{Pinner, TrialRing, TrialUnavailable};
 
