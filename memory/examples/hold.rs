@@ -92,5 +92,5 @@ fn populated(fd: &Path) -> Option<File> {
     }
     let file = File::open(fd).ok()?;
     let metadata = file.metadata().ok()?;
-    (metadata.blocks() * 512 >= metadata.len()).then_some(file)
+    (metadata.len() > 0 && metadata.blocks() * 512 >= metadata.len()).then_some(file)
 }

@@ -49,18 +49,25 @@ impl Cause {
         memlock: Option<Memlock>,
         spare: Option<u64>,
     ) -> Self {
-        match error.raw_os_error() {
+        let errno = error.raw_os_error();
+        // get_user_pages returns short, which io_uring makes EFAULT, when pages before the culprit were pinned without
+        // taking the slow path (mm/gup.c, gup_fast_fallback).
+        if let (Some(libc::ENOMEM | libc::EFAULT), Some(grown)) = (errno, grown)
+            && grown.migration_failed()
+        {
             // Pages fail to move as well when there is nowhere to move them to.
-            Some(libc::ENOMEM) if spare.is_some_and(|spare| spare < SUB_UNIT) => Self::NoMemory,
-            Some(libc::ENOMEM) => match (grown, memlock) {
-                (Some(grown), _) if grown.migration_failed() => {
-                    Self::Migration { pages: grown.pgmigrate_fail.max(1) }
-                }
-                (_, Some(memlock)) => Self::Memlock(memlock),
-                _ => Self::NoMemory,
-            },
-            Some(libc::EINTR | libc::EAGAIN) => Self::Interrupted,
-            Some(libc::EFAULT) => Self::Unbacked,
+            return match spare {
+                Some(spare) if spare < SUB_UNIT => Self::NoMemory,
+                _ => Self::Migration { pages: grown.pgmigrate_fail.max(1) },
+            };
+        }
+        match (errno, memlock) {
+            (Some(libc::ENOMEM), Some(memlock)) if spare.is_none_or(|spare| spare >= SUB_UNIT) => {
+                Self::Memlock(memlock)
+            }
+            (Some(libc::ENOMEM), _) => Self::NoMemory,
+            (Some(libc::EINTR | libc::EAGAIN), _) => Self::Interrupted,
+            (Some(libc::EFAULT), _) => Self::Unbacked,
             _ => Self::Other,
         }
     }

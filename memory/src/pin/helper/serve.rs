@@ -119,11 +119,12 @@ fn say(socket: BorrowedFd, reply: Reply) -> io::Result<()> {
     Ok(())
 }
 
-/// SIGKILL when the thread that started us ends; nothing else of its files stays open.
+/// A name of its own; SIGKILL when the thread that started us ends; nothing else of its files stays open.
 fn die_with_parent() -> io::Result<()> {
-    // SAFETY: both calls take numbers only, and nothing of ours is open yet but the standard streams.
+    // SAFETY: the calls take numbers and a literal, and nothing of ours is open yet but the standard streams.
     let done = unsafe {
-        libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) == 0
+        libc::prctl(libc::PR_SET_NAME, c"vmm-pin-helper".as_ptr()) == 0
+            && libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) == 0
             && (libc::syscall(libc::SYS_close_range, 3, u32::MAX, 0) == 0
                 || io::Error::last_os_error().raw_os_error() == Some(libc::ENOSYS))
     };
