@@ -32,7 +32,14 @@ fn main() {
     let size = memfd.metadata().unwrap().len();
     // SAFETY: a new mapping of a file that does not shrink.
     let base = unsafe {
-        libc::mmap(std::ptr::null_mut(), size as usize, libc::PROT_READ, libc::MAP_SHARED, memfd.as_raw_fd(), 0)
+        libc::mmap(
+            std::ptr::null_mut(),
+            size as usize,
+            libc::PROT_READ,
+            libc::MAP_SHARED,
+            memfd.as_raw_fd(),
+            0,
+        )
     };
     assert_ne!(base, libc::MAP_FAILED);
     let mut random = u64::from(std::process::id()) | 1;

@@ -204,9 +204,22 @@ fn map_reserved(file: &File, hva: u64, length: usize, offset: u64) -> io::Result
 /// # Errors
 /// What the kernel says: ENOMEM, EFAULT where the memory behind is exhausted, EINVAL before Linux 5.14.
 pub(crate) fn populate(chunk: &Chunk) -> io::Result<()> {
-    let length = usize::try_from(chunk.guest.size).map_err(io::Error::other)?;
-    // SAFETY: the advice faults pages in and leaves their contents alone, whatever lies there.
-    let done = unsafe { libc::madvise(chunk.hva as *mut libc::c_void, length, libc::MADV_POPULATE_WRITE) };
+    advise(chunk.hva, chunk.guest.size, libc::MADV_POPULATE_WRITE)
+}
+
+/// Enters pages that exist into our page tables, several with each fault, which a long-term pin does one by one. Pages
+/// that do not exist would be allocated as with [`populate`].
+///
+/// # Errors
+/// As there.
+pub(crate) fn show(hva: u64, size: u64) -> io::Result<()> {
+    advise(hva, size, libc::MADV_POPULATE_READ)
+}
+
+fn advise(hva: u64, size: u64, advice: libc::c_int) -> io::Result<()> {
+    let length = usize::try_from(size).map_err(io::Error::other)?;
+    // SAFETY: both advices fault pages in and leave their contents alone, whatever lies there.
+    let done = unsafe { libc::madvise(hva as *mut libc::c_void, length, advice) };
     if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
@@ -236,6 +249,15 @@ impl FileMapping {
     /// In bytes.
     pub(crate) fn size(&self) -> u64 {
         self.size
+    }
+
+    /// Enters a part of it into our page tables if all its pages exist.
+    pub(crate) fn show(&self, offset: u64, size: u64) {
+        let hole = rustix::fs::seek(&self.file, rustix::fs::SeekFrom::Hole(offset));
+        if hole.is_ok_and(|hole| hole >= offset + size) {
+            // If not, the pin does it.
+            let _ = show(self.hva() + offset, size);
+        }
     }
 
     /// What is mapped.

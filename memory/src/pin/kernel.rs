@@ -168,7 +168,7 @@ impl Kernel for Host<'_> {
     }
 
     fn show(&self, chunk: &Chunk) {
-        if let Err(error) = ram::populate(chunk) {
+        if let Err(error) = ram::show(chunk.hva, chunk.guest.size) {
             tracing::debug!(%error, guest = %chunk.guest, "entering guest pages into the page tables");
         }
     }

@@ -13,10 +13,11 @@ use crate::pin::udmabuf::UDMABUF_CREATE;
 const REGISTER_BUFFERS_UPDATE: u64 = 16;
 
 /// Needed as they are.
-const PLAIN: [libc::c_long; 14] = [
+const PLAIN: [libc::c_long; 15] = [
     libc::SYS_recvfrom,
     libc::SYS_sendto,
     libc::SYS_close,
+    libc::SYS_lseek,
     libc::SYS_brk,
     libc::SYS_munmap,
     libc::SYS_mremap,

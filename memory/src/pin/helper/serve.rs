@@ -85,7 +85,10 @@ impl Server {
             return Err(io::Error::from_raw_os_error(libc::EINVAL));
         }
         match &mut self.holder {
-            Holder::IoUring(ring) => ring.pin(slot, self.mapping.hva() + offset, size)?,
+            Holder::IoUring(ring) => {
+                self.mapping.show(offset, size);
+                ring.pin(slot, self.mapping.hva() + offset, size)?;
+            }
             Holder::Udmabuf(udmabuf) => udmabuf.pin(self.mapping.file(), offset, size)?,
         }
         self.used.push(slot);
