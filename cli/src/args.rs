@@ -1,12 +1,16 @@
 //! What can be typed. Every flag is documented here, once.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
-use clap::{ArgAction, Args, Parser, Subcommand};
+use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use devices::pci::PciAddress;
+use memory::pin::{HelperCommand, PinOptions};
 use miette::Diagnostic;
 use thiserror::Error;
 use vmm::{Class, Problems};
+
+use crate::pin_helper;
 
 /// A virtual machine monitor for KVM, built for device passthrough.
 #[derive(Debug, Parser)]
@@ -23,6 +27,8 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     /// Run a virtual machine until it powers off.
     Run(RunArgs),
+    /// Check what a machine needs of this host, without starting one.
+    Check(CheckArgs),
 }
 
 const RUN_HELP: &str = "\
@@ -60,9 +66,85 @@ pub(crate) struct RunArgs {
     /// Pass a host PCI device through, named by its address alone. May be repeated.
     #[arg(long, value_name = "BDF")]
     pub(crate) vfio: Vec<String>,
+    #[command(flatten)]
+    pub(crate) pinning: PinArgs,
     /// End when the guest writes a value v to port 0xf4, with exit code (v << 1) | 1.
     #[arg(long)]
     pub(crate) debug_exit: bool,
+}
+
+const CHECK_HELP: &str = "\
+Brings guest memory up as a start would, with DMA maps if devices are named, prints one line, and takes everything
+down again. The devices must not be in use.
+
+Exit codes: 0 the memory can be pinned, 2 usage, 3 the host lacks something, 4 memory could not be pinned, or pinned
+pages lie in CMA or ZONE_MOVABLE, or --contents found a change, 5 internal error.";
+
+#[derive(Debug, Args)]
+#[command(after_help = CHECK_HELP)]
+pub(crate) struct CheckArgs {
+    /// Check that memory can be pinned.
+    #[arg(long, required = true)]
+    pub(crate) pin: bool,
+    /// How much, in bytes or with a suffix K, M, G or T (powers of 1024).
+    #[arg(long, value_name = "SIZE", default_value = "512M")]
+    pub(crate) memory: String,
+    /// Map it for this host PCI device. May be repeated.
+    #[arg(long, value_name = "BDF")]
+    pub(crate) vfio: Vec<String>,
+    #[command(flatten)]
+    pub(crate) pinning: PinArgs,
+    /// Fill memory with a pattern first, and check afterwards that all of it is still there.
+    #[arg(long)]
+    pub(crate) contents: bool,
+}
+
+/// How guest memory is brought up.
+#[derive(Debug, Args)]
+pub(crate) struct PinArgs {
+    /// Fault all memory in before the guest runs. With --vfio that is done anyway, outside CMA, as `pin` says;
+    /// `populate` allocates it as other monitors do, anywhere, and then moves it out of CMA.
+    #[arg(long, value_name = "HOW", value_enum)]
+    pub(crate) prefault: Option<Prefault>,
+    /// Look where the pinned pages lie (`census`), or do not (`off`).
+    #[arg(long, value_name = "HOW", value_enum, default_value = "census")]
+    pub(crate) pin_verify: PinVerify,
+    /// How long the kernel may refuse to pin a part of memory for causes that pass: 500ms, 10s, 2m.
+    #[arg(long, value_name = "DURATION", default_value = "10s")]
+    pub(crate) pin_deadline: String,
+    /// Write what pinning came to as JSON, success or failure.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) report: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Prefault {
+    Pin,
+    Populate,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum PinVerify {
+    Off,
+    Census,
+}
+
+impl PinArgs {
+    /// The same for the bring-up; what cannot be read is reported.
+    pub(crate) fn options(&self, problems: &mut Problems) -> PinOptions {
+        let deadline = parse_duration(&self.pin_deadline).unwrap_or_else(|| {
+            problems.add(Class::Usage, BadValue::PinDeadline(self.pin_deadline.clone()));
+            Duration::from_secs(10)
+        });
+        PinOptions {
+            deadline,
+            populate: self.prefault == Some(Prefault::Populate),
+            verify: self.pin_verify == PinVerify::Census,
+            helper: Some(HelperCommand::this_executable(pin_helper::WORD)),
+            take_turns: true,
+            ..PinOptions::default()
+        }
+    }
 }
 
 /// A value that cannot be read.
@@ -79,6 +161,9 @@ pub(crate) enum BadValue {
         "give SEGMENT:BUS:DEVICE.FUNCTION as `lspci -D` prints it, as in --vfio 0000:01:00.0 or 01:00.0"
     ))]
     Vfio(String),
+    #[error("--pin-deadline `{0}` is not a duration")]
+    #[diagnostic(help("give a whole number with ms, s or m, as in --pin-deadline 10s"))]
+    PinDeadline(String),
 }
 
 /// The values that need reading.
@@ -94,24 +179,45 @@ impl RunArgs {
     /// Reads the values; what cannot be read is reported, and stands in as something valid so that the rest can be
     /// checked as well.
     pub(crate) fn values(&self, problems: &mut Problems) -> Values {
-        let mut bad = |value: BadValue| problems.add(Class::Usage, value);
-        let memory = parse_size(&self.memory).unwrap_or_else(|| {
-            bad(BadValue::Memory(self.memory.clone()));
-            512 << 20
-        });
+        let memory = read_memory(&self.memory, problems);
         let cpus = self.cpus.parse().unwrap_or_else(|_| {
-            bad(BadValue::Cpus(self.cpus.clone()));
+            problems.add(Class::Usage, BadValue::Cpus(self.cpus.clone()));
             1
         });
-        let mut vfio = Vec::new();
-        for text in &self.vfio {
-            match text.parse() {
-                Ok(address) => vfio.push(address),
-                Err(_) => bad(BadValue::Vfio(text.clone())),
-            }
-        }
-        Values { memory, cpus, vfio }
+        Values { memory, cpus, vfio: read_devices(&self.vfio, problems) }
     }
+}
+
+pub(crate) fn read_memory(text: &str, problems: &mut Problems) -> u64 {
+    parse_size(text).unwrap_or_else(|| {
+        problems.add(Class::Usage, BadValue::Memory(text.to_owned()));
+        512 << 20
+    })
+}
+
+pub(crate) fn read_devices(texts: &[String], problems: &mut Problems) -> Vec<PciAddress> {
+    let mut devices = Vec::new();
+    for text in texts {
+        match text.parse() {
+            Ok(address) => devices.push(address),
+            Err(_) => problems.add(Class::Usage, BadValue::Vfio(text.clone())),
+        }
+    }
+    devices
+}
+
+/// Reads `500ms`, `10s`, `2m`; seconds without a unit.
+fn parse_duration(text: &str) -> Option<Duration> {
+    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    let (number, unit) = text.split_at_checked(digits)?;
+    let number: u64 = number.parse().ok()?;
+    let ms = match unit {
+        "ms" => 1,
+        "" | "s" => 1000,
+        "m" => 60_000,
+        _ => return None,
+    };
+    number.checked_mul(ms).map(Duration::from_millis)
 }
 
 /// Reads `512M`, `4G`, `4GiB`, `1048576`.

@@ -24,10 +24,43 @@ fn every_unreadable_value_is_reported() {
     let cli = Cli::parse_from([
         "vmm", "run", "--memory", "lots", "--cpus", "many", "--vfio", "nvme0", "--vfio", "01:00.0",
     ]);
-    let Command::Run(args) = cli.command;
+    let Command::Run(args) = cli.command else { panic!() };
     let mut problems = Problems::default();
     let values = args.values(&mut problems);
     assert_eq!(problems.0.len(), 3);
     assert_eq!(problems.exit_code(), 2);
     assert_eq!(values.vfio.len(), 1);
+}
+
+#[test]
+fn durations_have_units() {
+    for (text, ms) in [("10s", 10_000), ("10", 10_000), ("500ms", 500), ("2m", 120_000), ("0s", 0)] {
+        assert_eq!(parse_duration(text), Some(Duration::from_millis(ms)), "{text}");
+    }
+    for text in ["", "s", "1h", "-1s", "1.5s", "99999999999999999999s", "18446744073709551615s"] {
+        assert_eq!(parse_duration(text), None, "{text}");
+    }
+}
+
+#[test]
+fn pin_flags_become_options() {
+    let cli = Cli::parse_from([
+        "vmm",
+        "check",
+        "--pin",
+        "--memory",
+        "1G",
+        "--prefault",
+        "populate",
+        "--pin-verify",
+        "off",
+        "--pin-deadline",
+        "250ms",
+    ]);
+    let Command::Check(args) = cli.command else { panic!() };
+    let mut problems = Problems::default();
+    let options = args.pinning.options(&mut problems);
+    assert!(problems.0.is_empty() && options.populate && !options.verify);
+    assert_eq!(options.deadline, Duration::from_millis(250));
+    assert!(Cli::try_parse_from(["vmm", "check", "--memory", "1G"]).is_err());
 }

@@ -5,9 +5,12 @@
 //! be pinned, 5 internal. A guest that writes `v` to the debug-exit port ends it with `(v << 1) | 1`.
 
 mod args;
+mod check;
 mod default_kernel;
 mod init;
 mod initramfs;
+mod pin_helper;
+mod pinning;
 mod report;
 mod run;
 
@@ -23,10 +26,14 @@ fn main() -> ExitCode {
     if std::process::id() == 1 && std::env::args_os().next().is_some_and(|name| name == "/init") {
         init::main();
     }
+    if let Some(code) = pin_helper::serve() {
+        return code;
+    }
     let cli = Cli::parse();
     log_to_stderr(cli.verbose);
     let result = match cli.command {
         Command::Run(args) => run::run(args),
+        Command::Check(args) => check::check(&args),
     };
     match result {
         Ok(code) => ExitCode::from(code),

@@ -15,6 +15,7 @@ use vmm::problem::Unexpected;
 use vmm::{Class, Console, Event, InitrdSource, Machine, MachineSpec, Observer, Outcome, Plan, Problems};
 
 use crate::args::RunArgs;
+use crate::pinning::Teller;
 use crate::{default_kernel, initramfs};
 
 /// End of transmission: what a terminal sends for Ctrl-D.
@@ -38,6 +39,7 @@ pub(crate) fn run(args: RunArgs) -> Result<u8, Problems> {
         }
     };
     let devices = values.vfio.iter().map(ToString::to_string).collect();
+    let pinning = Teller::new(devices, values.memory, args.pinning.report.clone());
     let spec = MachineSpec {
         kernel,
         initrd,
@@ -45,11 +47,13 @@ pub(crate) fn run(args: RunArgs) -> Result<u8, Problems> {
         memory: values.memory,
         cpus: values.cpus,
         vfio: values.vfio,
+        pin: args.pinning.options(&mut problems),
+        prefault: args.pinning.prefault.is_some(),
         debug_exit: args.debug_exit,
     };
     let plan = Plan::check(spec, problems)?;
 
-    let machine = Machine::build(plan, Arc::new(Narrator { devices }))?;
+    let machine = Machine::build(plan, Arc::new(Narrator { pinning }))?;
     let during = Unexpected::during::<io::Error>;
     let stdin = io::stdin();
     let input = stdin.as_fd().try_clone_to_owned().map_err(during("cannot use standard input"))?;
@@ -80,18 +84,15 @@ fn modules_for(kernel: &Path, devices: &[PciAddress]) -> initramfs::modules::Mod
 
 /// Tells the operator what happens.
 struct Narrator {
-    /// The passed-through devices, as they were named.
-    devices: Vec<String>,
+    pinning: Teller,
 }
 
 impl Observer for Narrator {
     fn notify(&self, event: &Event) {
         match event {
-            Event::Pinning(progress) => tracing::debug!(?progress, "pinning"),
-            Event::Pinned(report) => {
-                let devices: Vec<&str> = self.devices.iter().map(String::as_str).collect();
-                eprintln!("{}", report.line(&devices));
-            }
+            Event::Pinning(progress) => self.pinning.progress(progress),
+            Event::Pinned(report) => self.pinning.pinned(report),
+            Event::PinFailed(error) => self.pinning.failed(error),
             Event::Starting(phases) => phases.iter().for_each(log_phase),
             Event::Rebooting => eprint!("vmm: the guest reboots\r\n"),
             Event::ConsoleHelp => {

@@ -11,6 +11,7 @@
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd};
+use std::os::unix::fs::MetadataExt;
 use std::ptr;
 use std::sync::Arc;
 
@@ -89,6 +90,15 @@ impl GuestRam {
         self.file.as_fd()
     }
 
+    /// How much of it has pages, in bytes.
+    pub fn allocated(&self) -> u64 {
+        self.file.metadata().map_or(0, |metadata| metadata.blocks().saturating_mul(512))
+    }
+
+    pub(crate) fn file(&self) -> &File {
+        &self.file
+    }
+
     /// The regions, ascending.
     pub fn regions(&self) -> &[RamRegion] {
         &self.regions
@@ -157,22 +167,10 @@ fn memfd(flags: libc::c_uint) -> io::Result<File> {
 }
 
 fn map_region(file: &Arc<File>, region: &RamRegion) -> Result<MmapRegion, RamError> {
-    let size = region.guest.size;
-    let unmappable = || RamError::Unmappable { size };
-    let length = usize::try_from(size).map_err(|_| unmappable())?;
-    let offset = libc::off_t::try_from(region.offset).map_err(|_| unmappable())?;
-    let at = region.hva as *mut libc::c_void;
-    // SAFETY: `at..at + length` lies inside our own reservation, so MAP_FIXED replaces nothing of anybody else's.
-    let address = unsafe { libc::mmap(at, length, PROT, FLAGS, file.as_raw_fd(), offset) };
-    if address == libc::MAP_FAILED {
-        return Err(RamError::Map { guest: region.guest, source: io::Error::last_os_error() });
-    }
-    for advice in [libc::MADV_DONTDUMP, libc::MADV_HUGEPAGE] {
-        // SAFETY: the range was just mapped; both advices leave its contents alone.
-        if unsafe { libc::madvise(address, length, advice) } < 0 {
-            tracing::debug!(advice, error = %io::Error::last_os_error(), "madvise on guest memory");
-        }
-    }
+    let unmappable = || RamError::Unmappable { size: region.guest.size };
+    let length = usize::try_from(region.guest.size).map_err(|_| unmappable())?;
+    let address = map_reserved(file, region.hva, length, region.offset)
+        .map_err(|source| RamError::Map { guest: region.guest, source })?;
     let builder = MmapRegionBuilder::new(length)
         .with_mmap_prot(PROT)
         .with_mmap_flags(FLAGS)
@@ -181,6 +179,91 @@ fn map_region(file: &Arc<File>, region: &RamRegion) -> Result<MmapRegion, RamErr
     // `MmapRegion` made here is left.
     let builder = unsafe { builder.with_raw_mmap_pointer(address.cast()) };
     builder.build().map_err(|source| RamError::Region { source })
+}
+
+/// Maps `length` bytes at `offset` of `file` over a part of our reservation, with the advice guest memory gets.
+fn map_reserved(file: &File, hva: u64, length: usize, offset: u64) -> io::Result<*mut libc::c_void> {
+    let offset = libc::off_t::try_from(offset).map_err(io::Error::other)?;
+    let at = hva as *mut libc::c_void;
+    // SAFETY: `at..at + length` lies inside our own reservation, so MAP_FIXED replaces nothing of anybody else's.
+    let address = unsafe { libc::mmap(at, length, PROT, FLAGS, file.as_raw_fd(), offset) };
+    if address == libc::MAP_FAILED {
+        return Err(io::Error::last_os_error());
+    }
+    for advice in [libc::MADV_DONTDUMP, libc::MADV_HUGEPAGE] {
+        // SAFETY: the range was just mapped; both advices leave its contents alone.
+        if unsafe { libc::madvise(address, length, advice) } < 0 {
+            tracing::debug!(advice, error = %io::Error::last_os_error(), "madvise on guest memory");
+        }
+    }
+    Ok(address)
+}
+
+/// Faults the pages of `chunk` in, as any access would: new ones are movable and may lie in CMA.
+///
+/// # Errors
+/// What the kernel says: ENOMEM, EFAULT where the memory behind is exhausted, EINVAL before Linux 5.14.
+pub(crate) fn populate(chunk: &Chunk) -> io::Result<()> {
+    advise(chunk.hva, chunk.guest.size, libc::MADV_POPULATE_WRITE)
+}
+
+/// Enters pages that exist into our page tables, several with each fault, which a long-term pin does one by one. Pages
+/// that do not exist would be allocated as with [`populate`].
+///
+/// # Errors
+/// As there.
+pub(crate) fn show(hva: u64, size: u64) -> io::Result<()> {
+    advise(hva, size, libc::MADV_POPULATE_READ)
+}
+
+fn advise(hva: u64, size: u64, advice: libc::c_int) -> io::Result<()> {
+    let length = usize::try_from(size).map_err(io::Error::other)?;
+    // SAFETY: both advices fault pages in and leave their contents alone, whatever lies there.
+    let done = unsafe { libc::madvise(hva as *mut libc::c_void, length, advice) };
+    if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// A whole file of guest memory, mapped as [`GuestRam`] maps it but for other hands.
+#[derive(Debug)]
+pub(crate) struct FileMapping {
+    file: File,
+    size: u64,
+    reservation: Reservation,
+}
+
+impl FileMapping {
+    /// Maps all of `file`.
+    pub(crate) fn new(file: File) -> io::Result<Self> {
+        let size = file.metadata()?.len();
+        let reservation = Reservation::new(size).map_err(io::Error::other)?;
+        let length = usize::try_from(size).map_err(io::Error::other)?;
+        map_reserved(&file, reservation.aligned, length, 0)?;
+        Ok(Self { file, size, reservation })
+    }
+
+    /// Address of its first byte, a multiple of 1 GiB.
+    pub(crate) fn hva(&self) -> u64 {
+        self.reservation.aligned
+    }
+
+    /// In bytes.
+    pub(crate) fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// Enters a part of it into our page tables if all its pages exist.
+    pub(crate) fn show(&self, offset: u64, size: u64) {
+        let hole = rustix::fs::seek(&self.file, rustix::fs::SeekFrom::Hole(offset));
+        if hole.is_ok_and(|hole| hole >= offset + size) {
+            // If not, the pin does it.
+            let _ = show(self.hva() + offset, size);
+        }
+    }
+
+    /// What is mapped.
+    pub(crate) fn file(&self) -> &File {
+        &self.file
+    }
 }
 
 /// Address space without access, kept for the mappings laid over it and as guard around them.

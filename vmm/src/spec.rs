@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use devices::pci::PciAddress;
+use memory::pin::PinOptions;
 use miette::Diagnostic;
 use thiserror::Error;
 
@@ -27,6 +28,10 @@ pub struct MachineSpec {
     pub cpus: u32,
     /// Host devices to pass through.
     pub vfio: Vec<PciAddress>,
+    /// How memory is pinned.
+    pub pin: PinOptions,
+    /// Whether memory is faulted in before the guest runs, though no device needs it.
+    pub prefault: bool,
     /// Whether a write to port 0xf4 ends the machine, as test guests want it.
     pub debug_exit: bool,
 }

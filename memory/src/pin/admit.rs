@@ -31,6 +31,14 @@ pub fn admit_unpinned(bytes: u64) -> Vec<AdmitError> {
     }
 }
 
+/// Memory that could be pinned and is free or can be freed, in bytes.
+///
+/// # Errors
+/// The host does not say.
+pub(super) fn pinnable() -> io::Result<u64> {
+    HostMemory::read().map(|host| host.pinnable())
+}
+
 /// What the host has to give.
 #[derive(Clone, Copy, Debug)]
 struct HostMemory {
@@ -61,10 +69,13 @@ impl HostMemory {
         (need > total).then_some(AdmitError::ExceedsHost { need, total })
     }
 
-    fn short(&self, bytes: u64) -> Option<AdmitError> {
+    fn pinnable(&self) -> u64 {
         let Meminfo { available, cma_free, .. } = self.meminfo;
-        let movable_free = self.movable_free;
-        let pinnable = available.saturating_sub(cma_free).saturating_sub(movable_free);
+        available.saturating_sub(cma_free).saturating_sub(self.movable_free)
+    }
+
+    fn short(&self, bytes: u64) -> Option<AdmitError> {
+        let (cma_free, movable_free, pinnable) = (self.meminfo.cma_free, self.movable_free, self.pinnable());
         let need = bytes.saturating_add(bytes / OVERHEAD_SHARE);
         (need > pinnable).then_some(AdmitError::NotEnough { need, pinnable, cma_free, movable_free })
     }

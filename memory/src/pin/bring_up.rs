@@ -3,28 +3,37 @@
 //! Units of RAM are spread over threads, since what takes time is allocating and zeroing their pages.
 
 use std::num::NonZero;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::mpsc::{self, Receiver, Sender};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use super::admit::admit;
 use super::errors::PinError;
+use super::helper::HelperCommand;
+use super::holders;
 use super::kernel::{Host, Kernel};
 use super::mapper::{Chunk, DmaMapper};
-use super::report::{PinReport, TrialKind};
+use super::plan::SUB_UNIT;
+use super::report::{Culprit, Means, PinReport, Times};
 use super::trial::MAX_TRIAL;
+use super::turn::Turn;
 use super::unit::RetryPolicy;
 use super::worker::{Done, Shared, Worker};
 use crate::bytes::{GIB, MIB};
 use crate::residency::{Surveyor, Tally};
-use crate::{GuestRam, PAGE_SIZE};
+use crate::{GuestRam, PAGE_SIZE, ram};
 
 /// Smaller units only cost more calls.
 const MIN_BALANCED: u64 = 64 * MIB;
+/// Memory is zeroed no faster by more threads than this.
+const MAX_THREADS: usize = 16;
+/// How often progress is told though there is none.
+const TICK: Duration = Duration::from_millis(200);
 
 /// How a bring-up goes about it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PinOptions {
     /// What is pinned and mapped in one go, in bytes, at most; no more than 1 GiB. Less is taken, down to 64 MiB,
     /// where threads would otherwise stand idle.
@@ -33,30 +42,71 @@ pub struct PinOptions {
     pub bare_unit: u64,
     /// How long the kernel may go on refusing a unit for causes that pass.
     pub deadline: Duration,
-    /// Threads at the most; `None` for as many as there are CPUs to run on.
+    /// Threads at the most; `None` for as many as there are CPUs to run on, up to 16.
     pub threads: Option<NonZero<usize>>,
+    /// Whether RAM is populated beforehand, as other monitors do it. It then has to be moved out of CMA.
+    pub populate: bool,
+    /// Whether pages are counted by where they lie.
+    pub verify: bool,
+    /// After how many refusals the pages of a culprit are replaced by new ones with the same contents. `None` while
+    /// a vCPU, a device or another process may write to the memory.
+    pub replace_after: Option<u32>,
+    /// How long a trial pin of 1 GiB may take before the process that takes it is killed.
+    pub stall: Duration,
+    /// How to start the processes that take trial pins; `None` to take them in this one.
+    pub helper: Option<HelperCommand>,
+    /// Whether other starts on this host are waited for.
+    pub take_turns: bool,
 }
 
 impl Default for PinOptions {
     fn default() -> Self {
-        Self { unit: GIB, bare_unit: 64 * MIB, deadline: Duration::from_secs(10), threads: None }
+        Self {
+            unit: GIB,
+            bare_unit: 64 * MIB,
+            deadline: Duration::from_secs(10),
+            threads: None,
+            populate: false,
+            verify: true,
+            replace_after: Some(6),
+            stall: Duration::from_secs(30),
+            helper: None,
+            take_turns: false,
+        }
     }
+}
+
+/// What a bring-up is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Waiting for another start on this host to be done.
+    WaitingForTurn,
+    /// Populating RAM.
+    Populating,
+    /// Pinning it.
+    Pinning,
 }
 
 /// How far a bring-up is, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Progress {
-    /// Pinned so far.
+    /// What is going on.
+    pub step: Step,
+    /// Done so far.
     pub done: u64,
-    /// To be pinned.
+    /// To be done.
     pub total: u64,
+    /// Refusals so far.
+    pub retries: u64,
+    /// How long the step has taken so far.
+    pub elapsed: Duration,
 }
 
 /// Pins all of `ram` and maps it with `mapper`, IOVA = GPA. Without a mapper memory is only faulted in, outside
-/// CMA and ZONE_MOVABLE. `progress` is called from this thread.
+/// CMA and ZONE_MOVABLE. `progress` is called from this thread, now and then.
 ///
-/// Call it while the memory is untouched and the mapper has an IOMMU domain attached: without one the kernel does
-/// not pin.
+/// Memory that is untouched never has to be moved, so call it early, and with an IOMMU domain attached to the
+/// mapper: without one the kernel does not pin.
 ///
 /// # Errors
 /// Part of the memory cannot be pinned. Nothing is mapped or pinned then.
@@ -66,16 +116,47 @@ pub fn bring_up(
     options: &PinOptions,
     progress: &dyn Fn(Progress),
 ) -> Result<PinReport, PinError> {
-    let unit = balanced_unit(ram.size(), options.unit.min(MAX_TRIAL), threads(options));
-    let report = run(&Host::new(), &ram.chunks(unit), mapper, options, progress)?;
-    if let TrialKind::DmaMap { reason } = &report.trial {
-        tracing::warn!(reason, "no trial pins, the DMA map itself pins guest memory");
+    let started = Instant::now();
+    let step = |step, done, retries, since: Instant| {
+        progress(Progress { step, done, total: ram.size(), retries, elapsed: since.elapsed() });
+    };
+    let _turn = options.take_turns.then(|| Turn::take(&|| step(Step::WaitingForTurn, 0, 0, started)));
+    let waited = started.elapsed();
+    // Whoever had the turn before may have taken the memory.
+    if mapper.is_some()
+        && let Some(error) = admit(ram.size().saturating_sub(ram.allocated())).into_iter().next()
+    {
+        return Err(error.into());
     }
-    Ok(report)
+    let surveyor = Surveyor::new();
+    let populating = Instant::now();
+    let threads = threads(options);
+    let unit = options.unit.clamp(SUB_UNIT, MAX_TRIAL).next_multiple_of(SUB_UNIT);
+    let units = ram.chunks(balanced_unit(ram.size(), unit, threads));
+    if options.populate {
+        populate(&units, threads, &|done| step(Step::Populating, done, 0, populating))?;
+    }
+    let populated = populating.elapsed();
+    let host = Host::new(ram, options.helper.as_ref(), options.stall);
+    let pinning = Instant::now();
+    let told = |done, retries| step(Step::Pinning, done, retries, pinning);
+    match run(&host, &surveyor, &units, mapper, options, &told) {
+        Ok(mut report) => {
+            report.times.waited = waited;
+            report.times.populating = populated;
+            report.note();
+            Ok(report)
+        }
+        Err(PinError::Refused { guest, culprits, cause, attempts, elapsed, census, refusal, .. }) => {
+            let holders = if cause.has_holders() { holders::find(ram.file()) } else { Vec::new() };
+            Err(PinError::Refused { guest, culprits, cause, attempts, elapsed, census, holders, refusal })
+        }
+        Err(error) => Err(error),
+    }
 }
 
 fn threads(options: &PinOptions) -> usize {
-    let available = || thread::available_parallelism().map_or(1, NonZero::get);
+    let available = || thread::available_parallelism().map_or(1, NonZero::get).min(MAX_THREADS);
     options.threads.map_or_else(available, NonZero::get)
 }
 
@@ -83,33 +164,72 @@ fn threads(options: &PinOptions) -> usize {
 fn balanced_unit(total: u64, mut unit: u64, threads: usize) -> u64 {
     let wanted = (threads as u64).saturating_mul(2);
     while unit >= 2 * MIN_BALANCED && total.div_ceil(unit) < wanted {
-        unit /= 2;
+        unit = (unit / 2).next_multiple_of(SUB_UNIT);
     }
     unit
 }
 
+/// Faults all units in, wherever their pages come to lie.
+fn populate(units: &[Chunk], threads: usize, progress: &dyn Fn(u64)) -> Result<(), PinError> {
+    let stop = AtomicBool::new(false);
+    let work = || {
+        |unit: &Chunk| {
+            loop {
+                match ram::populate(unit) {
+                    Ok(()) => return Ok(unit.guest.size),
+                    Err(error) if matches!(error.raw_os_error(), Some(libc::EINTR | libc::EAGAIN)) => (),
+                    Err(source) => return Err(PinError::Populate { guest: unit.guest, source }),
+                }
+            }
+        }
+    };
+    let (mut done, mut result) = (0, Ok(()));
+    spread(units, threads, &stop, work, |outcome: Option<Result<u64, PinError>>| {
+        match outcome {
+            Some(Ok(bytes)) => done += bytes,
+            Some(Err(error)) if result.is_ok() => result = Err(error),
+            Some(Err(_)) | None => (),
+        }
+        progress(done);
+    });
+    result
+}
+
 pub(super) fn run(
     kernel: &dyn Kernel,
+    surveyor: &Surveyor,
     units: &[Chunk],
     mapper: Option<&dyn DmaMapper>,
     options: &PinOptions,
-    progress: &dyn Fn(Progress),
+    progress: &dyn Fn(u64, u64),
 ) -> Result<PinReport, PinError> {
-    let surveyor = Surveyor::new();
     let total = units.iter().map(|unit| unit.guest.size).sum();
     let shared = Shared {
         kernel,
         mapper,
-        surveyor: &surveyor,
-        policy: RetryPolicy { deadline: options.deadline },
+        surveyor,
+        policy: RetryPolicy { deadline: options.deadline, replace_after: options.replace_after },
         bare_unit: options.bare_unit,
         ram_bytes: total,
+        verify: options.verify,
         stop: AtomicBool::new(false),
+        retries: AtomicU64::new(0),
         mapped: Mutex::new(Vec::new()),
     };
     let started = kernel.now();
     let before = kernel.counters();
-    let summary = spread(&shared, units, threads(options), &|done| progress(Progress { done, total }));
+    let size = units.iter().map(|unit| unit.guest.size).max().unwrap_or(0);
+    let work = || {
+        let mut worker = Worker::new(&shared, size);
+        move |unit: &Chunk| worker.bring_up(unit)
+    };
+    let mut summary = Summary::default();
+    spread(units, threads(options), &shared.stop, work, |outcome| {
+        if let Some(result) = outcome.and_then(Result::transpose) {
+            summary.add(result);
+        }
+        progress(summary.bytes, shared.retries.load(Ordering::Relaxed));
+    });
     let mut mapped = shared.mapped.into_inner().unwrap_or_else(PoisonError::into_inner);
     mapped.sort_unstable_by_key(|chunk| chunk.offset);
     if let Some(error) = summary.error {
@@ -118,15 +238,18 @@ pub(super) fn run(
         }
         return Err(error);
     }
+    summary.culprits.sort_unstable_by_key(|culprit| culprit.guest.start);
     Ok(PinReport {
         bytes: total,
         pages: total / PAGE_SIZE,
         mapped,
-        census: surveyor.conclude(&summary.tally),
+        found: summary.found.map(|tally| surveyor.conclude(&tally)),
+        census: options.verify.then(|| surveyor.conclude(&summary.tally)),
         counters: kernel.counters().zip(before).map(|(after, before)| after.since(&before)),
         retries: summary.retries,
-        elapsed: kernel.now().saturating_sub(started),
-        trial: summary.bare.map_or(TrialKind::IoUring, |reason| TrialKind::DmaMap { reason }),
+        culprits: summary.culprits,
+        means: summary.means,
+        times: Times { pinning: kernel.now().saturating_sub(started), ..Times::default() },
     })
 }
 
@@ -136,7 +259,9 @@ struct Summary {
     bytes: u64,
     retries: u64,
     tally: Tally,
-    bare: Option<String>,
+    found: Option<Tally>,
+    means: Means,
+    culprits: Vec<Culprit>,
     /// The first error; units that fail after it are of no more interest.
     error: Option<PinError>,
 }
@@ -148,7 +273,16 @@ impl Summary {
                 self.bytes += done.bytes;
                 self.retries += u64::from(done.retries);
                 self.tally.add(&done.tally);
-                self.bare = self.bare.take().or(done.bare);
+                if let Some(found) = done.found {
+                    self.found.get_or_insert_default().add(&found);
+                }
+                self.means.add(done.pinner, done.bytes, done.passed_over);
+                let culprit = |(guest, it): (_, super::unit::Resolved)| Culprit {
+                    guest,
+                    refusals: it.refusals,
+                    replaced: it.replaced,
+                };
+                self.culprits.extend(done.resolved.into_iter().map(culprit));
             }
             Err(error) if self.error.is_none() => self.error = Some(error),
             Err(error) => tracing::debug!(%error, "another unit failed as well"),
@@ -156,20 +290,25 @@ impl Summary {
     }
 }
 
-/// Brings all units up on several threads. Stops at the first error.
-fn spread(shared: &Shared, units: &[Chunk], threads: usize, progress: &dyn Fn(u64)) -> Summary {
-    let threads = threads.clamp(1, units.len().max(1));
+/// Does `work` on all units on several threads, each with what `prepare` gives it. Stops at the first error.
+/// `collect` is called on this thread, with each result, and now and then without any.
+fn spread<T: Send, E: Send, W: FnMut(&Chunk) -> Result<T, E>>(
+    units: &[Chunk],
+    threads: usize,
+    stop: &AtomicBool,
+    prepare: impl Fn() -> W + Sync,
+    mut collect: impl FnMut(Option<Result<T, E>>),
+) {
     let next = AtomicUsize::new(0);
-    let work = |results: Sender<Result<Done, PinError>>| {
-        let size = units.iter().map(|unit| unit.guest.size).max().unwrap_or(0);
-        let mut worker = Worker::new(shared, size);
+    let labour = |results: Sender<Result<T, E>>| {
+        let mut work = prepare();
         while let Some(unit) = units.get(next.fetch_add(1, Ordering::Relaxed)) {
-            if shared.stop.load(Ordering::Relaxed) {
+            if stop.load(Ordering::Relaxed) {
                 return;
             }
-            let result = worker.bring_up(unit);
+            let result = work(unit);
             if result.is_err() {
-                shared.stop.store(true, Ordering::Relaxed);
+                stop.store(true, Ordering::Relaxed);
             }
             // The receiver outlives all workers.
             let _ = results.send(result);
@@ -177,27 +316,28 @@ fn spread(shared: &Shared, units: &[Chunk], threads: usize, progress: &dyn Fn(u6
     };
     thread::scope(|scope| {
         let (results, collected) = mpsc::channel();
-        let spawned = (0..threads).filter(|_| {
+        let spawned = (0..threads.clamp(1, units.len().max(1))).filter(|_| {
             let results = results.clone();
             let builder = thread::Builder::new().name("pin".to_owned());
-            builder.spawn_scoped(scope, || work(results)).is_ok()
+            builder.spawn_scoped(scope, || labour(results)).is_ok()
         });
         if spawned.count() == 0 {
-            work(results);
+            labour(results);
         } else {
             drop(results);
         }
-        collect(collected, progress)
-    })
+        drain(&collected, &mut collect);
+    });
 }
 
-fn collect(results: Receiver<Result<Done, PinError>>, progress: &dyn Fn(u64)) -> Summary {
-    let mut summary = Summary::default();
-    for result in results {
-        summary.add(result);
-        progress(summary.bytes);
+fn drain<R>(collected: &Receiver<R>, collect: &mut impl FnMut(Option<R>)) {
+    loop {
+        match collected.recv_timeout(TICK) {
+            Ok(result) => collect(Some(result)),
+            Err(RecvTimeoutError::Timeout) => collect(None),
+            Err(RecvTimeoutError::Disconnected) => return,
+        }
     }
-    summary
 }
 
 /// Takes back what a failed bring-up has mapped, last first.

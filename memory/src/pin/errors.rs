@@ -8,7 +8,10 @@ use std::time::Duration;
 use miette::Diagnostic;
 use thiserror::Error;
 
+use super::admit::AdmitError;
+use super::holders::Holder;
 use super::mapper::MapError;
+use super::plan::SUB_UNIT;
 use super::privilege::Memlock;
 use crate::GuestRange;
 use crate::residency::{Census, Vmstat};
@@ -29,24 +32,42 @@ pub enum Cause {
     Interrupted,
     /// The pages could not be faulted in.
     Unbacked,
+    /// The kernel did not come back from the call.
+    Stalled,
+    /// The process that held the trial pins died.
+    HelperLost,
     /// Something else; the error number says what.
     Other,
 }
 
 impl Cause {
     /// What a refusal with `error` was due to, given the counters' growth during the call (if they could be read)
-    /// and whether the call may have exceeded `memlock`.
-    pub fn classify(error: &io::Error, grown: Option<&Vmstat>, memlock: Option<Memlock>) -> Self {
-        match error.raw_os_error() {
-            Some(libc::ENOMEM) => match (grown, memlock) {
-                (Some(grown), _) if grown.migration_failed() => {
-                    Self::Migration { pages: grown.pgmigrate_fail.max(1) }
-                }
-                (_, Some(memlock)) => Self::Memlock(memlock),
-                _ => Self::NoMemory,
-            },
-            Some(libc::EINTR | libc::EAGAIN) => Self::Interrupted,
-            Some(libc::EFAULT) => Self::Unbacked,
+    /// whether the call may have exceeded `memlock`, and how much `spare` memory that can be pinned is left, in bytes.
+    pub fn classify(
+        error: &io::Error,
+        grown: Option<&Vmstat>,
+        memlock: Option<Memlock>,
+        spare: Option<u64>,
+    ) -> Self {
+        let errno = error.raw_os_error();
+        // get_user_pages returns short, which io_uring makes EFAULT, when pages before the culprit were pinned without
+        // taking the slow path (mm/gup.c, gup_fast_fallback).
+        if let (Some(libc::ENOMEM | libc::EFAULT), Some(grown)) = (errno, grown)
+            && grown.migration_failed()
+        {
+            // Pages fail to move as well when there is nowhere to move them to.
+            return match spare {
+                Some(spare) if spare < SUB_UNIT => Self::NoMemory,
+                _ => Self::Migration { pages: grown.pgmigrate_fail.max(1) },
+            };
+        }
+        match (errno, memlock) {
+            (Some(libc::ENOMEM), Some(memlock)) if spare.is_none_or(|spare| spare >= SUB_UNIT) => {
+                Self::Memlock(memlock)
+            }
+            (Some(libc::ENOMEM), _) => Self::NoMemory,
+            (Some(libc::EINTR | libc::EAGAIN), _) => Self::Interrupted,
+            (Some(libc::EFAULT), _) => Self::Unbacked,
             _ => Self::Other,
         }
     }
@@ -54,6 +75,11 @@ impl Cause {
     /// Whether trying again may help.
     pub fn is_transient(&self) -> bool {
         matches!(self, Self::Migration { .. } | Self::Interrupted)
+    }
+
+    /// Whether others who have the memory may be the reason.
+    pub(super) fn has_holders(&self) -> bool {
+        matches!(self, Self::Migration { .. } | Self::Stalled)
     }
 
     fn remedy(&self) -> &'static str {
@@ -71,6 +97,10 @@ impl Cause {
             Self::Unbacked => {
                 "the memory behind the guest could not be had: check the cgroup's memory limit and the size of /dev/shm or the hugetlb pool"
             }
+            Self::Stalled => {
+                "a page cannot be taken off the kernel's lists (mm/gup.c loops until it can); see who holds it, or give the guest fresh memory"
+            }
+            Self::HelperLost => "see who kills the vmm pin-helper processes (the OOM killer? dmesg tells)",
             Self::Other => "see the error above; the kernel log (dmesg) may say more",
         }
     }
@@ -86,6 +116,8 @@ impl fmt::Display for Cause {
             }
             Self::Interrupted => f.write_str("interrupted by a signal"),
             Self::Unbacked => f.write_str("the memory could not be faulted in"),
+            Self::Stalled => f.write_str("the kernel did not come back from pinning it"),
+            Self::HelperLost => f.write_str("the process that pins it died again and again"),
             Self::Other => f.write_str("the kernel refused"),
         }
     }
@@ -98,6 +130,8 @@ pub enum Stage {
     TrialPin,
     /// Mapping for the devices.
     DmaMap,
+    /// Giving it new pages.
+    Replace,
 }
 
 impl fmt::Display for Stage {
@@ -105,6 +139,7 @@ impl fmt::Display for Stage {
         f.write_str(match self {
             Self::TrialPin => "pin",
             Self::DmaMap => "map for DMA",
+            Self::Replace => "replace the pages of",
         })
     }
 }
@@ -112,19 +147,37 @@ impl fmt::Display for Stage {
 /// What the kernel said, from whichever interface.
 #[derive(Debug, Error)]
 pub enum Refusal {
-    /// io_uring.
-    #[error("IORING_REGISTER_BUFFERS_UPDATE")]
-    TrialPin(#[source] io::Error),
+    /// The trial pin.
+    #[error("{call}")]
+    TrialPin {
+        /// Who was asked for it.
+        call: &'static str,
+        /// What the kernel said.
+        #[source]
+        source: io::Error,
+    },
     /// The devices' DMA map.
     #[error(transparent)]
     DmaMap(MapError),
+    /// Copying contents to new pages.
+    #[error("{call}")]
+    Replace {
+        /// What failed.
+        call: &'static str,
+        /// What the kernel said.
+        #[source]
+        source: io::Error,
+    },
+    /// The helper process.
+    #[error("the pin helper process")]
+    Helper(#[source] io::Error),
 }
 
 impl Refusal {
     /// The bare error.
     pub fn io_error(&self) -> &io::Error {
         match self {
-            Self::TrialPin(error) => error,
+            Self::TrialPin { source, .. } | Self::Replace { source, .. } | Self::Helper(source) => source,
             Self::DmaMap(error) => &error.source,
         }
     }
@@ -132,8 +185,9 @@ impl Refusal {
     /// Where it came from.
     pub fn stage(&self) -> Stage {
         match self {
-            Self::TrialPin(_) => Stage::TrialPin,
+            Self::TrialPin { .. } | Self::Helper(_) => Stage::TrialPin,
             Self::DmaMap(_) => Stage::DmaMap,
+            Self::Replace { .. } => Stage::Replace,
         }
     }
 }
@@ -143,10 +197,12 @@ impl Refusal {
 pub enum PinError {
     /// The kernel refused a part of it for good, or for longer than is put up with.
     #[error("cannot {} guest memory {guest}: {cause} ({attempts} attempts, {:.1} s){}", refusal.stage(), elapsed.as_secs_f64(), stuck(census))]
-    #[diagnostic(help("{}", cause.remedy()))]
+    #[diagnostic(help("{}", remedy(cause, holders)))]
     Refused {
-        /// The part.
+        /// The part, from its first page that is stuck to its last.
         guest: GuestRange,
+        /// All parts that are stuck.
+        culprits: Vec<GuestRange>,
         /// What it was due to.
         cause: Cause,
         /// How often it was tried.
@@ -155,9 +211,27 @@ pub enum PinError {
         elapsed: Duration,
         /// Where the pages of the part lay then, if that could be seen and matters.
         census: Option<Box<Census>>,
+        /// Who else has the memory mapped or open.
+        holders: Vec<Holder>,
         /// What the kernel said last.
         #[source]
         refusal: Box<Refusal>,
+    },
+    /// It does not fit the host after all.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    NotAdmitted(#[from] AdmitError),
+    /// Faulting it in beforehand failed.
+    #[error("cannot populate guest memory {guest}")]
+    #[diagnostic(help(
+        "check the cgroup's memory limit and the size of /dev/shm or the hugetlb pool, or start without --prefault populate"
+    ))]
+    Populate {
+        /// The part.
+        guest: GuestRange,
+        /// What the kernel said.
+        #[source]
+        source: io::Error,
     },
     /// Neither trial pin nor DMA map: nothing to fault memory in with.
     #[error("guest memory cannot be faulted in outside CMA: {reason}")]
@@ -166,6 +240,35 @@ pub enum PinError {
         /// Why there is no trial pin.
         reason: String,
     },
+}
+
+impl PinError {
+    /// What kind it is, for a program.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Refused { cause, .. } => match cause {
+                Cause::Memlock(_) => "memlock",
+                Cause::NoMemory => "no_memory",
+                Cause::Migration { .. } => "migration",
+                Cause::Interrupted => "interrupted",
+                Cause::Unbacked => "unbacked",
+                Cause::Stalled => "stalled",
+                Cause::HelperLost => "helper_lost",
+                Cause::Other => "refused",
+            },
+            Self::NotAdmitted(_) => "not_admitted",
+            Self::Populate { .. } => "populate",
+            Self::NoPinner { .. } => "no_pinner",
+        }
+    }
+}
+
+fn remedy(cause: &Cause, holders: &[Holder]) -> String {
+    if !cause.has_holders() || holders.is_empty() {
+        return cause.remedy().to_owned();
+    }
+    let list: Vec<String> = holders.iter().map(ToString::to_string).collect();
+    format!("another process has the guest's memory: {}. Stop it, then retry", list.join(", "))
 }
 
 /// `; 3 pages are in CMA area "reserved"`

@@ -1,56 +1,128 @@
 //! What the bring-up needs of the kernel, as a trait, so that tests can put a scripted one in its place.
 
+use std::fs::File;
 use std::io;
+use std::os::unix::fs::FileExt;
+use std::sync::atomic::AtomicBool;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use rustix::fs::{FallocateFlags, SeekFrom};
+
+use super::admit;
+use super::helper::{Helper, HelperCommand};
 use super::mapper::Chunk;
+use super::plan::{SUB_UNIT, Span};
 use super::privilege::Memlock;
-use super::trial::{TrialPin, TrialRing, TrialUnavailable};
-use crate::residency::Vmstat;
+use super::trial::{Pinner, TrialRing, TrialUnavailable};
+use crate::residency::pagemap::Pagemap;
+use crate::residency::{Surveyor, Vmstat};
+use crate::{GuestRam, ram};
 
 /// The kernel as the bring-up sees it.
 pub(super) trait Kernel: Sync {
-    /// Something to take trial pins with, of up to `unit` bytes, one at a time. Each worker asks for its own.
-    fn trial(&self, unit: u64) -> Result<Box<dyn Trial + '_>, TrialUnavailable>;
+    /// Something to take trial pins with, for a unit of up to `unit` bytes. Each worker asks for its own. Calls that
+    /// have not come back when `stop` is set are abandoned, where that is possible.
+    fn trial<'a>(
+        &'a self,
+        pinner: Pinner,
+        unit: u64,
+        stop: &'a AtomicBool,
+    ) -> Result<Box<dyn Trial + 'a>, TrialUnavailable>;
+    /// What there is to choose from, best first.
+    fn pinners(&self) -> &[Pinner];
     /// The host's counters, if they can be read.
     fn counters(&self) -> Option<Vmstat>;
     /// What may be pinned.
     fn memlock(&self) -> Memlock;
+    /// Memory that could be pinned and is free or can be freed, in bytes, if that is known.
+    fn spare(&self) -> Option<u64>;
+    /// Whether a part of `chunk` has pages.
+    fn is_populated(&self, chunk: &Chunk) -> bool;
+    /// The sub-units of `chunk` with pages that cannot be pinned where they are, relative to its start. Empty if that
+    /// cannot be seen.
+    fn locate(&self, surveyor: &Surveyor, chunk: &Chunk) -> Vec<Span>;
+    /// Its contents.
+    fn read(&self, chunk: &Chunk) -> io::Result<Vec<u8>>;
+    /// Takes its pages away; it reads as zeros then.
+    fn punch(&self, chunk: &Chunk) -> io::Result<()>;
+    /// Sets its contents.
+    fn write(&self, chunk: &Chunk, contents: &[u8]) -> io::Result<()>;
+    /// Enters its pages, which exist, into this process's page tables.
+    fn show(&self, chunk: &Chunk);
     /// Time since some fixed instant.
     fn now(&self) -> Duration;
     /// Lets `duration` pass.
     fn wait(&self, duration: Duration);
 }
 
-/// Takes trial pins.
+/// Takes trial pins. Dropping it gives back all it holds.
 pub(super) trait Trial {
-    /// Pins all pages of `chunk` until the returned guard is dropped.
-    fn pin(&self, chunk: &Chunk) -> io::Result<Box<dyn Held + '_>>;
+    /// Pins all pages of `chunk`, until `release` or for as long as this lives. With `hurry` an answer is waited for
+    /// no longer than it takes for pages that are mostly in place.
+    fn pin(&mut self, chunk: &Chunk, hurry: bool) -> Result<(), PinFault>;
+    /// Gives back all trial pins.
+    fn release(&mut self);
+    /// Whether its pins still hold.
+    fn is_alive(&mut self) -> bool;
 }
 
-/// A trial pin that holds until dropped.
-pub(super) trait Held {}
+/// What came of a trial pin, if not the pin.
+#[derive(Debug)]
+pub(super) enum PinFault {
+    /// The kernel refused. The pins taken before hold.
+    Refused(io::Error),
+    /// The holder is gone with all its pins.
+    Lost {
+        /// Because it did not answer in time.
+        stalled: bool,
+        /// What became of it.
+        how: String,
+    },
+}
 
 /// The kernel this process runs on.
-#[derive(Debug)]
-pub(super) struct Host {
+pub(super) struct Host<'a> {
+    memfd: &'a File,
+    helper: Option<&'a HelperCommand>,
+    stall: Duration,
     memlock: Memlock,
     started: Instant,
 }
 
-impl Host {
-    pub(super) fn new() -> Self {
-        Self { memlock: Memlock::read(), started: Instant::now() }
+impl<'a> Host<'a> {
+    /// `stall`: how long a pin of 1 GiB may take in a helper.
+    pub(super) fn new(ram: &'a GuestRam, helper: Option<&'a HelperCommand>, stall: Duration) -> Self {
+        Self { memfd: ram.file(), helper, stall, memlock: Memlock::read(), started: Instant::now() }
     }
 }
 
-impl Kernel for Host {
-    fn trial(&self, unit: u64) -> Result<Box<dyn Trial + '_>, TrialUnavailable> {
-        if !self.memlock.allows(unit) {
+impl Kernel for Host<'_> {
+    fn trial<'a>(
+        &'a self,
+        pinner: Pinner,
+        unit: u64,
+        stop: &'a AtomicBool,
+    ) -> Result<Box<dyn Trial + 'a>, TrialUnavailable> {
+        if pinner != Pinner::HelperUdmabuf && !self.memlock.allows(unit) {
             return Err(TrialUnavailable::Memlock { need: unit, limit: self.memlock });
         }
-        Ok(Box::new(TrialRing::new(1)?))
+        let slots = u32::try_from(unit.div_ceil(SUB_UNIT)).unwrap_or(u32::MAX).saturating_add(1);
+        match (pinner, self.helper) {
+            (Pinner::OwnIoUring, _) => Ok(Box::new(OwnTrial { ring: TrialRing::new(slots)?, used: 0 })),
+            (_, Some(command)) => {
+                let helper = Helper::spawn(command, pinner, self.memfd, slots, self.stall)?;
+                Ok(Box::new(helper.stopped_by(stop)))
+            }
+            (_, None) => Err(TrialUnavailable::NoHelper { how: "none is configured".to_owned() }),
+        }
+    }
+
+    fn pinners(&self) -> &[Pinner] {
+        match self.helper {
+            Some(_) => &[Pinner::HelperIoUring, Pinner::HelperUdmabuf, Pinner::OwnIoUring],
+            None => &[Pinner::OwnIoUring],
+        }
     }
 
     fn counters(&self) -> Option<Vmstat> {
@@ -59,6 +131,46 @@ impl Kernel for Host {
 
     fn memlock(&self) -> Memlock {
         self.memlock
+    }
+
+    fn spare(&self) -> Option<u64> {
+        admit::pinnable().ok()
+    }
+
+    fn is_populated(&self, chunk: &Chunk) -> bool {
+        match rustix::fs::seek(self.memfd, SeekFrom::Data(chunk.offset)) {
+            Ok(data) => data < chunk.offset + chunk.guest.size,
+            Err(_) => false,
+        }
+    }
+
+    fn locate(&self, surveyor: &Surveyor, chunk: &Chunk) -> Vec<Span> {
+        let located = Pagemap::open().and_then(|mut pagemap| surveyor.locate(&mut pagemap, chunk, SUB_UNIT));
+        let starts = located.unwrap_or_default();
+        let size = |start: u64| SUB_UNIT.min(chunk.guest.size - start);
+        starts.into_iter().map(|start| Span { start, size: size(start) }).collect()
+    }
+
+    fn read(&self, chunk: &Chunk) -> io::Result<Vec<u8>> {
+        let length = usize::try_from(chunk.guest.size).map_err(io::Error::other)?;
+        let mut contents = vec![0; length];
+        self.memfd.read_exact_at(&mut contents, chunk.offset)?;
+        Ok(contents)
+    }
+
+    fn punch(&self, chunk: &Chunk) -> io::Result<()> {
+        let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+        Ok(rustix::fs::fallocate(self.memfd, flags, chunk.offset, chunk.guest.size)?)
+    }
+
+    fn write(&self, chunk: &Chunk, contents: &[u8]) -> io::Result<()> {
+        self.memfd.write_all_at(contents, chunk.offset)
+    }
+
+    fn show(&self, chunk: &Chunk) {
+        if let Err(error) = ram::show(chunk.hva, chunk.guest.size) {
+            tracing::debug!(%error, guest = %chunk.guest, "entering guest pages into the page tables");
+        }
     }
 
     fn now(&self) -> Duration {
@@ -70,10 +182,25 @@ impl Kernel for Host {
     }
 }
 
-impl Trial for TrialRing {
-    fn pin(&self, chunk: &Chunk) -> io::Result<Box<dyn Held + '_>> {
-        TrialRing::pin(self, 0, chunk).map(|pin| Box::new(pin) as Box<dyn Held>)
-    }
+/// Trial pins of this process itself.
+struct OwnTrial {
+    ring: TrialRing,
+    used: u32,
 }
 
-impl Held for TrialPin<'_> {}
+impl Trial for OwnTrial {
+    fn pin(&mut self, chunk: &Chunk, _: bool) -> Result<(), PinFault> {
+        self.ring.pin(self.used, chunk.hva, chunk.guest.size).map_err(PinFault::Refused)?;
+        self.used += 1;
+        Ok(())
+    }
+
+    fn release(&mut self) {
+        (0..self.used).for_each(|slot| self.ring.release(slot));
+        self.used = 0;
+    }
+
+    fn is_alive(&mut self) -> bool {
+        true
+    }
+}

@@ -13,15 +13,58 @@ use std::{fs, io, ptr};
 use io_uring::IoUring;
 use thiserror::Error;
 
-use super::mapper::Chunk;
 use super::privilege::Memlock;
 use crate::bytes::{Bytes, GIB};
 
 /// The most one buffer may hold (SZ_1G in io_uring/rsrc.c), in bytes.
 pub const MAX_TRIAL: u64 = GIB;
 
+/// How trial pins can be held.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Pinner {
+    /// By io_uring in a helper process.
+    HelperIoUring,
+    /// By udmabuf in a helper process.
+    HelperUdmabuf,
+    /// By io_uring in this process.
+    OwnIoUring,
+}
+
+impl Pinner {
+    /// For people, and for a report.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::HelperIoUring => "io_uring in a helper process",
+            Self::HelperUdmabuf => "udmabuf in a helper process",
+            Self::OwnIoUring => "io_uring",
+        }
+    }
+
+    /// The kernel interface.
+    pub(super) fn call(self) -> &'static str {
+        match self {
+            Self::HelperIoUring | Self::OwnIoUring => "IORING_REGISTER_BUFFERS_UPDATE",
+            Self::HelperUdmabuf => "UDMABUF_CREATE",
+        }
+    }
+
+    /// As a helper is told.
+    pub(super) fn argument(self) -> &'static str {
+        match self {
+            Self::HelperIoUring | Self::OwnIoUring => "io_uring",
+            Self::HelperUdmabuf => "udmabuf",
+        }
+    }
+
+    /// What a helper is told.
+    pub(super) fn from_argument(argument: &str) -> Option<Self> {
+        [Self::HelperIoUring, Self::HelperUdmabuf].into_iter().find(|pinner| pinner.argument() == argument)
+    }
+}
+
 /// An io_uring with a table of buffers, for trial pins. A ring pins one buffer at a time (its lock is held
-/// meanwhile), so whoever wants to pin in parallel takes a ring for each thread.
+/// meanwhile), so whoever wants to pin in parallel takes a ring for each thread. Dropping it gives all pins back;
+/// kernels before 6.13 may take a second to do so.
 pub struct TrialRing {
     ring: IoUring,
     slots: u32,
@@ -41,15 +84,22 @@ impl TrialRing {
         Ok(Self { ring, slots })
     }
 
-    /// Pins all pages of `chunk`, at most [`MAX_TRIAL`] bytes, in the table's `slot`. Pages that do not exist are
-    /// allocated, pages in CMA or ZONE_MOVABLE are moved out of it.
+    /// Pins all pages of `size` bytes from host virtual address `hva`, at most [`MAX_TRIAL`] bytes, in the table's
+    /// `slot`. Pages that do not exist are allocated, pages in CMA or ZONE_MOVABLE are moved out of it.
     ///
     /// # Errors
-    /// What the kernel says; nothing of the chunk is pinned then. ENOMEM stands for almost anything.
-    pub fn pin(&self, slot: u32, chunk: &Chunk) -> io::Result<TrialPin<'_>> {
-        let length = usize::try_from(chunk.guest.size).unwrap_or(usize::MAX);
-        self.update(slot, libc::iovec { iov_base: chunk.hva as *mut libc::c_void, iov_len: length })?;
-        Ok(TrialPin { ring: self, slot })
+    /// What the kernel says; nothing of it is pinned then. ENOMEM stands for almost anything.
+    pub fn pin(&self, slot: u32, hva: u64, size: u64) -> io::Result<()> {
+        let length = usize::try_from(size).unwrap_or(usize::MAX);
+        self.update(slot, libc::iovec { iov_base: hva as *mut libc::c_void, iov_len: length })
+    }
+
+    /// Gives the trial pin in `slot` back.
+    pub fn release(&self, slot: u32) {
+        let empty = libc::iovec { iov_base: ptr::null_mut(), iov_len: 0 };
+        if let Err(error) = self.update(slot, empty) {
+            tracing::warn!(%error, "releasing a trial pin; it goes with its ring");
+        }
     }
 
     fn update(&self, slot: u32, buffer: libc::iovec) -> io::Result<()> {
@@ -65,23 +115,7 @@ impl std::fmt::Debug for TrialRing {
     }
 }
 
-/// A trial pin that holds. Dropping it gives it back; kernels before 6.13 may take a second to do so.
-#[derive(Debug)]
-pub struct TrialPin<'a> {
-    ring: &'a TrialRing,
-    slot: u32,
-}
-
-impl Drop for TrialPin<'_> {
-    fn drop(&mut self) {
-        let empty = libc::iovec { iov_base: ptr::null_mut(), iov_len: 0 };
-        if let Err(error) = self.ring.update(self.slot, empty) {
-            tracing::warn!(%error, "releasing a trial pin; it goes with its ring");
-        }
-    }
-}
-
-/// Why io_uring cannot hold trial pins here.
+/// Why trial pins cannot be held here.
 #[derive(Debug, Error)]
 pub enum TrialUnavailable {
     /// The kernel is built without it.
@@ -107,11 +141,26 @@ pub enum TrialUnavailable {
         /// What is allowed.
         limit: Memlock,
     },
-    /// Anything else.
+    /// io_uring cannot be set up for another reason.
     #[error("io_uring cannot be set up: {source}")]
     Refused {
         /// What the kernel said.
         source: io::Error,
+    },
+    /// /dev/udmabuf is not there or not for us.
+    #[error("/dev/udmabuf cannot be opened: {source}")]
+    NoUdmabuf {
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// udmabuf does not pin on this kernel.
+    #[error("udmabuf does not pin pages before Linux 6.12")]
+    OldUdmabuf,
+    /// The helper process could not be started, or ended by itself.
+    #[error("the pin helper process: {how}")]
+    NoHelper {
+        /// What happened.
+        how: String,
     },
 }
 

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::bytes::MIB;
+use crate::pin::Chunk;
 use crate::pin::serial;
 use crate::residency::{Surveyor, Vmstat};
 use crate::{AddressLimits, GuestRam, Layout};
@@ -48,9 +49,10 @@ fn pins_faults_in_and_lets_go() {
     let ram = ram(64 * MIB);
     let chunk = first_chunk(&ram);
     let Some(ring) = ring(4) else { return };
+    settle(0);
     let (before, vm_pin, vm_lck) = (Vmstat::read().unwrap(), status("VmPin"), status("VmLck"));
 
-    let pin = ring.pin(2, &chunk).unwrap();
+    ring.pin(2, chunk.hva, chunk.guest.size).unwrap();
     assert_eq!((status("VmPin") - vm_pin, status("VmLck") - vm_lck), (size() / 1024, 0));
     let census = Surveyor::new().census(&[chunk]).unwrap();
     assert_eq!((census.absent, census.is_exact() && census.in_cma() + census.movable > 0), (0, false));
@@ -59,7 +61,7 @@ fn pins_faults_in_and_lets_go() {
     let pinned = Vmstat::read().unwrap().since(&before);
     assert!(pinned.nr_foll_pin_acquired + slack >= size() / 4096, "{pinned:?}");
 
-    drop(pin);
+    ring.release(2);
     settle(vm_pin);
     let released = Vmstat::read().unwrap().since(&before);
     assert!(released.nr_foll_pin_released + slack >= size() / 4096, "{released:?}");
@@ -72,12 +74,15 @@ fn slots_are_independent() {
     let ram = ram(64 * MIB);
     let chunks = &ram.chunks(size() / 4)[..4];
     let Some(ring) = ring(4) else { return };
+    settle(0);
     let vm_pin = status("VmPin");
-    let mut pins: Vec<_> = (0..).zip(chunks).map(|(slot, chunk)| ring.pin(slot, chunk).unwrap()).collect();
+    for (slot, chunk) in (0..).zip(chunks) {
+        ring.pin(slot, chunk.hva, chunk.guest.size).unwrap();
+    }
     assert_eq!(status("VmPin") - vm_pin, size() / 1024);
-    pins.remove(1);
+    ring.release(1);
     settle(vm_pin + size() / 4 * 3 / 1024);
-    drop(pins);
+    drop(ring);
     settle(vm_pin);
 }
 
@@ -87,15 +92,17 @@ fn a_refused_pin_leaves_nothing() {
     let ram = ram(64 * MIB);
     let chunk = first_chunk(&ram);
     let Some(ring) = ring(1) else { return };
+    settle(0);
     let vm_pin = status("VmPin");
-    let errno = |chunk: &Chunk| ring.pin(0, chunk).unwrap_err().raw_os_error();
+    let pin = |slot, chunk: &Chunk| ring.pin(slot, chunk.hva, chunk.guest.size);
+    let errno = |chunk: &Chunk| pin(0, chunk).unwrap_err().raw_os_error();
     let beyond = Chunk { guest: crate::GuestRange::new(0, 64 * MIB + 4096), ..chunk };
     assert_eq!(errno(&beyond), Some(libc::EFAULT));
     let oversized = Chunk { guest: crate::GuestRange::new(0, MAX_TRIAL + 4096), ..chunk };
     assert_eq!(errno(&oversized), Some(libc::EFAULT));
-    assert!(ring.pin(1, &chunk).is_err());
+    assert!(pin(1, &chunk).is_err());
     assert_eq!(status("VmPin"), vm_pin);
-    ring.pin(0, &chunk).unwrap();
+    pin(0, &chunk).unwrap();
 }
 
 #[test]
@@ -109,10 +116,13 @@ fn the_memlock_limit_is_told_apart() {
     let before = soft_memlock(Some(limit));
     let judged = std::thread::spawn(move || {
         drop_capabilities();
-        let host = Host::new();
-        let refused = host.trial(limit + 4096).err().map(|error| error.to_string());
         let ram = ram(16 * MIB);
-        let pinned = TrialRing::new(1).unwrap().pin(0, &ram.chunks(GIB)[0]).map(drop);
+        let host = Host::new(&ram, None, std::time::Duration::ZERO);
+        let stop = std::sync::atomic::AtomicBool::new(false);
+        let refused =
+            host.trial(Pinner::OwnIoUring, limit + 4096, &stop).err().map(|error| error.to_string());
+        let chunk = ram.chunks(GIB)[0];
+        let pinned = TrialRing::new(1).unwrap().pin(0, chunk.hva, chunk.guest.size);
         (host.memlock().limit, refused, pinned.unwrap_err().raw_os_error())
     })
     .join();

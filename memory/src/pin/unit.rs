@@ -1,71 +1,71 @@
-//! The core of the bring-up: how RAM is cut into units, and what to do with a unit after each outcome.
-//! Pure, no system call and no clock, so that any course of events can be played through in a test.
+//! The core of the bring-up: what to do with a unit of RAM after each outcome. Pure, no system call and no clock, so
+//! that any course of events can be played through in a test.
 //!
 //! ```text
-//! Virgin -> Pinning -> Safe (trial pin held) -> Mapped -> Released
-//!              |         |
-//!              +---------+--> Backoff (and again), or Failed
+//! Virgin    -> Pinning  --+--> Safe (trial pins hold all of it) -> Mapped -> Released
+//! Populated -> Evicting --+
+//!                 ^       |
+//!                 |       +--> Stuck (culprits are looked for)
+//!                 |       |
+//!                 +-- Backoff (good parts stay pinned, only culprits are tried again, or replaced), or Failed
 //! ```
-//! Without a trial pin the DMA map is the pin, and a unit goes from Pinning to Mapped.
+//! A pin of many pages that is refused because of a few has moved all the others. So what is refused is narrowed down:
+//! by a census where the host lets us see page frames, else by halving, in either case to culprits of [`SUB_UNIT`]
+//! bytes. What is good is pinned and stays so. Culprits are tried again after 1, 2, 4 .. 250 ms; one that stays
+//! busy has its pages replaced by new ones with the same contents, where that is allowed.
+//!
+//! Without a trial pin the DMA map is the pin: the same happens with smaller maps.
 
 use std::time::Duration;
 
 use super::errors::Cause;
-use super::mapper::Chunk;
-use crate::{GuestRange, PAGE_SIZE, RamRegion};
+use super::plan::{SUB_UNIT, Span, coalesce, cut_span, without};
 
 /// First and longest wait before another attempt.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(250));
-
-/// Cuts `regions` at multiples of `unit` bytes (rounded up to whole pages) of their offset in the memfd.
-pub fn plan(regions: &[RamRegion], unit: u64) -> Vec<Chunk> {
-    regions.iter().flat_map(|r| cut(&Chunk { guest: r.guest, hva: r.hva, offset: r.offset }, unit)).collect()
-}
-
-/// Cuts one chunk likewise.
-pub fn cut(chunk: &Chunk, unit: u64) -> Vec<Chunk> {
-    let unit = unit.checked_next_multiple_of(PAGE_SIZE).unwrap_or(u64::MAX).max(PAGE_SIZE);
-    let mut pieces = Vec::new();
-    let mut done = 0;
-    while done < chunk.guest.size {
-        let offset = chunk.offset + done;
-        let size = (unit - offset % unit).min(chunk.guest.size - done);
-        let guest = GuestRange::new(chunk.guest.start + done, size);
-        pieces.push(Chunk { guest, hva: chunk.hva + done, offset });
-        done += size;
-    }
-    pieces
-}
 
 /// Where a unit stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum UnitState {
     /// Nothing has been done: none of its pages exist.
     Virgin,
-    /// Being pinned for the first time.
+    /// Nothing has been done: some of its pages exist.
+    Populated,
+    /// Being pinned, which allocates its pages where they can be pinned.
     Pinning,
-    /// Held by a trial pin, hence present and outside CMA and ZONE_MOVABLE.
-    Safe,
-    /// Waiting before another attempt at what `Pinning` or `Safe` comes next.
+    /// Being pinned, which moves its pages to where they can be pinned.
+    Evicting,
+    /// Refused; the culprits are being looked for.
+    Stuck,
+    /// Waiting before culprits are tried again.
     Backoff,
+    /// All of it is held by trial pins, hence present and outside CMA and ZONE_MOVABLE.
+    Safe,
     /// Mapped for the devices.
     Mapped,
-    /// As far as it was to go, the trial pin given back.
+    /// As far as it was to go, the trial pins given back.
     Released,
     /// Given up.
     Failed,
 }
 
 /// What came of an action.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
     /// The trial pin holds.
     Pinned,
     /// No trial pin is to be had, now or ever.
     NoTrial,
+    /// Whoever held the trial pins is gone, and all of them with it.
+    Lost {
+        /// Because the call did not come back in time.
+        stalled: bool,
+    },
     /// The devices have it.
     Mapped,
-    /// The trial pin is given back.
+    /// Where the culprits are, as far as can be seen; nothing if that cannot be seen.
+    Located(Vec<Span>),
+    /// The trial pins are given back.
     Released,
     /// The wait is over.
     Waited,
@@ -76,11 +76,16 @@ pub enum Outcome {
 /// What to do next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {
-    /// Take the trial pin.
-    TrialPin,
-    /// Map for the devices; pieces that are mapped already are not mapped again.
-    Map,
-    /// Give the trial pin back, if there is one.
+    /// Take a trial pin, beside those that hold.
+    Pin(Span),
+    /// Map for the devices.
+    Map(Span),
+    /// Find the sub-units with pages that can not be pinned.
+    Locate(Span),
+    /// Give the part new pages with the same contents, pinned as its old ones were to be. Success is reported as
+    /// [`Outcome::Pinned`] or, without trial pins, [`Outcome::Mapped`].
+    Replace(Span),
+    /// Give the trial pins back, if there are any.
     Release,
     /// Wait, then report [`Outcome::Waited`].
     Wait(Duration),
@@ -90,33 +95,101 @@ pub enum Action {
     Fail,
 }
 
-/// How long refusals are put up with.
+/// How long refusals are put up with, and what is done about them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RetryPolicy {
     /// From the first refusal of a unit to giving up.
     pub deadline: Duration,
+    /// After how many refusals a culprit's pages are replaced; `None` while somebody may write to them.
+    pub replace_after: Option<u32>,
+}
+
+/// A unit before anything is done with it. Sizes in bytes.
+#[derive(Clone, Copy, Debug)]
+pub struct UnitSpec {
+    /// All of it; it starts at a multiple of [`SUB_UNIT`] in the memfd.
+    pub size: u64,
+    /// The most that is mapped in one go without a trial pin.
+    pub bare: u64,
+    /// Whether it is to be mapped.
+    pub devices: bool,
+    /// Whether pages of it exist.
+    pub populated: bool,
+    /// Varies the waits of units that are refused together.
+    pub seed: u64,
+}
+
+/// What is being done with the parts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    /// Trial pins, part by part.
+    Trial,
+    /// The map of the whole, under trial pins.
+    Map,
+    /// Maps without trial pins, part by part.
+    Bare,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Piece {
+    span: Span,
+    refusals: u32,
+    replaced: u32,
+}
+
+impl Piece {
+    fn fresh(span: Span) -> Self {
+        Self { span, refusals: 0, replaced: 0 }
+    }
 }
 
 /// One unit of RAM on its way.
 #[derive(Clone, Debug)]
 pub struct Unit {
+    spec: UnitSpec,
     state: UnitState,
-    /// Whether it is to be mapped.
-    devices: bool,
-    /// What is being done.
+    phase: Phase,
     action: Action,
-    /// Where the last refusal came: `Backoff` goes on there.
-    refused_in: (UnitState, Action),
+    /// What `action` is about.
+    current: Option<Piece>,
+    /// What is still to be pinned, next last.
+    todo: Vec<Piece>,
+    /// What has been refused and waits for its turn.
+    stuck: Vec<Piece>,
+    /// Parts that are done in this phase.
+    held: Vec<Span>,
+    rounds: u32,
     retries: u32,
-    /// Varies the waits of units that were refused together.
-    seed: u64,
+    resolved: Vec<Resolved>,
+}
+
+/// A culprit that was pinned in the end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Resolved {
+    /// The part.
+    pub span: Span,
+    /// How often it was refused by itself.
+    pub refusals: u32,
+    /// Whether its pages were replaced; else whoever held them let go.
+    pub replaced: bool,
 }
 
 impl Unit {
-    /// A unit nothing has been done with. `devices`: whether it is to be mapped for any.
-    pub fn new(devices: bool, seed: u64) -> Self {
-        let first = (UnitState::Virgin, Action::TrialPin);
-        Self { state: first.0, devices, action: first.1, refused_in: first, retries: 0, seed }
+    /// A unit nothing has been done with.
+    pub fn new(spec: UnitSpec) -> Self {
+        Self {
+            spec,
+            state: if spec.populated { UnitState::Populated } else { UnitState::Virgin },
+            phase: Phase::Trial,
+            action: Action::Wait(Duration::ZERO),
+            current: None,
+            todo: vec![Piece::fresh(Span { start: 0, size: spec.size })],
+            stuck: Vec::new(),
+            held: Vec::new(),
+            rounds: 0,
+            retries: 0,
+            resolved: Vec::new(),
+        }
     }
 
     /// Where it stands.
@@ -124,44 +197,224 @@ impl Unit {
         self.state
     }
 
-    /// Attempts that were made again.
+    /// Attempts that were refused and made again.
     pub fn retries(&self) -> u32 {
         self.retries
     }
 
+    /// Culprits as they stand: what it is about when it fails.
+    pub fn culprits(&self) -> Vec<Span> {
+        coalesce(self.stuck.iter().chain(&self.current).map(|piece| piece.span).collect())
+    }
+
+    /// Former culprits.
+    pub fn resolved(&self) -> &[Resolved] {
+        &self.resolved
+    }
+
+    /// Whether it does without trial pins.
+    pub fn is_bare(&self) -> bool {
+        self.phase == Phase::Bare
+    }
+
     /// The first action.
     pub fn start(&mut self) -> Action {
-        self.reach(UnitState::Pinning, Action::TrialPin)
+        self.attempt_next(Duration::ZERO, Duration::ZERO)
     }
 
     /// The next action, given what came of the last one. `refused_for`: time since the first refusal of this unit.
     pub fn step(&mut self, outcome: Outcome, refused_for: Duration, policy: &RetryPolicy) -> Action {
-        use UnitState as S;
+        let attempting = matches!(self.action, Action::Pin(_) | Action::Map(_) | Action::Replace(_));
         match (self.action, outcome) {
-            (Action::TrialPin, Outcome::Pinned) if self.devices => self.reach(S::Safe, Action::Map),
-            (Action::TrialPin, Outcome::Pinned) => self.reach(S::Safe, Action::Release),
-            (Action::TrialPin, Outcome::NoTrial) if self.devices => self.reach(S::Pinning, Action::Map),
-            (Action::Map, Outcome::Mapped) => self.reach(S::Mapped, Action::Release),
-            (Action::Release, Outcome::Released) => self.reach(S::Released, Action::Finish),
-            (Action::TrialPin | Action::Map, Outcome::Refused(cause)) => {
-                self.refused(cause, refused_for, policy)
+            (Action::Pin(_) | Action::Replace(_), Outcome::Pinned) if self.phase == Phase::Trial => {
+                self.done(refused_for, policy)
             }
-            (Action::Wait(_), Outcome::Waited) => self.reach(self.refused_in.0, self.refused_in.1),
-            _ => self.reach(S::Failed, Action::Fail),
+            (Action::Map(_) | Action::Replace(_), Outcome::Mapped) if self.phase != Phase::Trial => {
+                self.done(refused_for, policy)
+            }
+            (Action::Pin(_) | Action::Replace(_), Outcome::NoTrial) if self.spec.devices => {
+                self.go_bare(refused_for, policy)
+            }
+            (_, Outcome::Lost { stalled }) if attempting && self.phase != Phase::Bare => {
+                self.lost(stalled, refused_for, policy)
+            }
+            (_, Outcome::Refused(cause)) if attempting => self.refused(cause, refused_for, policy),
+            (Action::Locate(_), Outcome::Located(culprits)) => self.narrow(&culprits, refused_for, policy),
+            (Action::Wait(_), Outcome::Waited) => {
+                self.todo.append(&mut self.stuck);
+                self.attempt_next(refused_for, policy.deadline)
+            }
+            (Action::Release, Outcome::Released) => self.reach(UnitState::Released, Action::Finish),
+            _ => self.fail(),
+        }
+    }
+
+    /// The current part is pinned (or mapped).
+    fn done(&mut self, refused_for: Duration, policy: &RetryPolicy) -> Action {
+        let Some(piece) = self.current.take() else { return self.fail() };
+        let replaced = matches!(self.action, Action::Replace(_));
+        if piece.refusals > 0 {
+            self.resolved.push(Resolved { span: piece.span, refusals: piece.refusals, replaced });
+        }
+        if self.phase == Phase::Map {
+            return self.reach(UnitState::Mapped, Action::Release);
+        }
+        self.held.push(piece.span);
+        self.attempt_next(refused_for, policy.deadline)
+    }
+
+    /// On with what is to be done; when only culprits are left, with a wait.
+    fn attempt_next(&mut self, refused_for: Duration, deadline: Duration) -> Action {
+        if let Some(piece) = self.todo.pop() {
+            self.current = Some(piece);
+            let state = if self.spec.populated { UnitState::Evicting } else { UnitState::Pinning };
+            return match self.phase {
+                Phase::Trial => self.reach(state, Action::Pin(piece.span)),
+                Phase::Bare => self.reach(state, Action::Map(piece.span)),
+                Phase::Map => self.reach(UnitState::Safe, Action::Map(piece.span)),
+            };
+        }
+        if !self.stuck.is_empty() {
+            let left = deadline.saturating_sub(refused_for);
+            let wait = backoff(self.rounds, self.spec.seed).min(left);
+            self.rounds = self.rounds.saturating_add(1);
+            return self.reach(UnitState::Backoff, Action::Wait(wait));
+        }
+        let whole = Span { start: 0, size: self.spec.size };
+        match self.phase {
+            Phase::Trial if self.spec.devices => {
+                self.phase = Phase::Map;
+                self.current = Some(Piece::fresh(whole));
+                self.reach(UnitState::Safe, Action::Map(whole))
+            }
+            Phase::Trial => self.reach(UnitState::Safe, Action::Release),
+            Phase::Bare => self.reach(UnitState::Mapped, Action::Release),
+            Phase::Map => self.fail(),
         }
     }
 
     fn refused(&mut self, cause: Cause, refused_for: Duration, policy: &RetryPolicy) -> Action {
-        if !cause.is_transient() || refused_for >= policy.deadline {
-            return self.reach(UnitState::Failed, Action::Fail);
-        }
-        let wait = match cause {
-            Cause::Interrupted => Duration::ZERO,
-            _ => backoff(self.retries, self.seed).min(policy.deadline - refused_for),
-        };
+        let late = refused_for >= policy.deadline;
+        let Some(mut piece) = self.current.filter(|_| cause.is_transient()) else { return self.fail() };
         self.retries = self.retries.saturating_add(1);
-        self.refused_in = (self.state, self.action);
-        self.reach(UnitState::Backoff, Action::Wait(wait))
+        if cause == Cause::Interrupted && !late {
+            self.todo.push(piece);
+            self.current = None;
+            return self.reach(UnitState::Backoff, Action::Wait(Duration::ZERO));
+        }
+        // Under trial pins nothing has to move, so there is nothing to look for: it can only pass.
+        let divisible = self.phase != Phase::Map && piece.span.size > SUB_UNIT;
+        if divisible && !late {
+            return self.reach(UnitState::Stuck, Action::Locate(piece.span));
+        }
+        piece.refusals = piece.refusals.saturating_add(1);
+        if matches!(self.action, Action::Replace(_)) {
+            piece.replaced = piece.replaced.saturating_add(1);
+        }
+        self.current = Some(piece);
+        if self.may_replace(&piece, late, policy) {
+            return self.reach(UnitState::Stuck, Action::Replace(piece.span));
+        }
+        if late {
+            return self.fail();
+        }
+        self.stuck.push(piece);
+        self.current = None;
+        self.attempt_next(refused_for, policy.deadline)
+    }
+
+    /// Each replacement takes as many refusals again; at the deadline one is tried if none was.
+    fn may_replace(&self, piece: &Piece, late: bool, policy: &RetryPolicy) -> bool {
+        let Some(after) = policy.replace_after else { return false };
+        let due = after.max(1).saturating_mul(piece.replaced.saturating_add(1));
+        let possible = self.phase != Phase::Map && piece.span.size <= SUB_UNIT;
+        possible && if late { piece.replaced == 0 } else { piece.refusals >= due }
+    }
+
+    /// Sets culprits aside, goes on with the rest. Without any that make sense: halves.
+    fn narrow(&mut self, culprits: &[Span], refused_for: Duration, policy: &RetryPolicy) -> Action {
+        let Some(piece) = self.current.take() else { return self.fail() };
+        let subs = cut_span(piece.span, SUB_UNIT);
+        let hit =
+            |sub: &Span| culprits.iter().any(|c| c.size > 0 && c.start < sub.end() && sub.start < c.end());
+        let bad: Vec<Span> = subs.iter().copied().filter(hit).collect();
+        if bad.is_empty() {
+            self.halve(piece.span);
+            return self.attempt_next(refused_for, policy.deadline);
+        }
+        let good = without(piece.span, &bad);
+        self.todo.extend(good.into_iter().rev().map(Piece::fresh));
+        self.stuck.extend(bad.into_iter().map(|span| Piece { refusals: 1, ..Piece::fresh(span) }));
+        self.attempt_next(refused_for, policy.deadline)
+    }
+
+    fn halve(&mut self, span: Span) {
+        let half = (span.size / 2).next_multiple_of(SUB_UNIT);
+        self.todo.extend(cut_span(span, half).into_iter().rev().map(Piece::fresh));
+    }
+
+    /// Starts over with what was pinned; what the call stalled on is narrowed down, too.
+    fn lost(&mut self, stalled: bool, refused_for: Duration, policy: &RetryPolicy) -> Action {
+        let Some(mut piece) = self.current.take() else { return self.fail() };
+        let late = refused_for >= policy.deadline;
+        self.retries = self.retries.saturating_add(1);
+        let again = coalesce(std::mem::take(&mut self.held)).into_iter().rev().map(Piece::fresh);
+        if self.phase == Phase::Map && !late {
+            self.phase = Phase::Trial;
+            self.todo.extend(again);
+            return self.attempt_next(refused_for, policy.deadline);
+        }
+        if late && !stalled {
+            return self.fail_with(piece);
+        }
+        if !stalled {
+            self.todo.push(piece);
+            self.todo.extend(again);
+            return self.attempt_next(refused_for, policy.deadline);
+        }
+        if piece.span.size > SUB_UNIT {
+            if late {
+                return self.fail_with(piece);
+            }
+            self.halve(piece.span);
+            self.todo.extend(again);
+            return self.attempt_next(refused_for, policy.deadline);
+        }
+        self.todo.extend(again);
+        piece.refusals = piece.refusals.max(policy.replace_after.unwrap_or(0)).saturating_add(1);
+        if matches!(self.action, Action::Replace(_)) {
+            piece.replaced = piece.replaced.saturating_add(1);
+        }
+        if self.may_replace(&piece, late, policy) {
+            self.current = Some(piece);
+            return self.reach(UnitState::Stuck, Action::Replace(piece.span));
+        }
+        if late {
+            return self.fail_with(piece);
+        }
+        self.stuck.push(piece);
+        self.attempt_next(refused_for, policy.deadline)
+    }
+
+    /// The DMA map has to pin, in smaller steps: a refused map gets no further than its first culprit.
+    fn go_bare(&mut self, refused_for: Duration, policy: &RetryPolicy) -> Action {
+        self.phase = Phase::Bare;
+        self.current = None;
+        self.stuck.clear();
+        self.held.clear();
+        let step = self.spec.bare.next_multiple_of(SUB_UNIT).max(SUB_UNIT);
+        let whole = Span { start: 0, size: self.spec.size };
+        self.todo = cut_span(whole, step).into_iter().rev().map(Piece::fresh).collect();
+        self.attempt_next(refused_for, policy.deadline)
+    }
+
+    fn fail_with(&mut self, piece: Piece) -> Action {
+        self.current = Some(piece);
+        self.fail()
+    }
+
+    fn fail(&mut self) -> Action {
+        self.reach(UnitState::Failed, Action::Fail)
     }
 
     fn reach(&mut self, state: UnitState, action: Action) -> Action {
@@ -172,10 +425,10 @@ impl Unit {
 }
 
 /// Doubles from 1 ms to 250 ms, less up to a quarter by which units refused together drift apart.
-fn backoff(retries: u32, seed: u64) -> Duration {
-    let full = BACKOFF.0.saturating_mul(1 << retries.min(16)).min(BACKOFF.1);
+fn backoff(rounds: u32, seed: u64) -> Duration {
+    let full = BACKOFF.0.saturating_mul(1 << rounds.min(16)).min(BACKOFF.1);
     // splitmix64's finaliser: enough to scatter a few waits.
-    let mut x = seed.wrapping_add(u64::from(retries).wrapping_mul(0x9E37_79B9_7F4A_7C15));
+    let mut x = seed.wrapping_add(u64::from(rounds).wrapping_mul(0x9E37_79B9_7F4A_7C15));
     x = (x ^ (x >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
     x = (x ^ (x >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
     let quarter = full.as_micros() as u64 / 4;

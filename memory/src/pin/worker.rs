@@ -1,18 +1,21 @@
 //! Carries one unit of RAM through its states: does what the state machine says and reports what came of it.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::io;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use super::errors::{Cause, PinError, Refusal};
-use super::kernel::{Held, Kernel, Trial};
+use super::kernel::{Kernel, PinFault};
 use super::mapper::{Chunk, DmaMapper};
+use super::pinners::Pinners;
+use super::plan::Span;
 use super::privilege::Memlock;
-use super::trial::TrialUnavailable;
-use super::unit::{Action, Outcome, RetryPolicy, Unit, cut};
-use crate::PAGE_SIZE;
+use super::trial::Pinner;
+use super::unit::{Action, Outcome, Resolved, RetryPolicy, Unit, UnitSpec};
 use crate::residency::pagemap::Pagemap;
 use crate::residency::{Surveyor, Tally, Vmstat};
+use crate::{GuestRange, PAGE_SIZE};
 
 /// What all workers of a bring-up share.
 pub(super) struct Shared<'a> {
@@ -24,8 +27,12 @@ pub(super) struct Shared<'a> {
     pub(super) bare_unit: u64,
     /// All RAM, in bytes.
     pub(super) ram_bytes: u64,
+    /// Whether pages are counted.
+    pub(super) verify: bool,
     /// Whether the bring-up has failed elsewhere.
     pub(super) stop: AtomicBool,
+    /// Refusals so far.
+    pub(super) retries: AtomicU64,
     /// What is mapped so far.
     pub(super) mapped: Mutex<Vec<Chunk>>,
 }
@@ -36,12 +43,16 @@ impl Shared<'_> {
         self.mapped.lock().unwrap_or_else(PoisonError::into_inner).push(*piece);
         Ok(())
     }
+
+    fn since(&self, instant: Duration) -> Duration {
+        self.kernel.now().saturating_sub(instant)
+    }
 }
 
 /// One thread's share of a bring-up.
 pub(super) struct Worker<'a> {
     shared: &'a Shared<'a>,
-    trial: Result<Box<dyn Trial + 'a>, TrialUnavailable>,
+    pinners: Pinners<'a>,
     pagemap: Option<Pagemap>,
 }
 
@@ -50,166 +61,227 @@ pub(super) struct Worker<'a> {
 pub(super) struct Done {
     pub(super) bytes: u64,
     pub(super) retries: u32,
+    /// Where its pages lie.
     pub(super) tally: Tally,
-    /// Why there was no trial pin, if so.
-    pub(super) bare: Option<String>,
+    /// Where they lay before, if there were any and that was looked at.
+    pub(super) found: Option<Tally>,
+    /// Who held the trial pins; nobody if it was mapped without.
+    pub(super) pinner: Option<Pinner>,
+    /// Why better pinners were not used.
+    pub(super) passed_over: Vec<String>,
+    pub(super) resolved: Vec<(GuestRange, Resolved)>,
 }
 
 /// A unit in the works.
-struct Job<'t> {
+struct Job<'j, 'a> {
+    shared: &'a Shared<'a>,
+    pinners: &'j mut Pinners<'a>,
     chunk: Chunk,
-    /// What is still to be mapped, last piece first.
-    pending: Vec<Chunk>,
-    held: Option<Box<dyn Held + 't>>,
-    bare: Option<String>,
-    tally: Tally,
+    /// Whether the kernel has stalled on it.
+    hurry: bool,
     started: Duration,
     refused: Option<(Duration, Cause, Refusal)>,
 }
 
 impl<'a> Worker<'a> {
-    /// A worker with a pinner of its own for units of up to `unit` bytes.
+    /// A worker with pinners of its own for units of up to `unit` bytes.
     pub(super) fn new(shared: &'a Shared<'a>, unit: u64) -> Self {
-        Self { shared, trial: shared.kernel.trial(unit), pagemap: Pagemap::open().ok() }
+        let pinners = Pinners::new(shared.kernel, unit, &shared.stop);
+        Self { shared, pinners, pagemap: Pagemap::open().ok() }
     }
 
-    /// Brings one unit up.
-    pub(super) fn bring_up(&mut self, chunk: &Chunk) -> Result<Done, PinError> {
-        let Self { shared, trial, pagemap } = self;
-        let mut unit = Unit::new(shared.mapper.is_some(), chunk.hva);
-        let mut job = Job {
-            chunk: *chunk,
-            pending: vec![*chunk],
-            held: None,
-            bare: None,
-            tally: Tally::default(),
-            started: shared.kernel.now(),
-            refused: None,
-        };
+    /// Brings one unit up; `None` if that was abandoned, since another has failed.
+    pub(super) fn bring_up(&mut self, chunk: &Chunk) -> Result<Option<Done>, PinError> {
+        let Self { shared, pinners, pagemap } = self;
+        let shared = *shared;
+        let populated = shared.kernel.is_populated(chunk);
+        let found = if populated && shared.verify { count(shared, pagemap, chunk) } else { None };
+        let mut unit = Unit::new(UnitSpec {
+            size: chunk.guest.size,
+            bare: shared.bare_unit,
+            devices: shared.mapper.is_some(),
+            populated,
+            seed: chunk.hva,
+        });
+        let started = shared.kernel.now();
+        let mut job = Job { shared, pinners, chunk: *chunk, hurry: false, started, refused: None };
+        let mut tally = Tally::default();
         let mut action = unit.start();
         loop {
             let outcome = match action {
-                Action::TrialPin => job.trial_pin(shared, trial),
-                Action::Map => job.map(shared),
-                Action::Release => job.release(shared, pagemap),
+                _ if shared.stop.load(Ordering::Relaxed) => {
+                    job.pinners.release();
+                    return Ok(None);
+                }
+                Action::Pin(span) => job.pin(span),
+                Action::Map(span) => job.map(span, !unit.is_bare()),
+                Action::Locate(span) => Outcome::Located(job.locate(span)),
+                Action::Replace(span) => job.replace(span, unit.is_bare()),
+                Action::Release => {
+                    tally = job.release(pagemap);
+                    Outcome::Released
+                }
                 Action::Wait(duration) => {
-                    if shared.stop.load(Ordering::Relaxed) {
-                        return Err(job.fail(shared, unit.retries()));
-                    }
                     shared.kernel.wait(duration);
                     Outcome::Waited
                 }
                 Action::Finish => {
-                    let Job { bare, tally, .. } = job;
-                    return Ok(Done { bytes: chunk.guest.size, retries: unit.retries(), tally, bare });
+                    let resolved =
+                        unit.resolved().iter().map(|it| (chunk.part(it.span).guest, *it)).collect();
+                    let pinner = if unit.is_bare() { None } else { job.pinners.current() };
+                    return Ok(Some(Done {
+                        bytes: chunk.guest.size,
+                        retries: unit.retries(),
+                        tally,
+                        found,
+                        pinner,
+                        passed_over: job.pinners.passed_over().to_vec(),
+                        resolved,
+                    }));
                 }
-                Action::Fail => return Err(job.fail(shared, unit.retries() + 1)),
+                Action::Fail => return Err(job.fail(&unit)),
             };
-            let refused_for = job
-                .refused
-                .as_ref()
-                .map_or(Duration::ZERO, |(since, ..)| shared.kernel.now().saturating_sub(*since));
+            let refused_for = job.refused.as_ref().map_or(Duration::ZERO, |(since, ..)| shared.since(*since));
             action = unit.step(outcome, refused_for, &shared.policy);
         }
     }
 }
 
-impl<'t> Job<'t> {
-    fn trial_pin(
-        &mut self,
-        shared: &Shared,
-        trial: &'t Result<Box<dyn Trial + 't>, TrialUnavailable>,
-    ) -> Outcome {
-        let trial = match trial {
-            Ok(trial) => trial,
-            Err(reason) => return self.go_bare(shared, reason.to_string()),
+impl Job<'_, '_> {
+    fn pin(&mut self, span: Span) -> Outcome {
+        let Some((trial, pinner)) = self.pinners.trial() else { return Outcome::NoTrial };
+        let before = self.shared.kernel.counters();
+        let memlock = self.shared.kernel.memlock();
+        let fault = match trial.pin(&self.chunk.part(span), self.hurry) {
+            Ok(()) => return Outcome::Pinned,
+            Err(fault) => fault,
         };
-        let before = shared.kernel.counters();
-        let memlock = shared.kernel.memlock();
-        match trial.pin(&self.chunk) {
-            Ok(held) => {
-                self.held = Some(held);
-                Outcome::Pinned
-            }
-            Err(error) => {
+        match fault {
+            PinFault::Refused(source) => {
+                let refusal = Refusal::TrialPin { call: pinner.call(), source };
                 // Other processes of this user count against the limit too, so it may be hit by any size.
-                let limited = memlock.limit.map(|_| memlock);
-                match self.refused(shared, Refusal::TrialPin(error), before, limited) {
-                    Outcome::Refused(cause @ Cause::Memlock(_)) if shared.mapper.is_some() => {
-                        self.go_bare(shared, cause.to_string())
+                let limited = memlock.limit.map(|_| memlock).filter(|_| pinner != Pinner::HelperUdmabuf);
+                match self.refused(refusal, before, limited) {
+                    Outcome::Refused(cause @ Cause::Memlock(_)) if self.shared.mapper.is_some() => {
+                        self.pinners.give_up(cause.to_string());
+                        Outcome::NoTrial
                     }
                     outcome => outcome,
                 }
             }
-        }
-    }
-
-    /// Goes on without a trial pin, in smaller steps: a refused map makes no progress beyond its culprit.
-    fn go_bare(&mut self, shared: &Shared, reason: String) -> Outcome {
-        self.bare = Some(reason);
-        self.pending = cut(&self.chunk, shared.bare_unit);
-        self.pending.reverse();
-        Outcome::NoTrial
-    }
-
-    fn map(&mut self, shared: &Shared) -> Outcome {
-        let Some(mapper) = shared.mapper else { return Outcome::Mapped };
-        while let Some(piece) = self.pending.last() {
-            let before = shared.kernel.counters();
-            let memlock = shared.kernel.memlock();
-            if let Err(refusal) = shared.map(mapper, piece) {
-                let exceeded = (!memlock.allows(shared.ram_bytes)).then_some(memlock);
-                return self.refused(shared, refusal, before, exceeded);
+            PinFault::Lost { stalled, how } => {
+                self.hurry |= stalled;
+                self.pinners.lost(stalled, &how);
+                let cause = if stalled { Cause::Stalled } else { Cause::HelperLost };
+                self.note(cause, Refusal::Helper(io::Error::other(how)));
+                Outcome::Lost { stalled }
             }
-            self.pending.pop();
         }
-        Outcome::Mapped
     }
 
-    fn refused(
-        &mut self,
-        shared: &Shared,
-        refusal: Refusal,
-        before: Option<Vmstat>,
-        memlock: Option<Memlock>,
-    ) -> Outcome {
-        let after = shared.kernel.counters();
-        let grown = after.zip(before).map(|(after, before)| after.since(&before));
-        let cause = Cause::classify(refusal.io_error(), grown.as_ref(), memlock);
-        tracing::debug!(guest = %self.chunk.guest, %cause, error = %refusal.io_error(), "pinning refused");
-        let since = self.refused.take().map_or_else(|| shared.kernel.now(), |(since, ..)| since);
-        self.refused = Some((since, cause, refusal));
+    fn map(&mut self, span: Span, under_trial: bool) -> Outcome {
+        let Some(mapper) = self.shared.mapper else { return Outcome::Mapped };
+        let before = self.shared.kernel.counters();
+        let memlock = self.shared.kernel.memlock();
+        let Err(refusal) = self.shared.map(mapper, &self.chunk.part(span)) else { return Outcome::Mapped };
+        let exceeded = (!memlock.allows(self.shared.ram_bytes)).then_some(memlock);
+        let outcome = self.refused(refusal, before, exceeded);
+        if under_trial && matches!(outcome, Outcome::Refused(Cause::Migration { .. })) && !self.pinners.hold()
+        {
+            self.pinners.lost(false, "died while the devices' map was made");
+            return Outcome::Lost { stalled: false };
+        }
+        outcome
+    }
+
+    fn locate(&self, span: Span) -> Vec<Span> {
+        let located = self.shared.kernel.locate(self.shared.surveyor, &self.chunk.part(span));
+        located.into_iter().map(|it| Span { start: span.start + it.start, size: it.size }).collect()
+    }
+
+    /// New pages are pinned where they are allocated; the old ones stay with whoever holds them.
+    fn replace(&mut self, span: Span, bare: bool) -> Outcome {
+        let part = self.chunk.part(span);
+        let kernel = self.shared.kernel;
+        let failed = |call| move |source| Refusal::Replace { call, source };
+        let punched = kernel.read(&part).map_err(failed("read")).and_then(|contents| {
+            kernel.punch(&part).map_err(failed("fallocate(FALLOC_FL_PUNCH_HOLE)")).map(|()| contents)
+        });
+        let contents = match punched {
+            Ok(contents) => contents,
+            Err(refusal) => return self.refused(refusal, None, None),
+        };
+        tracing::debug!(guest = %part.guest, "replacing pages that cannot be moved");
+        let outcome = if bare { self.map(span, false) } else { self.pin(span) };
+        // Whatever came of the pin. A hole reads as zeros as it is.
+        if contents.iter().any(|byte| *byte != 0)
+            && let Err(refusal) = kernel.write(&part, &contents).map_err(failed("write"))
+        {
+            self.note(Cause::Other, refusal);
+            return Outcome::Refused(Cause::Other);
+        }
+        outcome
+    }
+
+    fn refused(&mut self, refusal: Refusal, before: Option<Vmstat>, memlock: Option<Memlock>) -> Outcome {
+        let grown = self.shared.kernel.counters().zip(before).map(|(after, before)| after.since(&before));
+        let error = refusal.io_error();
+        let cause = Cause::classify(error, grown.as_ref(), memlock, self.shared.kernel.spare());
+        tracing::debug!(guest = %self.chunk.guest, %cause, %error, "pinning refused");
+        self.note(cause, refusal);
         Outcome::Refused(cause)
     }
 
-    /// The pages are counted while they are pinned for certain.
-    fn release(&mut self, shared: &Shared, pagemap: &mut Option<Pagemap>) -> Outcome {
-        let counted = pagemap.as_mut().and_then(|pagemap| shared.surveyor.count(pagemap, &[self.chunk]).ok());
-        match counted {
-            Some(tally) => self.tally = tally,
-            None => self.tally.add_hidden(self.chunk.guest.size / PAGE_SIZE),
-        }
-        self.held = None;
-        Outcome::Released
+    fn note(&mut self, cause: Cause, refusal: Refusal) {
+        self.shared.retries.fetch_add(1, Ordering::Relaxed);
+        let since = self.refused.take().map_or_else(|| self.shared.kernel.now(), |(since, ..)| since);
+        self.refused = Some((since, cause, refusal));
     }
 
-    fn fail(self, shared: &Shared, attempts: u32) -> PinError {
+    /// The pages are counted while they are pinned for certain.
+    fn release(&mut self, pagemap: &mut Option<Pagemap>) -> Tally {
+        if self.shared.mapper.is_none() {
+            self.shared.kernel.show(&self.chunk);
+        }
+        let counted = if self.shared.verify { count(self.shared, pagemap, &self.chunk) } else { None };
+        self.pinners.release();
+        counted.unwrap_or_else(|| {
+            let mut tally = Tally::default();
+            tally.add_hidden(self.chunk.guest.size / PAGE_SIZE);
+            tally
+        })
+    }
+
+    fn fail(self, unit: &Unit) -> PinError {
+        // Whoever else works on other units goes on meanwhile, so this unit's pins go first.
+        self.pinners.release();
         let Some((_, cause, refusal)) = self.refused else {
-            return PinError::NoPinner { reason: self.bare.unwrap_or_default() };
+            return PinError::NoPinner { reason: self.pinners.passed_over().join("; ") };
         };
-        let guest = self.pending.last().unwrap_or(&self.chunk).guest;
-        let elapsed = shared.kernel.now().saturating_sub(self.started);
+        let culprits: Vec<Chunk> = unit.culprits().into_iter().map(|span| self.chunk.part(span)).collect();
+        let guest = match (culprits.first(), culprits.last()) {
+            (Some(first), Some(last)) => {
+                GuestRange::new(first.guest.start, last.guest.end() - first.guest.start)
+            }
+            _ => self.chunk.guest,
+        };
         let seen = match cause {
-            Cause::Migration { .. } => shared.surveyor.census(&[self.chunk]).ok(),
+            Cause::Migration { .. } | Cause::Stalled => self.shared.surveyor.census(&culprits).ok(),
             _ => None,
         };
         PinError::Refused {
             guest,
+            culprits: culprits.iter().map(|culprit| culprit.guest).collect(),
             cause,
-            attempts,
-            elapsed,
+            attempts: unit.retries().saturating_add(1),
+            elapsed: self.shared.since(self.started),
             census: seen.map(Box::new),
+            holders: Vec::new(),
             refusal: Box::new(refusal),
         }
     }
+}
+
+fn count(shared: &Shared, pagemap: &mut Option<Pagemap>, chunk: &Chunk) -> Option<Tally> {
+    pagemap.as_mut().and_then(|pagemap| shared.surveyor.count(pagemap, &[*chunk]).ok())
 }

@@ -169,6 +169,40 @@ impl Surveyor {
         Ok(tally)
     }
 
+    /// Parts of `chunk`, `sub` bytes each, with pages in CMA or ZONE_MOVABLE, by their start relative to the chunk's.
+    /// Empty where that cannot be seen; pages that are not mapped in this process are not.
+    ///
+    /// # Errors
+    /// The pagemap cannot be read.
+    pub fn locate(&self, pagemap: &mut Pagemap, chunk: &Chunk, sub: u64) -> io::Result<Vec<u64>> {
+        let mut found: Vec<u64> = Vec::new();
+        let mut last = (0..0, Kind::Normal);
+        let mut at = 0;
+        pagemap.walk(chunk.hva, chunk.guest.size, |page| {
+            if let Page::Frame(pfn) = page {
+                if !last.0.contains(&pfn) {
+                    last = self.classify(pfn);
+                }
+                let start = at - at % sub.max(PAGE_SIZE);
+                if last.1 != Kind::Normal && found.last() != Some(&start) {
+                    found.push(start);
+                }
+            }
+            at += PAGE_SIZE;
+        })?;
+        Ok(found)
+    }
+
+    /// Whether page frames can be told apart, given that they can be seen: the host's areas are all known.
+    pub fn knows_areas(&self) -> bool {
+        matches!(self.areas, CmaAreas::Known(_))
+    }
+
+    /// The host's CMA areas, as far as they are known.
+    pub fn areas(&self) -> &CmaAreas {
+        &self.areas
+    }
+
     /// Opens the pagemap, counts, and draws the conclusion.
     ///
     /// # Errors

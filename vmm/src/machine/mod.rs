@@ -19,7 +19,7 @@ use std::sync::Arc;
 use devices::irq::InterruptController;
 use devices::pci::{AddressSpace, PciFunction};
 use memory::layout::AddressLimits;
-use memory::pin::{self, PinOptions, PinReport};
+use memory::pin::{self, PinError, PinReport};
 use memory::{GuestRam, Layout};
 use vfio::{Passthrough, PassthroughFunction};
 
@@ -46,6 +46,8 @@ pub enum Event<'a> {
     Pinning(&'a pin::Progress),
     /// Guest memory is pinned and mapped for the devices.
     Pinned(&'a PinReport),
+    /// Guest memory could not be pinned; the machine is given up.
+    PinFailed(&'a PinError),
     /// The machine is built; the guest runs next. How long each phase took.
     Starting(&'a [Phase]),
     /// The guest asked for a reset and runs again.
@@ -130,10 +132,11 @@ impl Machine {
         let ram = Arc::new(GuestRam::new(&layout).map_err(Problem::of(Class::Memory))?);
         phases.done("lay out memory");
 
-        if let Some(passthrough) = &passthrough {
+        if passthrough.is_some() || plan.spec.prefault {
             let progress = |progress: pin::Progress| observer.notify(&Event::Pinning(&progress));
-            let mapper = Some(passthrough.container().as_ref() as &dyn pin::DmaMapper);
-            let report = pin::bring_up(&ram, mapper, &PinOptions::default(), &progress)
+            let mapper = passthrough.as_ref().map(|it| it.container().as_ref() as &dyn pin::DmaMapper);
+            let report = pin::bring_up(&ram, mapper, &plan.spec.pin, &progress)
+                .inspect_err(|error| observer.notify(&Event::PinFailed(error)))
                 .map_err(Problem::of(Class::Memory))?;
             phases.moved("pin and map memory", Some(ram.size()));
             observer.notify(&Event::Pinned(&report));

@@ -1,0 +1,120 @@
+//! `vmm check --pin`: guest memory is brought up as a start would and taken down again, without a guest.
+
+mod pattern;
+
+use memory::layout::AddressLimits;
+use memory::pin::{self, DmaMapper, PinReport};
+use memory::{GuestRam, Layout};
+use miette::Diagnostic;
+use thiserror::Error;
+use vfio::Passthrough;
+use vmm::problem::Unexpected;
+use vmm::{Class, Problem, Problems};
+
+use crate::args::{CheckArgs, read_devices, read_memory};
+use crate::pinning::Teller;
+
+/// Where `/proc/cpuinfo` does not say.
+const PHYS_BITS: u8 = 40;
+
+/// What a check finds wrong that a start would not.
+#[derive(Debug, Error, Diagnostic)]
+enum CheckError {
+    #[error("{0} pinned pages lie in CMA or ZONE_MOVABLE")]
+    #[diagnostic(help("kernels before 5.13 pin there without a word: use a later one"))]
+    Misplaced(u64),
+    #[error("the contents of {0} pages changed while they were pinned")]
+    #[diagnostic(help(
+        "this should not happen: please report it, with the file that --report wrote and `dmesg`"
+    ))]
+    Changed(u64),
+}
+
+/// Checks; returns the exit code.
+pub(crate) fn check(args: &CheckArgs) -> Result<u8, Problems> {
+    let mut problems = Problems::default();
+    let memory = read_memory(&args.memory, &mut problems);
+    let addresses = read_devices(&args.vfio, &mut problems);
+    let options = args.pinning.options(&mut problems);
+    let devices = vfio::preflight::check(&addresses).unwrap_or_else(|errors| {
+        errors.into_iter().for_each(|error| problems.add(Class::Host, error));
+        Vec::new()
+    });
+    let layout = problems.keep(Class::Usage, Layout::new(memory, &AddressLimits::cpu_only(phys_bits())));
+    pin::admit(memory).into_iter().for_each(|error| problems.add(Class::Memory, error));
+    if layout.is_none() || !problems.0.is_empty() {
+        return Err(problems);
+    }
+
+    let passthrough = match devices.as_slice() {
+        [] => None,
+        devices => Some(Passthrough::open(devices, None).map_err(Problem::of(Class::Host))?),
+    };
+    let iova = passthrough.as_ref().map(|passthrough| passthrough.aperture().ranges.clone());
+    let limits = AddressLimits { iova, ..AddressLimits::cpu_only(phys_bits()) };
+    let layout = Layout::new(memory, &limits).map_err(Problem::of(Class::Usage))?;
+    let ram = GuestRam::new(&layout).map_err(Problem::of(Class::Memory))?;
+    if args.contents {
+        pattern::fill(&ram).map_err(Unexpected::during("cannot fill guest memory"))?;
+    }
+    let names = addresses.iter().map(ToString::to_string).collect();
+    let teller = Teller::new(names, memory, args.pinning.report.clone());
+    let mapper = passthrough.as_ref().map(|it| it.container().as_ref() as &dyn DmaMapper);
+    let report = pin::bring_up(&ram, mapper, &options, &|progress| teller.progress(&progress))
+        .inspect_err(|error| teller.failed(error))
+        .map_err(Problem::of(Class::Memory))?;
+    teller.pinned(&report);
+    let changed = if args.contents {
+        pattern::changed(&ram).map_err(Unexpected::during("cannot read guest memory"))?
+    } else {
+        0
+    };
+    take_down(mapper, &report, &mut problems);
+    if report.misplaced() > 0 {
+        problems.add(Class::Memory, CheckError::Misplaced(report.misplaced()));
+    }
+    if changed > 0 {
+        problems.add(Class::Memory, CheckError::Changed(changed));
+    }
+    if problems.0.is_empty() { Ok(0) } else { Err(problems) }
+}
+
+/// Unmaps what was mapped, so that an error in it is seen.
+fn take_down(mapper: Option<&dyn DmaMapper>, report: &PinReport, problems: &mut Problems) {
+    let Some(mapper) = mapper else { return };
+    for chunk in &report.mapped {
+        if let Err(error) = mapper.unmap(chunk) {
+            problems.add(
+                Class::Internal,
+                Unexpected { what: "cannot unmap guest memory", source: Box::new(error) },
+            );
+        }
+    }
+}
+
+/// `address sizes : 46 bits physical, 48 bits virtual` of `/proc/cpuinfo`.
+fn phys_bits() -> u8 {
+    std::fs::read_to_string("/proc/cpuinfo").ok().and_then(|text| parse_phys_bits(&text)).unwrap_or(PHYS_BITS)
+}
+
+fn parse_phys_bits(cpuinfo: &str) -> Option<u8> {
+    let line = cpuinfo.lines().find_map(|line| line.strip_prefix("address sizes"))?;
+    let bits: u8 = line.trim_start_matches([' ', '\t', ':']).split_whitespace().next()?.parse().ok()?;
+    (32..=52).contains(&bits).then_some(bits)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::parse_phys_bits;
+
+    #[test]
+    fn physical_address_bits_are_read() {
+        let text = "flags\t\t: fpu\naddress sizes\t: 46 bits physical, 48 bits virtual\n";
+        assert_eq!(parse_phys_bits(text), Some(46));
+        for text in
+            ["", "address sizes", "address sizes\t: x", "address sizes\t: 255 bits", "address sizes : 4"]
+        {
+            assert_eq!(parse_phys_bits(text), None);
+        }
+    }
+}

@@ -1,0 +1,222 @@
+//! The monitor's end of a pin helper: starts it, asks it, and kills it when it does not answer in time.
+//!
+//! Nothing here waits for it without a limit. A helper that even SIGKILL does not end (the kernel loops where it does
+//! not look for signals) is left to a thread that waits for it.
+
+use std::fs::File;
+use std::os::fd::OwnedFd;
+use std::os::unix::process::ExitStatusExt;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType};
+
+use super::HelperCommand;
+use super::protocol::{REPLY_SIZE, Reply, Request};
+use crate::bytes::{Bytes, GIB};
+use crate::pin::kernel::{PinFault, Trial};
+use crate::pin::mapper::Chunk;
+use crate::pin::trial::{Pinner, TrialUnavailable};
+
+/// How long a helper may take to start.
+const START: Duration = Duration::from_secs(10);
+/// What every call is given on top of what its size is.
+const GRACE: Duration = Duration::from_secs(1);
+/// In a hurry, for pages that are mostly in place: per GiB, and on top of that.
+const HURRY: (Duration, Duration) = (Duration::from_secs(4), Duration::from_millis(500));
+/// How long it may take to die.
+const DEATH: Duration = Duration::from_secs(2);
+/// How often a wait looks whether it is still wanted.
+const TICK: Duration = Duration::from_millis(50);
+
+/// A running helper. Dropping it ends it, and with it all its pins.
+pub(in crate::pin) struct Helper<'a> {
+    child: Option<Child>,
+    socket: OwnedFd,
+    stall: Duration,
+    used: u32,
+    stop: Option<&'a AtomicBool>,
+}
+
+impl<'a> Helper<'a> {
+    /// Starts one that holds up to `slots` pins of `memfd`. `stall`: how long a pin of 1 GiB may take.
+    pub(in crate::pin) fn spawn(
+        command: &HelperCommand,
+        pinner: Pinner,
+        memfd: &File,
+        slots: u32,
+        stall: Duration,
+    ) -> Result<Self, TrialUnavailable> {
+        let failed =
+            |how: std::io::Error| TrialUnavailable::NoHelper { how: format!("cannot be started: {how}") };
+        let (socket, theirs) =
+            rustix::net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
+                .map_err(|errno| failed(errno.into()))?;
+        let child = Command::new(&command.program)
+            .args(&command.arguments)
+            .args([pinner.argument(), &slots.to_string()])
+            .env_clear()
+            .stdin(Stdio::from(theirs))
+            .stdout(Stdio::from(memfd.try_clone().map_err(failed)?))
+            .stderr(Stdio::null())
+            .spawn()
+            .map_err(failed)?;
+        let mut helper = Self { child: Some(child), socket, stall, used: 0, stop: None };
+        match helper.hear(START) {
+            Ok(Reply::Ready) => Ok(helper),
+            Ok(Reply::Unavailable(lack)) => Err(lack.reason()),
+            Ok(reply) => Err(TrialUnavailable::NoHelper { how: format!("began with {reply:?}") }),
+            Err(PinFault::Lost { how, .. }) => Err(TrialUnavailable::NoHelper { how }),
+            Err(PinFault::Refused(error)) => Err(failed(error)),
+        }
+    }
+
+    /// Calls are abandoned when `stop` is set.
+    pub(in crate::pin) fn stopped_by(mut self, stop: &'a AtomicBool) -> Self {
+        self.stop = Some(stop);
+        self
+    }
+
+    fn ask(&mut self, request: &Request, patience: Duration) -> Result<Reply, PinFault> {
+        match rustix::net::send(&self.socket, &request.encode(), SendFlags::NOSIGNAL | SendFlags::DONTWAIT) {
+            Ok(_) => self.hear(patience),
+            Err(_) => Err(self.died()),
+        }
+    }
+
+    /// Waits for a reply; whatever else happens is the end of the helper.
+    fn hear(&mut self, patience: Duration) -> Result<Reply, PinFault> {
+        let until = Instant::now() + patience;
+        loop {
+            let left = until.saturating_duration_since(Instant::now()).min(TICK);
+            let mut ready = [PollFd::new(&self.socket, PollFlags::IN)];
+            let timeout = Timespec { tv_sec: 0, tv_nsec: i64::from(left.subsec_nanos()) };
+            match poll(&mut ready, Some(&timeout)) {
+                Ok(0) | Err(Errno::INTR) => (),
+                Ok(_) => return self.receive(),
+                Err(_) => return Err(self.died()),
+            }
+            if self.stop.is_some_and(|stop| stop.load(Ordering::Relaxed)) {
+                self.end();
+                return Err(PinFault::Lost { stalled: false, how: "was ended".to_owned() });
+            }
+            if Instant::now() >= until {
+                let end = self.end();
+                tracing::warn!(?patience, end, "the pin helper did not answer and was killed");
+                let how = format!("did not answer for {:.1} s ({end})", patience.as_secs_f64());
+                return Err(PinFault::Lost { stalled: true, how });
+            }
+        }
+    }
+
+    fn receive(&mut self) -> Result<Reply, PinFault> {
+        let mut bytes = [0; REPLY_SIZE + 1];
+        let length = match rustix::net::recv(&self.socket, &mut bytes, RecvFlags::DONTWAIT) {
+            Ok((_, length)) => length,
+            Err(_) => 0,
+        };
+        bytes.get(..length).and_then(Reply::decode).ok_or_else(|| self.died())
+    }
+
+    fn died(&mut self) -> PinFault {
+        let how = self.end();
+        tracing::warn!(how, "the pin helper died");
+        PinFault::Lost { stalled: false, how }
+    }
+
+    /// Kills it, and says how it ended.
+    fn end(&mut self) -> String {
+        self.used = 0;
+        let Some(mut child) = self.child.take() else { return "is gone".to_owned() };
+        // One that is dead already says more about why.
+        thread::sleep(Duration::from_millis(2));
+        if let Ok(Some(status)) = child.try_wait() {
+            return describe(status);
+        }
+        if let Err(error) = child.kill() {
+            tracing::debug!(%error, "killing the pin helper");
+        }
+        let until = Instant::now() + DEATH;
+        while Instant::now() < until {
+            if let Ok(Some(_)) = child.try_wait() {
+                return "killed".to_owned();
+            }
+            thread::sleep(Duration::from_millis(2));
+        }
+        tracing::error!(
+            pid = child.id(),
+            "the pin helper cannot be killed: the kernel does not let go of it"
+        );
+        reap(child);
+        "it cannot be killed".to_owned()
+    }
+}
+
+impl Trial for Helper<'_> {
+    fn pin(&mut self, chunk: &Chunk, hurry: bool) -> Result<(), PinFault> {
+        let size = chunk.guest.size;
+        let (rate, grace) = if hurry { HURRY } else { (self.stall, GRACE) };
+        let patience = grace + rate.mul_f64(size as f64 / GIB as f64);
+        let request = Request::Pin { slot: self.used, offset: chunk.offset, size };
+        match self.ask(&request, patience)? {
+            Reply::Done => {
+                self.used += 1;
+                Ok(())
+            }
+            Reply::Refused(errno) => Err(PinFault::Refused(std::io::Error::from_raw_os_error(errno))),
+            Reply::Ready | Reply::Unavailable(_) => Err(self.died()),
+        }
+    }
+
+    fn release(&mut self) {
+        if self.used == 0 || self.child.is_none() {
+            return;
+        }
+        let held = Bytes(u64::from(self.used));
+        self.used = 0;
+        if let Err(fault) = self.ask(&Request::Release, GRACE + self.stall) {
+            tracing::debug!(?fault, ?held, "releasing trial pins; they are gone with their holder");
+        }
+    }
+
+    fn is_alive(&mut self) -> bool {
+        self.child.as_mut().is_some_and(|child| matches!(child.try_wait(), Ok(None)))
+    }
+}
+
+impl Drop for Helper<'_> {
+    /// Ends it without waiting for the kernel to take its page tables apart.
+    fn drop(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            if let Err(error) = child.kill() {
+                tracing::debug!(%error, "killing the pin helper");
+            }
+            reap(child);
+        }
+    }
+}
+
+/// Waits for `child` elsewhere, so that it does not stay behind as a zombie.
+fn reap(mut child: Child) {
+    let wait = move || {
+        if let Err(error) = child.wait() {
+            tracing::debug!(%error, "waiting for the pin helper");
+        }
+    };
+    if let Err(error) = thread::Builder::new().name("pin-reaper".to_owned()).spawn(wait) {
+        tracing::debug!(%error, "no thread to wait for the pin helper; init will");
+    }
+}
+
+fn describe(status: ExitStatus) -> String {
+    match (status.signal(), status.code()) {
+        (Some(libc::SIGSYS), _) => "was killed by its seccomp filter".to_owned(),
+        (Some(signal), _) => format!("was killed by signal {signal}"),
+        (None, Some(code)) => format!("ended with exit code {code}"),
+        (None, None) => "ended".to_owned(),
+    }
+}

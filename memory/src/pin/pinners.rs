@@ -1,0 +1,115 @@
+//! Who holds a worker's trial pins: the best pinner that is to be had, the next one when it fails for good.
+
+use std::sync::atomic::AtomicBool;
+
+use super::kernel::{Kernel, Trial};
+use super::trial::Pinner;
+
+/// How often a helper that dies is started again.
+const LIVES: u32 = 3;
+
+/// A worker's pinners, best first.
+pub(super) struct Pinners<'a> {
+    kernel: &'a dyn Kernel,
+    unit: u64,
+    stop: &'a AtomicBool,
+    /// Not yet tried, best last.
+    left: Vec<Pinner>,
+    current: Option<(Box<dyn Trial + 'a>, Pinner)>,
+    /// The one in use; `None` before the first and after the last.
+    chosen: Option<Pinner>,
+    deaths: u32,
+    stalled: bool,
+    passed_over: Vec<String>,
+}
+
+impl<'a> Pinners<'a> {
+    /// All of `kernel`'s, for units of up to `unit` bytes.
+    pub(super) fn new(kernel: &'a dyn Kernel, unit: u64, stop: &'a AtomicBool) -> Self {
+        let left: Vec<Pinner> = kernel.pinners().iter().rev().copied().collect();
+        Self {
+            kernel,
+            unit,
+            stop,
+            left,
+            current: None,
+            chosen: None,
+            deaths: 0,
+            stalled: false,
+            passed_over: Vec::new(),
+        }
+    }
+
+    /// Something to take trial pins with, if there is still anything.
+    pub(super) fn trial(&mut self) -> Option<(&mut (dyn Trial + 'a), Pinner)> {
+        while self.current.is_none() {
+            let pinner = match self.chosen {
+                Some(pinner) => pinner,
+                None => self.left.pop()?,
+            };
+            // A call that does not come back must not be made where it cannot be killed.
+            if self.stalled && pinner == Pinner::OwnIoUring {
+                self.pass_over(pinner, "the kernel stalled in a helper process".to_owned());
+                continue;
+            }
+            match self.kernel.trial(pinner, self.unit, self.stop) {
+                Ok(trial) => {
+                    self.current = Some((trial, pinner));
+                    self.chosen = Some(pinner);
+                }
+                Err(reason) => self.pass_over(pinner, reason.to_string()),
+            }
+        }
+        self.current.as_mut().map(|(trial, pinner)| (trial.as_mut(), *pinner))
+    }
+
+    /// The current one is gone. It gets another life, unless it has had enough.
+    pub(super) fn lost(&mut self, stalled: bool, how: &str) {
+        let Some((_, pinner)) = self.current.take() else { return };
+        self.stalled |= stalled;
+        if stalled {
+            return;
+        }
+        self.deaths += 1;
+        if self.deaths >= LIVES {
+            self.pass_over(pinner, how.to_owned());
+        }
+    }
+
+    /// No more trial pins.
+    pub(super) fn give_up(&mut self, reason: String) {
+        self.current = None;
+        self.chosen = None;
+        self.left.clear();
+        self.passed_over.push(reason);
+    }
+
+    /// Gives back all trial pins.
+    pub(super) fn release(&mut self) {
+        if let Some((trial, _)) = &mut self.current {
+            trial.release();
+        }
+    }
+
+    /// Whether the trial pins that were taken hold.
+    pub(super) fn hold(&mut self) -> bool {
+        self.current.as_mut().is_some_and(|(trial, _)| trial.is_alive())
+    }
+
+    /// The one in use.
+    pub(super) fn current(&self) -> Option<Pinner> {
+        self.chosen
+    }
+
+    /// Why others are not.
+    pub(super) fn passed_over(&self) -> &[String] {
+        &self.passed_over
+    }
+
+    fn pass_over(&mut self, pinner: Pinner, reason: String) {
+        tracing::debug!(pinner = pinner.name(), reason, "no trial pins of this kind");
+        self.passed_over.push(reason);
+        self.chosen = None;
+        self.deaths = 0;
+    }
+}

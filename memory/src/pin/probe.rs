@@ -1,0 +1,147 @@
+//! What the host allows and has, as far as pinning depends on it: once for a report or a check, not on the way of a
+//! start, which finds out by doing.
+
+use std::fs::File;
+use std::io;
+
+use serde::Serialize;
+
+use super::privilege::Memlock;
+use super::trial::{TrialRing, TrialUnavailable};
+use super::udmabuf::Udmabuf;
+use crate::residency::pagemap::{Page, Pagemap};
+use crate::residency::{CmaAreas, Meminfo, Zones};
+use crate::{AddressLimits, GuestRam, Layout, PAGE_SIZE};
+
+/// Facts about a host. Memory in bytes.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Probe {
+    /// The kernel's release.
+    pub kernel: String,
+    /// All memory.
+    pub memory: u64,
+    /// Free memory, and memory that can be freed, that devices may pin.
+    pub pinnable: Option<u64>,
+    /// Memory in CMA areas.
+    pub cma_total: u64,
+    /// Free memory in CMA areas.
+    pub cma_free: u64,
+    /// The CMA areas, if they are all known.
+    pub cma_areas: Vec<Area>,
+    /// Why they are not.
+    pub cma_unknown: Option<String>,
+    /// What ZONE_MOVABLE spans.
+    pub movable: u64,
+    /// What `hugetlb_cma=` on the kernel's command line says: such huge pages cannot be pinned.
+    pub hugetlb_cma: Option<String>,
+    /// What this process may pin; none for no limit.
+    pub memlock: Option<u64>,
+    /// Whether it may see page frames, hence whether a census is exact.
+    pub sees_frames: bool,
+    /// Why io_uring holds no trial pins; none if it does.
+    pub io_uring: Option<String>,
+    /// Why udmabuf holds none; none if it does.
+    pub udmabuf: Option<String>,
+}
+
+/// A CMA area: its frames as byte ranges of physical memory.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Area {
+    /// The kernel's name for it.
+    pub name: String,
+    /// Start and size of each of its ranges.
+    pub ranges: Vec<(u64, u64)>,
+}
+
+impl Probe {
+    /// Asks the host. Pins one page for a moment with each means.
+    pub fn of_host() -> Self {
+        let meminfo = Meminfo::read().unwrap_or_default();
+        let movable = Zones::read().unwrap_or_default().movable();
+        let (cma_areas, cma_unknown) = match CmaAreas::discover(&meminfo) {
+            CmaAreas::Known(areas) => (areas, None),
+            CmaAreas::Unknown { reason } => (Vec::new(), Some(reason)),
+        };
+        let bytes = |range: &crate::residency::PfnRange| {
+            (
+                range.start.saturating_mul(PAGE_SIZE),
+                range.end.saturating_sub(range.start).saturating_mul(PAGE_SIZE),
+            )
+        };
+        let area = |area: &crate::residency::CmaArea| Area {
+            name: area.name.clone(),
+            ranges: area.ranges.iter().map(bytes).collect(),
+        };
+        let (io_uring, udmabuf) = try_means();
+        Self {
+            kernel: rustix::system::uname().release().to_string_lossy().into_owned(),
+            memory: meminfo.total,
+            pinnable: super::admit::pinnable().ok(),
+            cma_total: meminfo.cma_total,
+            cma_free: meminfo.cma_free,
+            cma_areas: cma_areas.iter().map(area).collect(),
+            cma_unknown,
+            movable: movable.iter().map(|range| bytes(range).1).sum(),
+            hugetlb_cma: std::fs::read_to_string("/proc/cmdline").ok().and_then(|text| hugetlb_cma(&text)),
+            memlock: Memlock::read().limit,
+            sees_frames: sees_frames(),
+            io_uring,
+            udmabuf,
+        }
+    }
+}
+
+/// Pins a page of a memfd with either, and says what came of it.
+fn try_means() -> (Option<String>, Option<String>) {
+    let layout = Layout::new(super::plan::SUB_UNIT * 8, &AddressLimits::cpu_only(40));
+    let Some(ram) = layout.ok().and_then(|layout| GuestRam::new(&layout).ok()) else {
+        let reason = "no memory to try it with".to_owned();
+        return (Some(reason.clone()), Some(reason));
+    };
+    let Some(hva) = ram.regions().first().map(|region| region.hva) else { return (None, None) };
+    let refused = |source: io::Error| TrialUnavailable::Refused { source };
+    let io_uring = TrialRing::new(1).and_then(|ring| ring.pin(0, hva, PAGE_SIZE).map_err(refused));
+    let pin = |mut udmabuf: Udmabuf, file: &File| {
+        udmabuf.pin(file, 0, PAGE_SIZE).map_err(|source| TrialUnavailable::NoUdmabuf { source })
+    };
+    let udmabuf = Udmabuf::open().and_then(|udmabuf| pin(udmabuf, ram.file()));
+    (io_uring.err().map(|reason| reason.to_string()), udmabuf.err().map(|reason| reason.to_string()))
+}
+
+/// Whether the frame of a page that is certainly there can be seen.
+fn sees_frames() -> bool {
+    let here = 0u64;
+    let page = (&raw const here as u64) & !(PAGE_SIZE - 1);
+    let mut seen = false;
+    let walked = Pagemap::open()
+        .and_then(|mut pagemap| pagemap.walk(page, PAGE_SIZE, |page| seen = matches!(page, Page::Frame(_))));
+    walked.is_ok() && seen
+}
+
+/// The value of the last `hugetlb_cma=` on a kernel command line.
+fn hugetlb_cma(cmdline: &str) -> Option<String> {
+    let words = cmdline.split_whitespace().take_while(|word| *word != "--");
+    words.filter_map(|word| word.strip_prefix("hugetlb_cma=")).last().map(str::to_owned)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn this_host() {
+        let _alone = crate::pin::serial();
+        let probe = Probe::of_host();
+        assert!(probe.memory > 0 && !probe.kernel.is_empty(), "{probe:?}");
+        assert!(probe.cma_total > 0 || probe.cma_areas.is_empty());
+    }
+
+    #[test]
+    fn hugetlb_cma_is_read_off_the_command_line() {
+        assert_eq!(
+            hugetlb_cma("quiet hugetlb_cma=4G hugetlb_cma=0:2G -- hugetlb_cma=1"),
+            Some("0:2G".to_owned())
+        );
+        assert_eq!(hugetlb_cma("cma=1G hugetlb_cm"), None);
+    }
+}
