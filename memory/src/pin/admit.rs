@@ -1,25 +1,54 @@
 //! Admission: refuse, with figures, what cannot work, before anything is allocated. A guest that does not fit would
 //! otherwise be found out by the OOM killer.
 
-use std::io;
+use std::time::{Duration, Instant};
+use std::{io, thread};
 
 use miette::Diagnostic;
 use thiserror::Error;
 
 use super::privilege::Memlock;
 use crate::PAGE_SIZE;
-use crate::bytes::Bytes;
+use crate::bytes::{Bytes, MIB};
 use crate::residency::{Meminfo, Zones};
 
 /// Kernel memory spent on pinning a guest, as a share of its size: page tables here and in the IOMMU, and the
 /// arrays of the trial pins, together under 4 MiB a GiB.
 const OVERHEAD_SHARE: u64 = 256;
 
-/// Checks that `bytes` of guest memory can be pinned on this host. Empty if so, else all that is wrong.
+/// How long memory that is being freed is waited for, and how often that is looked at.
+const PATIENCE: (Duration, Duration) = (Duration::from_secs(10), Duration::from_millis(100));
+/// Less than this in a look is not freeing, but noise.
+const FREEING: u64 = 4 * MIB;
+
+/// Checks that `bytes` of guest memory can be pinned on this host. Empty if so, else all that is wrong. While it does not
+/// fit but memory is being freed, as after a guest that has just been killed, it waits a little.
 pub fn admit(bytes: u64) -> Vec<AdmitError> {
-    match HostMemory::read() {
-        Ok(host) => host.admit(bytes),
-        Err(source) => vec![AdmitError::Unreadable { source }],
+    let until = Instant::now() + PATIENCE.0;
+    patient(bytes, HostMemory::read, || {
+        thread::sleep(PATIENCE.1);
+        Instant::now() < until
+    })
+}
+
+/// Reads again after `wait`, for as long as that says so and memory is being freed.
+fn patient(
+    bytes: u64,
+    mut read: impl FnMut() -> io::Result<HostMemory>,
+    mut wait: impl FnMut() -> bool,
+) -> Vec<AdmitError> {
+    let mut before = None;
+    loop {
+        let host = match read() {
+            Ok(host) => host,
+            Err(source) => return vec![AdmitError::Unreadable { source }],
+        };
+        let errors = host.admit(bytes);
+        let freeing = before.is_none_or(|before| host.pinnable() >= FREEING.saturating_add(before));
+        if !matches!(errors[..], [AdmitError::NotEnough { .. }]) || !freeing || !wait() {
+            return errors;
+        }
+        before = Some(host.pinnable());
     }
 }
 

@@ -1,7 +1,7 @@
 use miette::Diagnostic;
 
 use super::*;
-use crate::bytes::{GIB, MIB};
+use crate::bytes::GIB;
 
 fn host() -> HostMemory {
     let meminfo = Meminfo {
@@ -56,6 +56,23 @@ fn figures_that_contradict_each_other_do_not_wrap() {
     host.movable_free = u64::MAX;
     assert_eq!(host.admit(u64::MAX).len(), 1);
     assert_eq!(host.admit(GIB).len(), 1);
+}
+
+#[test]
+fn memory_that_is_being_freed_is_waited_for() {
+    let reads = |available: Vec<u64>| {
+        let mut left = available.into_iter();
+        move || {
+            let mut host = host();
+            host.meminfo.available = left.next().unwrap() * GIB;
+            Ok(host)
+        }
+    };
+    assert!(patient(7 * GIB, reads(vec![9, 11, 13]), || true).is_empty());
+    // No longer freed, or for too long.
+    assert_eq!(patient(7 * GIB, reads(vec![9, 11, 11]), || true).len(), 1);
+    assert_eq!(patient(7 * GIB, reads(vec![9]), || false).len(), 1);
+    assert_eq!(patient(100 * GIB, reads(vec![9]), || panic!()).len(), 1);
 }
 
 #[test]

@@ -137,22 +137,7 @@ impl<'a> Helper<'a> {
         if let Ok(Some(status)) = child.try_wait() {
             return describe(status);
         }
-        if let Err(error) = child.kill() {
-            tracing::debug!(%error, "killing the pin helper");
-        }
-        let until = Instant::now() + DEATH;
-        while Instant::now() < until {
-            if let Ok(Some(_)) = child.try_wait() {
-                return "killed".to_owned();
-            }
-            thread::sleep(Duration::from_millis(2));
-        }
-        tracing::error!(
-            pid = child.id(),
-            "the pin helper cannot be killed: the kernel does not let go of it"
-        );
-        reap(child);
-        "it cannot be killed".to_owned()
+        kill(child).to_owned()
     }
 }
 
@@ -189,15 +174,34 @@ impl Trial for Helper<'_> {
 }
 
 impl Drop for Helper<'_> {
-    /// Ends it without waiting for the kernel to take its page tables apart.
+    /// Waits for its end: until then it shares the memory, which would count as used if it were freed here.
     fn drop(&mut self) {
-        if let Some(mut child) = self.child.take() {
-            if let Err(error) = child.kill() {
-                tracing::debug!(%error, "killing the pin helper");
-            }
-            reap(child);
+        if let Some(child) = self.child.take() {
+            kill(child);
         }
     }
+}
+
+/// Kills `child` and waits for its end, but not for long. Says what came of it.
+fn kill(mut child: Child) -> &'static str {
+    if let Err(error) = child.kill() {
+        tracing::debug!(%error, "killing the pin helper");
+    }
+    let until = Instant::now() + DEATH;
+    let mut tick = Duration::from_micros(100);
+    while Instant::now() < until {
+        if let Ok(Some(_)) = child.try_wait() {
+            return "killed";
+        }
+        thread::sleep(tick);
+        tick = (tick * 2).min(Duration::from_millis(5));
+    }
+    tracing::warn!(
+        pid = child.id(),
+        "the killed pin helper does not end yet: the kernel is still busy with its pages"
+    );
+    reap(child);
+    "killed, but not dead yet"
 }
 
 /// Waits for `child` elsewhere, so that it does not stay behind as a zombie.
