@@ -27,7 +27,7 @@ fn cma_and_movable_memory_does_not_count() {
     let [error] = &host().admit(8 * GIB)[..] else { panic!() };
     assert_eq!(
         error.to_string(),
-        "pinning the guest needs 8.0 GiB, the host has 8 GiB (free CMA 4 GiB and ZONE_MOVABLE 1 GiB cannot be pinned)"
+        "pinning the guest needs 8224 MiB, the host has 8 GiB (free CMA 4 GiB and ZONE_MOVABLE 1 GiB cannot be pinned)"
     );
 }
 
