@@ -74,10 +74,10 @@ pub(crate) struct RunArgs {
 }
 
 const CHECK_HELP: &str = "\
-Brings guest memory up as a start would, with DMA maps if devices are named, prints one line, and takes everything
+Brings guest memory up as a start would, with DMA maps if devices are named, prints one line, and takes everything \
 down again. The devices must not be in use.
 
-Exit codes: 0 the memory can be pinned, 2 usage, 3 the host lacks something, 4 memory could not be pinned, or pinned
+Exit codes: 0 the memory can be pinned, 2 usage, 3 the host lacks something, 4 memory could not be pinned, or pinned \
 pages lie in CMA or ZONE_MOVABLE, or --contents found a change, 5 internal error.";
 
 #[derive(Debug, Args)]

@@ -7,6 +7,7 @@ pub(super) fn all() -> Vec<Case> {
     let host = || HostSpec::default().mostly_cma();
     vec![
         case("pinning/the whole CMA area can be allocated while the guest runs", host(), area_stays_free),
+        case("pinning/populated memory is moved out of CMA", host(), eviction),
         case("pinning/more than there is outside CMA is refused with figures", host(), admission),
     ]
 }
@@ -38,5 +39,15 @@ fn admission(ctx: &Ctx) -> TestResult {
     refused.stderr_contains("CMA")?;
     refused.stderr_contains("help: ")?;
     ctx.run("dmesg | grep -i 'out of memory'").expect_status(1)?;
+    Ok(())
+}
+
+fn eviction(ctx: &Ctx) -> TestResult {
+    let command = format!("vmm check --pin --memory 256M --vfio {NVME} --prefault populate");
+    let check = ctx.run(&command).expect_success()?;
+    let found = check.stderr.split_once("found ").and_then(|(_, rest)| rest.split(' ').next());
+    let found: u64 = found.unwrap_or_default().parse()?;
+    ensure!(found > 0, "no page was in CMA, so nothing was shown");
+    check.stderr_contains("now 0 in CMA, 0 in ZONE_MOVABLE, ")?;
     Ok(())
 }
