@@ -7,6 +7,7 @@ use std::{io, thread};
 use miette::Diagnostic;
 use thiserror::Error;
 
+use super::helper;
 use super::privilege::Memlock;
 use crate::PAGE_SIZE;
 use crate::bytes::{Bytes, MIB};
@@ -16,39 +17,45 @@ use crate::residency::{Meminfo, Zones};
 /// arrays of the trial pins, together under 4 MiB a GiB.
 const OVERHEAD_SHARE: u64 = 256;
 
-/// How long memory that is being freed is waited for, and how often that is looked at.
-const PATIENCE: (Duration, Duration) = (Duration::from_secs(10), Duration::from_millis(100));
+/// How often it is looked whether memory is being freed.
+const TICK: Duration = Duration::from_millis(100);
+/// How long it is waited for: at least, and at most while it is being freed.
+const PATIENCE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(10));
 /// Less than this in a look is not freeing, but noise.
 const FREEING: u64 = 4 * MIB;
 
 /// Checks that `bytes` of guest memory can be pinned on this host. Empty if so, else all that is wrong. While it does not
 /// fit but memory is being freed, as after a guest that has just been killed, it waits a little.
 pub fn admit(bytes: u64) -> Vec<AdmitError> {
-    let until = Instant::now() + PATIENCE.0;
-    patient(bytes, HostMemory::read, || {
-        thread::sleep(PATIENCE.1);
-        Instant::now() < until
+    let started = Instant::now();
+    patient(bytes, HostMemory::read, |freeing| {
+        let waited = started.elapsed();
+        let wait = waited < PATIENCE.0 || waited < PATIENCE.1 && (freeing || helper::are_around());
+        if wait {
+            thread::sleep(TICK);
+        }
+        wait
     })
 }
 
-/// Reads again after `wait`, for as long as that says so and memory is being freed.
+/// Reads again after `wait`, for as long as that says so. It is told whether memory is being freed.
 fn patient(
     bytes: u64,
     mut read: impl FnMut() -> io::Result<HostMemory>,
-    mut wait: impl FnMut() -> bool,
+    mut wait: impl FnMut(bool) -> bool,
 ) -> Vec<AdmitError> {
-    let mut before = None;
+    let mut before = u64::MAX;
     loop {
         let host = match read() {
             Ok(host) => host,
             Err(source) => return vec![AdmitError::Unreadable { source }],
         };
         let errors = host.admit(bytes);
-        let freeing = before.is_none_or(|before| host.pinnable() >= FREEING.saturating_add(before));
-        if !matches!(errors[..], [AdmitError::NotEnough { .. }]) || !freeing || !wait() {
+        let freeing = host.pinnable() >= before.saturating_add(FREEING);
+        if !matches!(errors[..], [AdmitError::NotEnough { .. }]) || !wait(freeing) {
             return errors;
         }
-        before = Some(host.pinnable());
+        before = host.pinnable();
     }
 }
 

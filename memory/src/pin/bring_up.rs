@@ -51,7 +51,7 @@ pub struct PinOptions {
     /// After how many refusals the pages of a culprit are replaced by new ones with the same contents. `None` while
     /// a vCPU, a device or another process may write to the memory.
     pub replace_after: Option<u32>,
-    /// How long a trial pin of 1 GiB may take before the process that takes it is killed.
+    /// How long a trial pin of 1 GiB may take without getting on before the process that takes it is killed.
     pub stall: Duration,
     /// How to start the processes that take trial pins; `None` to take them in this one.
     pub helper: Option<HelperCommand>,
@@ -69,7 +69,7 @@ impl Default for PinOptions {
             populate: false,
             verify: true,
             replace_after: Some(6),
-            stall: Duration::from_secs(30),
+            stall: Duration::from_secs(10),
             helper: None,
             take_turns: false,
         }

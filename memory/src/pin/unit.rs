@@ -23,6 +23,8 @@ use super::plan::{SUB_UNIT, Span, coalesce, cut_span, without};
 
 /// First and longest wait before another attempt.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(250));
+/// How often the kernel may stall on a unit.
+const MAX_STALLS: u32 = 64;
 
 /// Where a unit stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -98,7 +100,7 @@ pub enum Action {
 /// How long refusals are put up with, and what is done about them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RetryPolicy {
-    /// From the first refusal of a unit to giving up.
+    /// From the first refusal of a unit to giving up, calls that stall not counted.
     pub deadline: Duration,
     /// After how many refusals a culprit's pages are replaced; `None` while somebody may write to them.
     pub replace_after: Option<u32>,
@@ -160,6 +162,7 @@ pub struct Unit {
     held: Vec<Span>,
     rounds: u32,
     retries: u32,
+    stalls: u32,
     resolved: Vec<Resolved>,
 }
 
@@ -188,6 +191,7 @@ impl Unit {
             held: Vec::new(),
             rounds: 0,
             retries: 0,
+            stalls: 0,
             resolved: Vec::new(),
         }
     }
@@ -372,13 +376,14 @@ impl Unit {
             self.todo.extend(again);
             return self.attempt_next(refused_for, policy.deadline);
         }
+        self.stalls = self.stalls.saturating_add(1);
+        if self.stalls > MAX_STALLS {
+            return self.fail_with(piece);
+        }
         if piece.span.size > SUB_UNIT {
-            if late {
-                return self.fail_with(piece);
-            }
-            self.halve(piece.span);
             self.todo.extend(again);
-            return self.attempt_next(refused_for, policy.deadline);
+            self.current = Some(piece);
+            return self.reach(UnitState::Stuck, Action::Locate(piece.span));
         }
         self.todo.extend(again);
         piece.refusals = piece.refusals.max(policy.replace_after.unwrap_or(0)).saturating_add(1);

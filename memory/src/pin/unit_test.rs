@@ -133,6 +133,7 @@ fn a_stalled_call_is_narrowed_down_and_the_culprit_replaced() {
         let outcome = match action {
             Action::Pin(span) if holds(span) && replaced == 0 => Outcome::Lost { stalled: true },
             Action::Pin(_) => Outcome::Pinned,
+            Action::Locate(_) => Outcome::Located(vec![]),
             Action::Replace(at) => {
                 assert_eq!(at, span(4, 2));
                 replaced += 1;

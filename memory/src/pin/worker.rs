@@ -152,6 +152,7 @@ impl Job<'_, '_> {
         let Some((trial, pinner)) = self.pinners.trial() else { return Outcome::NoTrial };
         let before = self.shared.kernel.counters();
         let memlock = self.shared.kernel.memlock();
+        let asked = self.shared.kernel.now();
         let fault = match trial.pin(&self.chunk.part(span), self.hurry) {
             Ok(()) => return Outcome::Pinned,
             Err(fault) => fault,
@@ -170,6 +171,10 @@ impl Job<'_, '_> {
                 }
             }
             PinFault::Lost { stalled, how } => {
+                // The deadline is for refusals; how often the kernel may stall has a bound of its own.
+                if let (true, Some((since, ..))) = (stalled, &mut self.refused) {
+                    *since += self.shared.since(asked);
+                }
                 self.hurry |= stalled;
                 self.pinners.lost(stalled, &how);
                 let cause = if stalled { Cause::Stalled } else { Cause::HelperLost };

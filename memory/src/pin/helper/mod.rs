@@ -19,6 +19,18 @@ use std::path::PathBuf;
 pub(super) use process::Helper;
 pub use serve::serve;
 
+/// The name of a helper process (comm).
+pub(super) const NAME: &std::ffi::CStr = c"vmm-pin-helper";
+
+/// Whether helpers run on this host. Those of a monitor that was killed take a while to give its memory back.
+pub(super) fn are_around() -> bool {
+    let named = |entry: std::fs::DirEntry| {
+        let name = std::fs::read(entry.path().join("comm")).unwrap_or_default();
+        name.trim_ascii_end() == NAME.to_bytes()
+    };
+    std::fs::read_dir("/proc").is_ok_and(|entries| entries.flatten().any(named))
+}
+
 /// How to start the helper. It must come to [`serve()`] with the arguments that are appended to these.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HelperCommand {

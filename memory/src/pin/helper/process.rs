@@ -5,6 +5,7 @@
 
 use std::fs::File;
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -21,15 +22,19 @@ use crate::bytes::{Bytes, GIB};
 use crate::pin::kernel::{PinFault, Trial};
 use crate::pin::mapper::Chunk;
 use crate::pin::trial::{Pinner, TrialUnavailable};
+use crate::residency::Vmstat;
 
 /// How long a helper may take to start.
 const START: Duration = Duration::from_secs(10);
 /// What every call is given on top of what its size is.
 const GRACE: Duration = Duration::from_secs(1);
 /// In a hurry, for pages that are mostly in place: per GiB, and on top of that.
-const HURRY: (Duration, Duration) = (Duration::from_secs(4), Duration::from_millis(500));
-/// How long it may take to die.
-const DEATH: Duration = Duration::from_secs(2);
+const HURRY: (Duration, Duration) = (Duration::from_secs(8), Duration::from_secs(2));
+/// How many times as long a call may take that is getting on.
+const GETTING_ON: u32 = 8;
+/// How long it may take to die: when all is done, and when another would go on with the same pages. The kernel finishes
+/// a batch of migrations first, and until then the other would wait for these pages.
+const DEATH: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(10));
 /// How often a wait looks whether it is still wanted.
 const TICK: Duration = Duration::from_millis(50);
 
@@ -37,6 +42,7 @@ const TICK: Duration = Duration::from_millis(50);
 pub(in crate::pin) struct Helper<'a> {
     child: Option<Child>,
     socket: OwnedFd,
+    memfd: File,
     stall: Duration,
     used: u32,
     stop: Option<&'a AtomicBool>,
@@ -56,6 +62,7 @@ impl<'a> Helper<'a> {
         let (socket, theirs) =
             rustix::net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
                 .map_err(|errno| failed(errno.into()))?;
+        let memfd = memfd.try_clone().map_err(failed)?;
         let child = Command::new(&command.program)
             .args(&command.arguments)
             .args([pinner.argument(), &slots.to_string()])
@@ -65,7 +72,7 @@ impl<'a> Helper<'a> {
             .stderr(Stdio::null())
             .spawn()
             .map_err(failed)?;
-        let mut helper = Self { child: Some(child), socket, stall, used: 0, stop: None };
+        let mut helper = Self { child: Some(child), socket, memfd, stall, used: 0, stop: None };
         match helper.hear(START) {
             Ok(Reply::Ready) => Ok(helper),
             Ok(Reply::Unavailable(lack)) => Err(lack.reason()),
@@ -90,7 +97,9 @@ impl<'a> Helper<'a> {
 
     /// Waits for a reply; whatever else happens is the end of the helper.
     fn hear(&mut self, patience: Duration) -> Result<Reply, PinFault> {
-        let until = Instant::now() + patience;
+        let asked = Instant::now();
+        let mut until = asked + patience;
+        let mut progress = self.progress();
         loop {
             let left = until.saturating_duration_since(Instant::now()).min(TICK);
             let mut ready = [PollFd::new(&self.socket, PollFlags::IN)];
@@ -104,13 +113,27 @@ impl<'a> Helper<'a> {
                 self.end();
                 return Err(PinFault::Lost { stalled: false, how: "was ended".to_owned() });
             }
-            if Instant::now() >= until {
-                let end = self.end();
-                tracing::warn!(?patience, end, "the pin helper did not answer and was killed");
-                let how = format!("did not answer for {:.1} s ({end})", patience.as_secs_f64());
-                return Err(PinFault::Lost { stalled: true, how });
+            if Instant::now() < until {
+                continue;
             }
+            let now = self.progress();
+            if now != progress && asked.elapsed() < patience * GETTING_ON {
+                progress = now;
+                until += patience;
+                continue;
+            }
+            let waited = asked.elapsed();
+            let end = self.end();
+            tracing::warn!(?waited, end, "the pin helper did not answer and was killed");
+            let how = format!("did not answer for {:.1} s ({end})", waited.as_secs_f64());
+            return Err(PinFault::Lost { stalled: true, how });
         }
+    }
+
+    /// What changes while a pin gets on: pages are allocated, or moved (host-wide).
+    fn progress(&self) -> (u64, u64) {
+        let allocated = self.memfd.metadata().map_or(0, |metadata| metadata.blocks());
+        (allocated, Vmstat::read().map_or(0, |counters| counters.pgmigrate_success))
     }
 
     fn receive(&mut self) -> Result<Reply, PinFault> {
@@ -137,7 +160,7 @@ impl<'a> Helper<'a> {
         if let Ok(Some(status)) = child.try_wait() {
             return describe(status);
         }
-        kill(child).to_owned()
+        kill(child, DEATH.1).to_owned()
     }
 }
 
@@ -177,17 +200,17 @@ impl Drop for Helper<'_> {
     /// Waits for its end: until then it shares the memory, which would count as used if it were freed here.
     fn drop(&mut self) {
         if let Some(child) = self.child.take() {
-            kill(child);
+            kill(child, DEATH.0);
         }
     }
 }
 
 /// Kills `child` and waits for its end, but not for long. Says what came of it.
-fn kill(mut child: Child) -> &'static str {
+fn kill(mut child: Child, patience: Duration) -> &'static str {
     if let Err(error) = child.kill() {
         tracing::debug!(%error, "killing the pin helper");
     }
-    let until = Instant::now() + DEATH;
+    let until = Instant::now() + patience;
     let mut tick = Duration::from_micros(100);
     while Instant::now() < until {
         if let Ok(Some(_)) = child.try_wait() {

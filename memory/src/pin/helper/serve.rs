@@ -11,7 +11,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use rustix::net::{RecvFlags, SendFlags};
 
 use super::protocol::{Lack, REQUEST_SIZE, Reply, Request};
-use super::{filter, protocol};
+use super::{NAME, filter, protocol};
 use crate::pin::trial::{Pinner, TrialRing, TrialUnavailable};
 use crate::pin::udmabuf::Udmabuf;
 use crate::ram::FileMapping;
@@ -126,7 +126,7 @@ fn say(socket: BorrowedFd, reply: Reply) -> io::Result<()> {
 fn die_with_parent() -> io::Result<()> {
     // SAFETY: the calls take numbers and a literal, and nothing of ours is open yet but the standard streams.
     let done = unsafe {
-        libc::prctl(libc::PR_SET_NAME, c"vmm-pin-helper".as_ptr()) == 0
+        libc::prctl(libc::PR_SET_NAME, NAME.as_ptr()) == 0
             && libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) == 0
             && (libc::syscall(libc::SYS_close_range, 3, u32::MAX, 0) == 0
                 || io::Error::last_os_error().raw_os_error() == Some(libc::ENOSYS))
