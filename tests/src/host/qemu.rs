@@ -16,9 +16,10 @@ use crate::wire::PORT;
 /// A panic reboots at once, which QEMU takes as the end. The check that the timer ticks fails now and then on
 /// a busy machine, whose emulated timer is late. So does the kernel's measurement of the TSC's frequency, without which
 /// guests have no clock: it is told (`tsc_early_khz`, below), and finds no HPET and no ACPI timer to correct it by after
-/// KVM has taken note of it.
+/// KVM has taken note of it. With KASLR early page tables lie anywhere above 4 GiB, now and then in the midst of where
+/// the CMA area was to be, which then moves below.
 const APPEND: &str = "console=ttyS0 intel_iommu=on iommu=nopt no_timer_check hpet=disable pmtmr=0 tsc=reliable \
-                      panic=-1 cma=1G";
+                      panic=-1 nokaslr cma=1G";
 
 /// A QEMU process; dropping it kills it.
 pub(super) struct Qemu {
