@@ -109,7 +109,7 @@ pub(crate) struct PinArgs {
     /// Look where the pinned pages lie (`census`), or do not (`off`).
     #[arg(long, value_name = "HOW", value_enum, default_value = "census")]
     pub(crate) pin_verify: PinVerify,
-    /// How long the kernel may refuse to pin a part of memory for causes that pass: 500ms, 10s, 2m.
+    /// How much time pinning may lose to causes that pass: 500ms, 10s, 2m.
     #[arg(long, value_name = "DURATION", default_value = "10s")]
     pub(crate) pin_deadline: String,
     /// Write what pinning came to as JSON, success or failure.

@@ -38,9 +38,14 @@ pub struct PinOptions {
     /// What is pinned and mapped in one go, in bytes, at most; no more than 1 GiB. Less is taken, down to 64 MiB,
     /// where threads would otherwise stand idle.
     pub unit: u64,
-    /// The same where there is no trial pin, in bytes.
-    pub bare_unit: u64,
-    /// How long the kernel may go on refusing a unit for causes that pass.
+    /// The same where pages may have to be moved, in bytes: what the kernel may take `stall` for without a sign of
+    /// getting on.
+    pub step: u64,
+    /// The same where there is no trial pin, in bytes: a refused map gets no further than its first culprit, and
+    /// containers hold no more than 65535 maps.
+    pub bare: u64,
+    /// How much time may be lost to causes that pass, by each thread: pinning takes no longer than it would undisturbed,
+    /// and this.
     pub deadline: Duration,
     /// Threads at the most; `None` for as many as there are CPUs to run on, up to 16.
     pub threads: Option<NonZero<usize>>,
@@ -51,7 +56,7 @@ pub struct PinOptions {
     /// After how many refusals the pages of a culprit are replaced by new ones with the same contents. `None` while
     /// a vCPU, a device or another process may write to the memory.
     pub replace_after: Option<u32>,
-    /// How long a trial pin of 1 GiB may take without getting on before the process that takes it is killed.
+    /// How long a trial pin may take without allocating pages before the process that takes it is killed.
     pub stall: Duration,
     /// How to start the processes that take trial pins; `None` to take them in this one.
     pub helper: Option<HelperCommand>,
@@ -63,13 +68,14 @@ impl Default for PinOptions {
     fn default() -> Self {
         Self {
             unit: GIB,
-            bare_unit: 64 * MIB,
+            step: 8 * MIB,
+            bare: 64 * MIB,
             deadline: Duration::from_secs(10),
             threads: None,
             populate: false,
             verify: true,
             replace_after: Some(6),
-            stall: Duration::from_secs(10),
+            stall: Duration::from_secs(5),
             helper: None,
             take_turns: false,
         }
@@ -137,7 +143,7 @@ pub fn bring_up(
         populate(&units, threads, &|done| step(Step::Populating, done, 0, populating))?;
     }
     let populated = populating.elapsed();
-    let host = Host::new(ram, options.helper.as_ref(), options.stall);
+    let host = Host::new(ram, options.helper.as_ref(), options.stall.min(options.deadline));
     let pinning = Instant::now();
     let told = |done, retries| step(Step::Pinning, done, retries, pinning);
     match run(&host, &surveyor, &units, mapper, options, &told) {
@@ -209,7 +215,8 @@ pub(super) fn run(
         mapper,
         surveyor,
         policy: RetryPolicy { deadline: options.deadline, replace_after: options.replace_after },
-        bare_unit: options.bare_unit,
+        step: options.step,
+        bare: options.bare,
         ram_bytes: total,
         verify: options.verify,
         stop: AtomicBool::new(false),

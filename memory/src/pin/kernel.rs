@@ -91,7 +91,7 @@ pub(super) struct Host<'a> {
 }
 
 impl<'a> Host<'a> {
-    /// `stall`: how long a pin of 1 GiB may take in a helper.
+    /// `stall`: how long a pin may take in a helper without allocating pages.
     pub(super) fn new(ram: &'a GuestRam, helper: Option<&'a HelperCommand>, stall: Duration) -> Self {
         Self { memfd: ram.file(), helper, stall, memlock: Memlock::read(), started: Instant::now() }
     }

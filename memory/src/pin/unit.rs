@@ -23,8 +23,6 @@ use super::plan::{SUB_UNIT, Span, coalesce, cut_span, without};
 
 /// First and longest wait before another attempt.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(250));
-/// How often the kernel may stall on a unit.
-const MAX_STALLS: u32 = 64;
 
 /// Where a unit stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -100,7 +98,7 @@ pub enum Action {
 /// How long refusals are put up with, and what is done about them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RetryPolicy {
-    /// From the first refusal of a unit to giving up, calls that stall not counted.
+    /// How much time may be lost to refusals ([`Unit::loses_by`]) before it is given up.
     pub deadline: Duration,
     /// After how many refusals a culprit's pages are replaced; `None` while somebody may write to them.
     pub replace_after: Option<u32>,
@@ -111,6 +109,9 @@ pub struct RetryPolicy {
 pub struct UnitSpec {
     /// All of it; it starts at a multiple of [`SUB_UNIT`] in the memfd.
     pub size: u64,
+    /// The most that is pinned in one go where pages may have to be moved: meanwhile the kernel does not tell how far
+    /// it is.
+    pub step: u64,
     /// The most that is mapped in one go without a trial pin.
     pub bare: u64,
     /// Whether it is to be mapped.
@@ -135,13 +136,19 @@ enum Phase {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Piece {
     span: Span,
+    /// Whether it has been tried, as part of something larger or by itself.
+    tried: bool,
     refusals: u32,
     replaced: u32,
 }
 
 impl Piece {
-    fn fresh(span: Span) -> Self {
-        Self { span, refusals: 0, replaced: 0 }
+    fn untried(span: Span) -> Self {
+        Self { span, tried: false, refusals: 0, replaced: 0 }
+    }
+
+    fn tried(span: Span) -> Self {
+        Self { tried: true, ..Self::untried(span) }
     }
 }
 
@@ -162,7 +169,6 @@ pub struct Unit {
     held: Vec<Span>,
     rounds: u32,
     retries: u32,
-    stalls: u32,
     resolved: Vec<Resolved>,
 }
 
@@ -180,18 +186,18 @@ pub struct Resolved {
 impl Unit {
     /// A unit nothing has been done with.
     pub fn new(spec: UnitSpec) -> Self {
+        let step = if spec.populated { spec.step } else { spec.size };
         Self {
             spec,
             state: if spec.populated { UnitState::Populated } else { UnitState::Virgin },
             phase: Phase::Trial,
             action: Action::Wait(Duration::ZERO),
             current: None,
-            todo: vec![Piece::fresh(Span { start: 0, size: spec.size })],
+            todo: steps(spec.size, step),
             stuck: Vec::new(),
             held: Vec::new(),
             rounds: 0,
             retries: 0,
-            stalls: 0,
             resolved: Vec::new(),
         }
     }
@@ -221,32 +227,42 @@ impl Unit {
         self.phase == Phase::Bare
     }
 
+    /// Whether the time that led to `outcome`, which [`Self::step`] has yet to be told, is lost. Pins that hold are the
+    /// work itself, and so is the first refusal of any part: it has moved all it could.
+    pub fn loses_by(&self, outcome: &Outcome) -> bool {
+        match outcome {
+            Outcome::Pinned | Outcome::Mapped | Outcome::Released | Outcome::NoTrial => false,
+            Outcome::Refused(_) => self.current.is_none_or(|piece| piece.tried),
+            Outcome::Located(_) | Outcome::Lost { .. } | Outcome::Waited => true,
+        }
+    }
+
     /// The first action.
     pub fn start(&mut self) -> Action {
         self.attempt_next(Duration::ZERO, Duration::ZERO)
     }
 
-    /// The next action, given what came of the last one. `refused_for`: time since the first refusal of this unit.
-    pub fn step(&mut self, outcome: Outcome, refused_for: Duration, policy: &RetryPolicy) -> Action {
+    /// The next action, given what came of the last one. `lost`: time lost to refusals so far, on other units too.
+    pub fn step(&mut self, outcome: Outcome, lost: Duration, policy: &RetryPolicy) -> Action {
         let attempting = matches!(self.action, Action::Pin(_) | Action::Map(_) | Action::Replace(_));
         match (self.action, outcome) {
             (Action::Pin(_) | Action::Replace(_), Outcome::Pinned) if self.phase == Phase::Trial => {
-                self.done(refused_for, policy)
+                self.done(lost, policy)
             }
             (Action::Map(_) | Action::Replace(_), Outcome::Mapped) if self.phase != Phase::Trial => {
-                self.done(refused_for, policy)
+                self.done(lost, policy)
             }
             (Action::Pin(_) | Action::Replace(_), Outcome::NoTrial) if self.spec.devices => {
-                self.go_bare(refused_for, policy)
+                self.go_bare(lost, policy)
             }
             (_, Outcome::Lost { stalled }) if attempting && self.phase != Phase::Bare => {
-                self.lost(stalled, refused_for, policy)
+                self.lost(stalled, lost, policy)
             }
-            (_, Outcome::Refused(cause)) if attempting => self.refused(cause, refused_for, policy),
-            (Action::Locate(_), Outcome::Located(culprits)) => self.narrow(&culprits, refused_for, policy),
+            (_, Outcome::Refused(cause)) if attempting => self.refused(cause, lost, policy),
+            (Action::Locate(_), Outcome::Located(culprits)) => self.narrow(&culprits, lost, policy),
             (Action::Wait(_), Outcome::Waited) => {
                 self.todo.append(&mut self.stuck);
-                self.attempt_next(refused_for, policy.deadline)
+                self.attempt_next(lost, policy.deadline)
             }
             (Action::Release, Outcome::Released) => self.reach(UnitState::Released, Action::Finish),
             _ => self.fail(),
@@ -254,7 +270,7 @@ impl Unit {
     }
 
     /// The current part is pinned (or mapped).
-    fn done(&mut self, refused_for: Duration, policy: &RetryPolicy) -> Action {
+    fn done(&mut self, lost: Duration, policy: &RetryPolicy) -> Action {
         let Some(piece) = self.current.take() else { return self.fail() };
         let replaced = matches!(self.action, Action::Replace(_));
         if piece.refusals > 0 {
@@ -264,11 +280,11 @@ impl Unit {
             return self.reach(UnitState::Mapped, Action::Release);
         }
         self.held.push(piece.span);
-        self.attempt_next(refused_for, policy.deadline)
+        self.attempt_next(lost, policy.deadline)
     }
 
     /// On with what is to be done; when only culprits are left, with a wait.
-    fn attempt_next(&mut self, refused_for: Duration, deadline: Duration) -> Action {
+    fn attempt_next(&mut self, lost: Duration, deadline: Duration) -> Action {
         if let Some(piece) = self.todo.pop() {
             self.current = Some(piece);
             let state = if self.spec.populated { UnitState::Evicting } else { UnitState::Pinning };
@@ -279,7 +295,7 @@ impl Unit {
             };
         }
         if !self.stuck.is_empty() {
-            let left = deadline.saturating_sub(refused_for);
+            let left = deadline.saturating_sub(lost);
             let wait = backoff(self.rounds, self.spec.seed).min(left);
             self.rounds = self.rounds.saturating_add(1);
             return self.reach(UnitState::Backoff, Action::Wait(wait));
@@ -288,7 +304,7 @@ impl Unit {
         match self.phase {
             Phase::Trial if self.spec.devices => {
                 self.phase = Phase::Map;
-                self.current = Some(Piece::fresh(whole));
+                self.current = Some(Piece::untried(whole));
                 self.reach(UnitState::Safe, Action::Map(whole))
             }
             Phase::Trial => self.reach(UnitState::Safe, Action::Release),
@@ -297,9 +313,10 @@ impl Unit {
         }
     }
 
-    fn refused(&mut self, cause: Cause, refused_for: Duration, policy: &RetryPolicy) -> Action {
-        let late = refused_for >= policy.deadline;
+    fn refused(&mut self, cause: Cause, lost: Duration, policy: &RetryPolicy) -> Action {
+        let late = lost >= policy.deadline;
         let Some(mut piece) = self.current.filter(|_| cause.is_transient()) else { return self.fail() };
+        piece.tried = true;
         self.retries = self.retries.saturating_add(1);
         if cause == Cause::Interrupted && !late {
             self.todo.push(piece);
@@ -324,7 +341,7 @@ impl Unit {
         }
         self.stuck.push(piece);
         self.current = None;
-        self.attempt_next(refused_for, policy.deadline)
+        self.attempt_next(lost, policy.deadline)
     }
 
     /// Each replacement takes as many refusals again; at the deadline one is tried if none was.
@@ -336,7 +353,7 @@ impl Unit {
     }
 
     /// Sets culprits aside, goes on with the rest. Without any that make sense: halves.
-    fn narrow(&mut self, culprits: &[Span], refused_for: Duration, policy: &RetryPolicy) -> Action {
+    fn narrow(&mut self, culprits: &[Span], lost: Duration, policy: &RetryPolicy) -> Action {
         let Some(piece) = self.current.take() else { return self.fail() };
         let subs = cut_span(piece.span, SUB_UNIT);
         let hit =
@@ -344,48 +361,40 @@ impl Unit {
         let bad: Vec<Span> = subs.iter().copied().filter(hit).collect();
         if bad.is_empty() {
             self.halve(piece.span);
-            return self.attempt_next(refused_for, policy.deadline);
+            return self.attempt_next(lost, policy.deadline);
         }
         let good = without(piece.span, &bad);
-        self.todo.extend(good.into_iter().rev().map(Piece::fresh));
-        self.stuck.extend(bad.into_iter().map(|span| Piece { refusals: 1, ..Piece::fresh(span) }));
-        self.attempt_next(refused_for, policy.deadline)
+        self.todo.extend(good.into_iter().rev().map(Piece::tried));
+        self.stuck.extend(bad.into_iter().map(|span| Piece { refusals: 1, ..Piece::tried(span) }));
+        self.attempt_next(lost, policy.deadline)
     }
 
     fn halve(&mut self, span: Span) {
         let half = (span.size / 2).next_multiple_of(SUB_UNIT);
-        self.todo.extend(cut_span(span, half).into_iter().rev().map(Piece::fresh));
+        self.todo.extend(cut_span(span, half).into_iter().rev().map(Piece::tried));
     }
 
     /// Starts over with what was pinned; what the call stalled on is narrowed down, too.
-    fn lost(&mut self, stalled: bool, refused_for: Duration, policy: &RetryPolicy) -> Action {
+    fn lost(&mut self, stalled: bool, lost: Duration, policy: &RetryPolicy) -> Action {
         let Some(mut piece) = self.current.take() else { return self.fail() };
-        let late = refused_for >= policy.deadline;
+        let late = lost >= policy.deadline;
         self.retries = self.retries.saturating_add(1);
-        let again = coalesce(std::mem::take(&mut self.held)).into_iter().rev().map(Piece::fresh);
-        if self.phase == Phase::Map && !late {
-            self.phase = Phase::Trial;
-            self.todo.extend(again);
-            return self.attempt_next(refused_for, policy.deadline);
-        }
-        if late && !stalled {
+        if late && (!stalled || piece.span.size > SUB_UNIT) {
             return self.fail_with(piece);
         }
-        if !stalled {
+        if !stalled && self.phase != Phase::Map {
             self.todo.push(piece);
-            self.todo.extend(again);
-            return self.attempt_next(refused_for, policy.deadline);
         }
-        self.stalls = self.stalls.saturating_add(1);
-        if self.stalls > MAX_STALLS {
-            return self.fail_with(piece);
+        let again = coalesce(std::mem::take(&mut self.held));
+        self.todo.extend(again.into_iter().rev().map(Piece::tried));
+        if !stalled || self.phase == Phase::Map {
+            self.phase = Phase::Trial;
+            return self.attempt_next(lost, policy.deadline);
         }
         if piece.span.size > SUB_UNIT {
-            self.todo.extend(again);
             self.current = Some(piece);
             return self.reach(UnitState::Stuck, Action::Locate(piece.span));
         }
-        self.todo.extend(again);
         piece.refusals = piece.refusals.max(policy.replace_after.unwrap_or(0)).saturating_add(1);
         if matches!(self.action, Action::Replace(_)) {
             piece.replaced = piece.replaced.saturating_add(1);
@@ -398,19 +407,17 @@ impl Unit {
             return self.fail_with(piece);
         }
         self.stuck.push(piece);
-        self.attempt_next(refused_for, policy.deadline)
+        self.attempt_next(lost, policy.deadline)
     }
 
     /// The DMA map has to pin, in smaller steps: a refused map gets no further than its first culprit.
-    fn go_bare(&mut self, refused_for: Duration, policy: &RetryPolicy) -> Action {
+    fn go_bare(&mut self, lost: Duration, policy: &RetryPolicy) -> Action {
         self.phase = Phase::Bare;
         self.current = None;
         self.stuck.clear();
         self.held.clear();
-        let step = self.spec.bare.next_multiple_of(SUB_UNIT).max(SUB_UNIT);
-        let whole = Span { start: 0, size: self.spec.size };
-        self.todo = cut_span(whole, step).into_iter().rev().map(Piece::fresh).collect();
-        self.attempt_next(refused_for, policy.deadline)
+        self.todo = steps(self.spec.size, self.spec.bare);
+        self.attempt_next(lost, policy.deadline)
     }
 
     fn fail_with(&mut self, piece: Piece) -> Action {
@@ -427,6 +434,12 @@ impl Unit {
         self.action = action;
         action
     }
+}
+
+/// Cuts a unit into parts of `step` bytes, the first last.
+fn steps(size: u64, step: u64) -> Vec<Piece> {
+    let step = step.next_multiple_of(SUB_UNIT).max(SUB_UNIT);
+    cut_span(Span { start: 0, size }, step).into_iter().rev().map(Piece::untried).collect()
 }
 
 /// Doubles from 1 ms to 250 ms, less up to a quarter by which units refused together drift apart.

@@ -23,8 +23,10 @@ pub(super) struct Shared<'a> {
     pub(super) mapper: Option<&'a dyn DmaMapper>,
     pub(super) surveyor: &'a Surveyor,
     pub(super) policy: RetryPolicy,
-    /// Size of what is mapped without a trial pin, in bytes.
-    pub(super) bare_unit: u64,
+    /// Size of what is pinned in one go where pages may have to be moved, in bytes.
+    pub(super) step: u64,
+    /// The same of what is mapped without a trial pin.
+    pub(super) bare: u64,
     /// All RAM, in bytes.
     pub(super) ram_bytes: u64,
     /// Whether pages are counted.
@@ -54,6 +56,8 @@ pub(super) struct Worker<'a> {
     shared: &'a Shared<'a>,
     pinners: Pinners<'a>,
     pagemap: Option<Pagemap>,
+    /// What refusals have cost so far, over all units.
+    lost: Duration,
 }
 
 /// A unit that went well.
@@ -80,25 +84,26 @@ struct Job<'j, 'a> {
     /// Whether the kernel has stalled on it.
     hurry: bool,
     started: Duration,
-    refused: Option<(Duration, Cause, Refusal)>,
+    refused: Option<(Cause, Refusal)>,
 }
 
 impl<'a> Worker<'a> {
     /// A worker with pinners of its own for units of up to `unit` bytes.
     pub(super) fn new(shared: &'a Shared<'a>, unit: u64) -> Self {
         let pinners = Pinners::new(shared.kernel, unit, &shared.stop);
-        Self { shared, pinners, pagemap: Pagemap::open().ok() }
+        Self { shared, pinners, pagemap: Pagemap::open().ok(), lost: Duration::ZERO }
     }
 
     /// Brings one unit up; `None` if that was abandoned, since another has failed.
     pub(super) fn bring_up(&mut self, chunk: &Chunk) -> Result<Option<Done>, PinError> {
-        let Self { shared, pinners, pagemap } = self;
+        let Self { shared, pinners, pagemap, lost } = self;
         let shared = *shared;
         let populated = shared.kernel.is_populated(chunk);
         let found = if populated && shared.verify { count(shared, pagemap, chunk) } else { None };
         let mut unit = Unit::new(UnitSpec {
             size: chunk.guest.size,
-            bare: shared.bare_unit,
+            step: shared.step,
+            bare: shared.bare,
             devices: shared.mapper.is_some(),
             populated,
             seed: chunk.hva,
@@ -108,6 +113,7 @@ impl<'a> Worker<'a> {
         let mut tally = Tally::default();
         let mut action = unit.start();
         loop {
+            let begun = shared.kernel.now();
             let outcome = match action {
                 _ if shared.stop.load(Ordering::Relaxed) => {
                     job.pinners.release();
@@ -141,18 +147,27 @@ impl<'a> Worker<'a> {
                 }
                 Action::Fail => return Err(job.fail(&unit)),
             };
-            let refused_for = job.refused.as_ref().map_or(Duration::ZERO, |(since, ..)| shared.since(*since));
-            action = unit.step(outcome, refused_for, &shared.policy);
+            if unit.loses_by(&outcome) {
+                *lost += shared.since(begun);
+            }
+            action = unit.step(outcome, *lost, &shared.policy);
         }
     }
 }
 
 impl Job<'_, '_> {
     fn pin(&mut self, span: Span) -> Outcome {
-        let Some((trial, pinner)) = self.pinners.trial() else { return Outcome::NoTrial };
+        let Some((trial, pinner)) = self.pinners.trial() else {
+            if !self.hurry {
+                return Outcome::NoTrial;
+            }
+            // A map would stall as well, where nobody could end it.
+            let reason = self.pinners.passed_over().join("; ");
+            self.note(Cause::Stalled, Refusal::Helper(io::Error::other(reason)));
+            return Outcome::Refused(Cause::Stalled);
+        };
         let before = self.shared.kernel.counters();
         let memlock = self.shared.kernel.memlock();
-        let asked = self.shared.kernel.now();
         let fault = match trial.pin(&self.chunk.part(span), self.hurry) {
             Ok(()) => return Outcome::Pinned,
             Err(fault) => fault,
@@ -171,10 +186,6 @@ impl Job<'_, '_> {
                 }
             }
             PinFault::Lost { stalled, how } => {
-                // The deadline is for refusals; how often the kernel may stall has a bound of its own.
-                if let (true, Some((since, ..))) = (stalled, &mut self.refused) {
-                    *since += self.shared.since(asked);
-                }
                 self.hurry |= stalled;
                 self.pinners.lost(stalled, &how);
                 let cause = if stalled { Cause::Stalled } else { Cause::HelperLost };
@@ -239,8 +250,7 @@ impl Job<'_, '_> {
 
     fn note(&mut self, cause: Cause, refusal: Refusal) {
         self.shared.retries.fetch_add(1, Ordering::Relaxed);
-        let since = self.refused.take().map_or_else(|| self.shared.kernel.now(), |(since, ..)| since);
-        self.refused = Some((since, cause, refusal));
+        self.refused = Some((cause, refusal));
     }
 
     /// The pages are counted while they are pinned for certain.
@@ -260,7 +270,7 @@ impl Job<'_, '_> {
     fn fail(self, unit: &Unit) -> PinError {
         // Whoever else works on other units goes on meanwhile, so this unit's pins go first.
         self.pinners.release();
-        let Some((_, cause, refusal)) = self.refused else {
+        let Some((cause, refusal)) = self.refused else {
             return PinError::NoPinner { reason: self.pinners.passed_over().join("; ") };
         };
         let culprits: Vec<Chunk> = unit.culprits().into_iter().map(|span| self.chunk.part(span)).collect();

@@ -18,20 +18,15 @@ use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType};
 
 use super::HelperCommand;
 use super::protocol::{REPLY_SIZE, Reply, Request};
-use crate::bytes::{Bytes, GIB};
+use crate::bytes::Bytes;
 use crate::pin::kernel::{PinFault, Trial};
 use crate::pin::mapper::Chunk;
 use crate::pin::trial::{Pinner, TrialUnavailable};
-use crate::residency::Vmstat;
 
 /// How long a helper may take to start.
 const START: Duration = Duration::from_secs(10);
-/// What every call is given on top of what its size is.
-const GRACE: Duration = Duration::from_secs(1);
-/// In a hurry, for pages that are mostly in place: per GiB, and on top of that.
-const HURRY: (Duration, Duration) = (Duration::from_secs(8), Duration::from_secs(2));
-/// How many times as long a call may take that is getting on.
-const GETTING_ON: u32 = 8;
+/// What of its patience a call gets that is made in a hurry.
+const HURRY: f64 = 0.4;
 /// How long it may take to die: when all is done, and when another would go on with the same pages. The kernel finishes
 /// a batch of migrations first, and until then the other would wait for these pages.
 const DEATH: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(10));
@@ -49,7 +44,8 @@ pub(in crate::pin) struct Helper<'a> {
 }
 
 impl<'a> Helper<'a> {
-    /// Starts one that holds up to `slots` pins of `memfd`. `stall`: how long a pin of 1 GiB may take.
+    /// Starts one that holds up to `slots` pins of `memfd`. `stall`: how long a pin may take without
+    /// allocating pages.
     pub(in crate::pin) fn spawn(
         command: &HelperCommand,
         pinner: Pinner,
@@ -99,7 +95,7 @@ impl<'a> Helper<'a> {
     fn hear(&mut self, patience: Duration) -> Result<Reply, PinFault> {
         let asked = Instant::now();
         let mut until = asked + patience;
-        let mut progress = self.progress();
+        let mut allocated = self.allocated();
         loop {
             let left = until.saturating_duration_since(Instant::now()).min(TICK);
             let mut ready = [PollFd::new(&self.socket, PollFlags::IN)];
@@ -113,13 +109,12 @@ impl<'a> Helper<'a> {
                 self.end();
                 return Err(PinFault::Lost { stalled: false, how: "was ended".to_owned() });
             }
-            if Instant::now() < until {
-                continue;
+            let now = self.allocated();
+            if now > allocated {
+                allocated = now;
+                until = Instant::now() + patience;
             }
-            let now = self.progress();
-            if now != progress && asked.elapsed() < patience * GETTING_ON {
-                progress = now;
-                until += patience;
+            if Instant::now() < until {
                 continue;
             }
             let waited = asked.elapsed();
@@ -130,10 +125,10 @@ impl<'a> Helper<'a> {
         }
     }
 
-    /// What changes while a pin gets on: pages are allocated, or moved (host-wide).
-    fn progress(&self) -> (u64, u64) {
-        let allocated = self.memfd.metadata().map_or(0, |metadata| metadata.blocks());
-        (allocated, Vmstat::read().map_or(0, |counters| counters.pgmigrate_success))
+    /// Grows while a pin gets on that allocates pages. Of one that moves pages nothing is seen until it is done: the
+    /// kernel counts them at the end (mm/migrate.c, migrate_pages).
+    fn allocated(&self) -> u64 {
+        self.memfd.metadata().map_or(0, |metadata| metadata.blocks())
     }
 
     fn receive(&mut self) -> Result<Reply, PinFault> {
@@ -167,8 +162,7 @@ impl<'a> Helper<'a> {
 impl Trial for Helper<'_> {
     fn pin(&mut self, chunk: &Chunk, hurry: bool) -> Result<(), PinFault> {
         let size = chunk.guest.size;
-        let (rate, grace) = if hurry { HURRY } else { (self.stall, GRACE) };
-        let patience = grace + rate.mul_f64(size as f64 / GIB as f64);
+        let patience = if hurry { self.stall.mul_f64(HURRY) } else { self.stall };
         let request = Request::Pin { slot: self.used, offset: chunk.offset, size };
         match self.ask(&request, patience)? {
             Reply::Done => {
@@ -186,7 +180,7 @@ impl Trial for Helper<'_> {
         }
         let held = Bytes(u64::from(self.used));
         self.used = 0;
-        if let Err(fault) = self.ask(&Request::Release, GRACE + self.stall) {
+        if let Err(fault) = self.ask(&Request::Release, self.stall) {
             tracing::debug!(?fault, ?held, "releasing trial pins; they are gone with their holder");
         }
     }
