@@ -9,6 +9,10 @@ pub mod pin;
 pub mod ram;
 pub mod range;
 pub mod residency;
+mod text;
+
+#[cfg(test)]
+mod fuzz;
 
 pub use bytes::Bytes;
 pub use layout::{AddressLimits, Layout, LayoutError};

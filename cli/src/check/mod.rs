@@ -2,6 +2,9 @@
 
 mod pattern;
 
+use std::fs::File;
+use std::io::Read;
+
 use memory::layout::AddressLimits;
 use memory::pin::{self, DmaMapper, PinReport};
 use memory::{GuestRam, Layout};
@@ -94,7 +97,10 @@ fn take_down(mapper: Option<&dyn DmaMapper>, report: &PinReport, problems: &mut 
 
 /// `address sizes : 46 bits physical, 48 bits virtual` of `/proc/cpuinfo`.
 fn phys_bits() -> u8 {
-    std::fs::read_to_string("/proc/cpuinfo").ok().and_then(|text| parse_phys_bits(&text)).unwrap_or(PHYS_BITS)
+    // The first CPU's entry is enough, and on a large host there are megabytes of them.
+    let mut entry = Vec::new();
+    let read = File::open("/proc/cpuinfo").and_then(|file| file.take(1 << 16).read_to_end(&mut entry));
+    read.ok().and_then(|_| parse_phys_bits(&String::from_utf8_lossy(&entry))).unwrap_or(PHYS_BITS)
 }
 
 fn parse_phys_bits(cpuinfo: &str) -> Option<u8> {
@@ -105,7 +111,12 @@ fn parse_phys_bits(cpuinfo: &str) -> Option<u8> {
 
 #[cfg(test)]
 mod tests {
-    use super::parse_phys_bits;
+    use proptest::prelude::*;
+    use proptest::sample::Index;
+
+    use super::{parse_phys_bits, phys_bits};
+
+    const CPUINFO: &str = include_str!("cpuinfo.txt");
 
     #[test]
     fn physical_address_bits_are_read() {
@@ -115,6 +126,34 @@ mod tests {
             ["", "address sizes", "address sizes\t: x", "address sizes\t: 255 bits", "address sizes : 4"]
         {
             assert_eq!(parse_phys_bits(text), None);
+        }
+    }
+
+    #[test]
+    fn this_host_has_them() {
+        assert!((32..=52).contains(&phys_bits()));
+        assert_eq!(parse_phys_bits(CPUINFO), Some(40));
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 10_000, failure_persistence: None, ..Default::default() })]
+        #[test]
+        fn takes_any_text(
+            noise in proptest::collection::vec(any::<u8>(), 0..64),
+            (from, to) in any::<(Index, Index)>(),
+        ) {
+            // Any part of a real file, replaced by anything.
+            let (from, to) = (from.index(CPUINFO.len()), to.index(CPUINFO.len()));
+            let mut bytes = CPUINFO.as_bytes().to_vec();
+            bytes.splice(from.min(to)..from.max(to), noise);
+            let bits = parse_phys_bits(&String::from_utf8_lossy(&bytes));
+            prop_assert!(bits.is_none_or(|bits| (32..=52).contains(&bits)));
+        }
+
+        #[test]
+        fn takes_any_figure(figure in "\\PC{0,12}", rest in "\\PC{0,12}") {
+            let bits = parse_phys_bits(&format!("address sizes\t: {figure} {rest}\n"));
+            prop_assert!(bits.is_none_or(|bits| figure.contains(&bits.to_string()) || rest.contains(&bits.to_string())));
         }
     }
 }

@@ -6,6 +6,8 @@ use std::fs::{self, File};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
+use crate::text;
+
 /// A report names no more.
 const MOST: usize = 16;
 
@@ -43,9 +45,9 @@ fn find_in(proc: &Path, device: u64, inode: u64, own: u32) -> Vec<Holder> {
         if pid == own || parent(&path) == Some(own) {
             continue;
         }
-        let maps = fs::read_to_string(path.join("maps")).is_ok_and(|text| maps_inode(&text, device, inode));
+        let maps = text::read(path.join("maps")).is_ok_and(|text| maps_inode(&text, device, inode));
         if maps || has_open(&path, device, inode) {
-            let command = fs::read_to_string(path.join("comm")).unwrap_or_default();
+            let command = text::read(path.join("comm")).unwrap_or_default();
             holders.push(Holder { pid, command: command.trim_end().to_owned(), maps });
         }
         if holders.len() == MOST {
@@ -56,9 +58,12 @@ fn find_in(proc: &Path, device: u64, inode: u64, own: u32) -> Vec<Holder> {
     holders
 }
 
-/// The fourth field of `/proc/PID/stat`; the second is in parentheses and may contain anything.
 fn parent(process: &Path) -> Option<u32> {
-    let stat = fs::read_to_string(process.join("stat")).ok()?;
+    text::read(process.join("stat")).ok().and_then(|stat| parse_parent(&stat))
+}
+
+/// The fourth field of `/proc/PID/stat`; the second is in parentheses and may contain anything.
+fn parse_parent(stat: &str) -> Option<u32> {
     stat.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse().ok()
 }
 

@@ -39,3 +39,18 @@ proptest! {
         maps_inode(&text, device, inode);
     }
 }
+
+proptest! {
+    #![proptest_config(crate::fuzz::thoroughly())]
+    #[test]
+    fn takes_any_text(
+        maps in crate::fuzz::hostile_text(concat!(
+            include_str!("../../testdata/maps.txt"),
+            "7f00-7f20 rw-s 00000000 00:01 4711     /memfd:guest-ram (deleted)\n"
+        )),
+        stat in crate::fuzz::hostile_text("145 (a) b) R 96 96 96 0 -1 4194304 59 0"),
+    ) {
+        prop_assert!(maps.contains("4711") || !maps_inode(&maps, rustix::fs::makedev(0, 1), 4711));
+        prop_assert!(stat.contains(')') || parse_parent(&stat).is_none());
+    }
+}

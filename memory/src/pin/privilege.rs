@@ -1,8 +1,7 @@
 //! What this process may do that pinning depends on, read from `/proc`.
 
-use std::fs;
-
 use crate::bytes::Bytes;
+use crate::text;
 
 const CAP_IPC_LOCK: u32 = 14;
 
@@ -16,7 +15,7 @@ pub struct Memlock {
 impl Memlock {
     /// What holds for the calling thread. An unreadable `/proc` counts as unlimited: the kernel will tell.
     pub fn read() -> Self {
-        let text = |path| fs::read_to_string(path).unwrap_or_default();
+        let text = |path| text::read(path).unwrap_or_default();
         if can_lock(&text("/proc/thread-self/status"), &text("/proc/self/uid_map")) {
             return Self { limit: None };
         }

@@ -37,3 +37,16 @@ fn what_is_allowed() {
         ("8 MiB".into(), "unlimited".into())
     );
 }
+
+proptest::proptest! {
+    #![proptest_config(crate::fuzz::thoroughly())]
+    #[test]
+    fn takes_any_text(
+        status in crate::fuzz::hostile_text(include_str!("../../testdata/status.txt")),
+        limits in crate::fuzz::hostile_text(include_str!("../../testdata/limits.txt")),
+        uid_map in crate::fuzz::hostile_text(IDENTITY),
+    ) {
+        proptest::prop_assert!(status.contains("CapEff:") || !can_lock(&status, &uid_map));
+        proptest::prop_assert!(limits.contains("Max locked memory") || parse_limit(&limits).is_none());
+    }
+}

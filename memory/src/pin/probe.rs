@@ -10,8 +10,8 @@ use super::privilege::Memlock;
 use super::trial::{TrialRing, TrialUnavailable};
 use super::udmabuf::Udmabuf;
 use crate::residency::pagemap::{Page, Pagemap};
-use crate::residency::{CmaAreas, Meminfo, Zones};
-use crate::{AddressLimits, GuestRam, Layout, PAGE_SIZE};
+use crate::residency::{CmaAreas, Meminfo, Zones, cma};
+use crate::{AddressLimits, GuestRam, Layout, PAGE_SIZE, text};
 
 /// Facts about a host. Memory in bytes.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -34,6 +34,8 @@ pub struct Probe {
     pub movable: u64,
     /// What `hugetlb_cma=` on the kernel's command line says: such huge pages cannot be pinned.
     pub hugetlb_cma: Option<String>,
+    /// CMA memory that is set aside for such huge pages.
+    pub hugetlb_cma_bytes: u64,
     /// What this process may pin; none for no limit.
     pub memlock: Option<u64>,
     /// Whether it may see page frames, hence whether a census is exact.
@@ -58,7 +60,9 @@ impl Probe {
     pub fn of_host() -> Self {
         let meminfo = Meminfo::read().unwrap_or_default();
         let movable = Zones::read().unwrap_or_default().movable();
-        let (cma_areas, cma_unknown) = match CmaAreas::discover(&meminfo) {
+        let areas = CmaAreas::discover(&meminfo);
+        let hugetlb_cma_bytes = if meminfo.cma_total == 0 { 0 } else { cma::hugetlb_bytes(&areas) };
+        let (cma_areas, cma_unknown) = match areas {
             CmaAreas::Known(areas) => (areas, None),
             CmaAreas::Unknown { reason } => (Vec::new(), Some(reason)),
         };
@@ -81,8 +85,9 @@ impl Probe {
             cma_free: meminfo.cma_free,
             cma_areas: cma_areas.iter().map(area).collect(),
             cma_unknown,
-            movable: movable.iter().map(|range| bytes(range).1).sum(),
-            hugetlb_cma: std::fs::read_to_string("/proc/cmdline").ok().and_then(|text| hugetlb_cma(&text)),
+            movable: movable.iter().map(|range| bytes(range).1).fold(0, u64::saturating_add),
+            hugetlb_cma: text::read("/proc/cmdline").ok().and_then(|text| hugetlb_cma(&text)),
+            hugetlb_cma_bytes,
             memlock: Memlock::read().limit,
             sees_frames: sees_frames(),
             io_uring,
@@ -143,5 +148,13 @@ mod tests {
             Some("0:2G".to_owned())
         );
         assert_eq!(hugetlb_cma("cma=1G hugetlb_cm"), None);
+    }
+
+    proptest::proptest! {
+        #![proptest_config(crate::fuzz::thoroughly())]
+        #[test]
+        fn takes_any_command_line(text in crate::fuzz::hostile_text("quiet cma=1G hugetlb_cma=0:2G,1:4G -- x")) {
+            proptest::prop_assert!(hugetlb_cma(&text).is_none_or(|value| text.contains(&value)));
+        }
     }
 }

@@ -8,13 +8,14 @@
 //! Registering a buffer is unsafe in the io-uring crate, since a later request could write to it.
 #![expect(unsafe_code, reason = "registers io_uring buffers")]
 
-use std::{fs, io, ptr};
+use std::{io, ptr};
 
 use io_uring::IoUring;
 use thiserror::Error;
 
 use super::privilege::Memlock;
 use crate::bytes::{Bytes, GIB};
+use crate::text;
 
 /// The most one buffer may hold (SZ_1G in io_uring/rsrc.c), in bytes.
 pub const MAX_TRIAL: u64 = GIB;
@@ -176,7 +177,7 @@ fn setup_refused(source: io::Error) -> TrialUnavailable {
 }
 
 fn disabled_level() -> u32 {
-    let level = fs::read_to_string("/proc/sys/kernel/io_uring_disabled");
+    let level = text::read("/proc/sys/kernel/io_uring_disabled");
     level.ok().and_then(|text| text.trim().parse().ok()).unwrap_or(0)
 }
 

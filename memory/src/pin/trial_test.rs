@@ -38,7 +38,7 @@ fn ram(size: u64) -> GuestRam {
 
 /// A field of `/proc/self/status` in KiB.
 fn status(field: &str) -> u64 {
-    let status = fs::read_to_string("/proc/self/status").unwrap();
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
     let value = status.lines().find_map(|line| line.strip_prefix(field)).unwrap();
     value.trim_start_matches(':').split_whitespace().next().unwrap().parse().unwrap()
 }

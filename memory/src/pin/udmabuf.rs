@@ -8,12 +8,13 @@
 //! One ioctl, and taking ownership of the descriptor it returns.
 #![expect(unsafe_code, reason = "ioctl UDMABUF_CREATE")]
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
 use super::trial::TrialUnavailable;
 use crate::bytes::{GIB, MIB};
+use crate::text;
 
 /// `_IOW('u', 0x42, struct udmabuf_create)` (include/uapi/linux/udmabuf.h).
 pub const UDMABUF_CREATE: u64 = 0x4018_7542;
@@ -50,7 +51,7 @@ impl Udmabuf {
         }
         let device = OpenOptions::new().read(true).write(true).open("/dev/udmabuf");
         let device = device.map_err(|source| TrialUnavailable::NoUdmabuf { source })?;
-        let limit = fs::read_to_string("/sys/module/udmabuf/parameters/size_limit_mb");
+        let limit = text::read("/sys/module/udmabuf/parameters/size_limit_mb");
         let limit = limit.ok().and_then(|text| text.trim().parse::<u64>().ok());
         let limit = limit.map_or(SIZE_LIMIT, |mib| mib.saturating_mul(MIB)).clamp(MIB, GIB);
         Ok(Self { device, limit, held: Vec::new() })
@@ -116,6 +117,15 @@ mod tests {
             ("", false),
         ] {
             assert_eq!(kernel_at_least(release, (6, 12)), at_least, "{release}");
+        }
+    }
+
+    proptest::proptest! {
+        #![proptest_config(crate::fuzz::thoroughly())]
+        #[test]
+        fn any_release_is_taken(release in crate::fuzz::hostile_text("6.12.9-amd64")) {
+            proptest::prop_assert!(kernel_at_least(&release, (0, 0)));
+            proptest::prop_assert!(kernel_at_least(&release, (6, 13)) <= kernel_at_least(&release, (6, 12)));
         }
     }
 }

@@ -1,6 +1,8 @@
 //! `/proc/meminfo` (fs/proc/meminfo.c): how much memory the host has and how much of it is CMA.
 
-use std::{fs, io};
+use std::io;
+
+use crate::text;
 
 /// The figures that matter here, in bytes. What the kernel does not print is 0.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -25,7 +27,7 @@ impl Meminfo {
     /// # Errors
     /// `/proc/meminfo` cannot be read.
     pub fn read() -> io::Result<Self> {
-        fs::read_to_string("/proc/meminfo").map(|text| Self::parse(&text))
+        text::read("/proc/meminfo").map(|text| Self::parse(&text))
     }
 
     /// Reads the figures out of `text`; other lines are ignored.

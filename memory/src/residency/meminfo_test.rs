@@ -26,3 +26,12 @@ fn takes_any_input() {
 fn this_host_has_memory() {
     assert!(Meminfo::read().unwrap().total > 0);
 }
+
+proptest::proptest! {
+    #![proptest_config(crate::fuzz::thoroughly())]
+    #[test]
+    fn takes_any_text(text in crate::fuzz::hostile_text(include_str!("../../testdata/meminfo.txt"))) {
+        let info = Meminfo::parse(&text);
+        proptest::prop_assert!(text.contains("CmaFree") || info.cma_free == 0);
+    }
+}

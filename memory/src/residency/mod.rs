@@ -2,7 +2,7 @@
 //! may not pin. For reports and for locating culprits; whether a page can be pinned is decided by pinning it.
 //!
 //! Every parser is pure over `&str` and takes any input. Facts: Documentation/admin-guide/mm/pagemap.rst,
-//! mm/vmstat.c, mm/cma.c, mm/cma_debug.c.
+//! mm/vmstat.c, mm/cma.c.
 
 pub mod census;
 pub mod cma;

@@ -1,6 +1,8 @@
 //! `/proc/vmstat` (mm/vmstat.c): the counters that tell one failed pin from another. All are host-wide.
 
-use std::{fs, io};
+use std::io;
+
+use crate::text;
 
 /// Values of the counters, or what they grew by (see [`Vmstat::since`]). What the kernel does not print is 0.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -45,7 +47,7 @@ impl Vmstat {
     /// # Errors
     /// `/proc/vmstat` cannot be read.
     pub fn read() -> io::Result<Self> {
-        fs::read_to_string("/proc/vmstat").map(|text| Self::parse(&text))
+        text::read("/proc/vmstat").map(|text| Self::parse(&text))
     }
 
     /// Reads the counters out of `text`; other lines are ignored.

@@ -29,3 +29,13 @@ fn this_host_has_counters() {
     assert!(std::fs::read_to_string("/proc/vmstat").unwrap().contains("pgmigrate_success"));
     Vmstat::read().unwrap();
 }
+
+proptest::proptest! {
+    #![proptest_config(crate::fuzz::thoroughly())]
+    #[test]
+    fn takes_any_text(text in crate::fuzz::hostile_text(include_str!("../../testdata/vmstat.txt"))) {
+        let counters = Vmstat::parse(&text);
+        proptest::prop_assert_eq!(counters.since(&counters), Vmstat::default());
+        proptest::prop_assert_eq!(counters.since(&Vmstat::default()), counters);
+    }
+}

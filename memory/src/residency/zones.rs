@@ -1,9 +1,10 @@
 //! `/proc/zoneinfo` (mm/vmstat.c, zoneinfo_show_print): where ZONE_MOVABLE lies and which zones hold CMA memory.
 //! World-readable and exact for ZONE_MOVABLE; of CMA it tells how much, not where.
 
-use std::{fs, io};
+use std::io;
 
 use super::PfnRange;
+use crate::text;
 
 /// One memory zone of one NUMA node. Counts are in pages.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -50,7 +51,7 @@ impl Zones {
     /// # Errors
     /// `/proc/zoneinfo` cannot be read.
     pub fn read() -> io::Result<Self> {
-        fs::read_to_string("/proc/zoneinfo").map(|text| Self::parse(&text))
+        text::read("/proc/zoneinfo").map(|text| Self::parse(&text))
     }
 
     /// Reads the zones out of `text`; what it does not know is ignored.
@@ -73,18 +74,23 @@ impl Zones {
 
     /// Free pages in ZONE_MOVABLE that are not CMA.
     pub fn free_movable(&self) -> u64 {
-        self.0.iter().filter(|z| z.is_movable()).map(|z| z.free.saturating_sub(z.free_cma)).sum()
+        sum(self.0.iter().filter(|z| z.is_movable()).map(|z| z.free.saturating_sub(z.free_cma)))
     }
 
     /// Pages in CMA areas.
     pub fn cma(&self) -> u64 {
-        self.0.iter().map(|z| z.cma).sum()
+        sum(self.0.iter().map(|z| z.cma))
     }
 
     /// Free pages in CMA areas.
     pub fn free_cma(&self) -> u64 {
-        self.0.iter().map(|z| z.free_cma).sum()
+        sum(self.0.iter().map(|z| z.free_cma))
     }
+}
+
+/// No count is taken for granted.
+fn sum(pages: impl Iterator<Item = u64>) -> u64 {
+    pages.fold(0, u64::saturating_add)
 }
 
 /// `Node 0, zone   Normal`

@@ -81,3 +81,15 @@ fn takes_any_input() {
 fn this_host_has_zones() {
     assert!(Zones::read().unwrap().0.iter().any(|zone| zone.spanned > 0));
 }
+
+proptest::proptest! {
+    #![proptest_config(crate::fuzz::thoroughly())]
+    #[test]
+    fn takes_any_text(text in crate::fuzz::hostile_text(include_str!("../../testdata/zoneinfo.txt"))) {
+        let zones = Zones::parse(&text);
+        proptest::prop_assert!(zones.0.len() <= text.lines().count());
+        proptest::prop_assert!(zones.movable().iter().all(|range| range.start < range.end));
+        // Sums of whatever was printed.
+        let _ = (zones.free_movable(), zones.cma(), zones.free_cma());
+    }
+}
