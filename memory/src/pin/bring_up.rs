@@ -1,15 +1,12 @@
 //! The bring-up: all RAM pinned outside CMA and ZONE_MOVABLE and mapped for the devices, or nothing of it.
-//!
-//! Units of RAM are spread over threads, since what takes time is allocating and zeroing their pages.
 
 use std::num::NonZero;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
-use std::thread;
 use std::time::{Duration, Instant};
 
 use super::admit::admit;
+use super::crew::{Crew, balanced_unit, places, spread, threads};
 use super::errors::PinError;
 use super::helper::HelperCommand;
 use super::holders;
@@ -24,13 +21,6 @@ use super::worker::{Done, Shared, Worker};
 use crate::bytes::{GIB, MIB};
 use crate::residency::{Surveyor, Tally};
 use crate::{GuestRam, PAGE_SIZE, ram};
-
-/// Smaller units only cost more calls.
-const MIN_BALANCED: u64 = 64 * MIB;
-/// Memory is zeroed no faster by more threads than this.
-const MAX_THREADS: usize = 16;
-/// How often progress is told though there is none.
-const TICK: Duration = Duration::from_millis(200);
 
 /// How a bring-up goes about it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,7 +37,7 @@ pub struct PinOptions {
     /// How much time may be lost to causes that pass, by each thread: pinning takes no longer than it would undisturbed,
     /// and this.
     pub deadline: Duration,
-    /// Threads at the most; `None` for as many as there are CPUs to run on, up to 16.
+    /// Threads at the most; `None` for as many as there are CPUs to run on, up to 16 for each NUMA node.
     pub threads: Option<NonZero<usize>>,
     /// Whether RAM is populated beforehand, as other monitors do it. It then has to be moved out of CMA.
     pub populate: bool,
@@ -136,17 +126,19 @@ pub fn bring_up(
     }
     let surveyor = Surveyor::new();
     let populating = Instant::now();
-    let threads = threads(options);
+    let places = places(options.threads);
+    let threads = threads(options.threads, &places);
     let unit = options.unit.clamp(SUB_UNIT, MAX_TRIAL).next_multiple_of(SUB_UNIT);
     let units = ram.chunks(balanced_unit(ram.size(), unit, threads));
+    let crews = Crew::muster(&units, &places, threads);
     if options.populate {
-        populate(&units, threads, &|done| step(Step::Populating, done, 0, populating))?;
+        populate(&crews, &|done| step(Step::Populating, done, 0, populating))?;
     }
     let populated = populating.elapsed();
     let host = Host::new(ram, options.helper.as_ref(), options.stall.min(options.deadline));
     let pinning = Instant::now();
     let told = |done, retries| step(Step::Pinning, done, retries, pinning);
-    match run(&host, &surveyor, &units, mapper, options, &told) {
+    match run(&host, &surveyor, &crews, mapper, options, &told) {
         Ok(mut report) => {
             report.times.waited = waited;
             report.times.populating = populated;
@@ -161,22 +153,8 @@ pub fn bring_up(
     }
 }
 
-fn threads(options: &PinOptions) -> usize {
-    let available = || thread::available_parallelism().map_or(1, NonZero::get).min(MAX_THREADS);
-    options.threads.map_or_else(available, NonZero::get)
-}
-
-/// Halves `unit` until there are two for each thread, so that all end at about the same time.
-fn balanced_unit(total: u64, mut unit: u64, threads: usize) -> u64 {
-    let wanted = (threads as u64).saturating_mul(2);
-    while unit >= 2 * MIN_BALANCED && total.div_ceil(unit) < wanted {
-        unit = (unit / 2).next_multiple_of(SUB_UNIT);
-    }
-    unit
-}
-
 /// Faults all units in, wherever their pages come to lie.
-fn populate(units: &[Chunk], threads: usize, progress: &dyn Fn(u64)) -> Result<(), PinError> {
+fn populate(crews: &[Crew], progress: &dyn Fn(u64)) -> Result<(), PinError> {
     let stop = AtomicBool::new(false);
     let work = || {
         |unit: &Chunk| {
@@ -190,7 +168,7 @@ fn populate(units: &[Chunk], threads: usize, progress: &dyn Fn(u64)) -> Result<(
         }
     };
     let (mut done, mut result) = (0, Ok(()));
-    spread(units, threads, &stop, work, |outcome: Option<Result<u64, PinError>>| {
+    spread(crews, &stop, work, |outcome: Option<Result<u64, PinError>>| {
         match outcome {
             Some(Ok(bytes)) => done += bytes,
             Some(Err(error)) if result.is_ok() => result = Err(error),
@@ -204,12 +182,13 @@ fn populate(units: &[Chunk], threads: usize, progress: &dyn Fn(u64)) -> Result<(
 pub(super) fn run(
     kernel: &dyn Kernel,
     surveyor: &Surveyor,
-    units: &[Chunk],
+    crews: &[Crew],
     mapper: Option<&dyn DmaMapper>,
     options: &PinOptions,
     progress: &dyn Fn(u64, u64),
 ) -> Result<PinReport, PinError> {
-    let total = units.iter().map(|unit| unit.guest.size).sum();
+    let sizes = || crews.iter().flat_map(|crew| crew.units).map(|unit| unit.guest.size);
+    let total = sizes().sum();
     let shared = Shared {
         kernel,
         mapper,
@@ -225,13 +204,13 @@ pub(super) fn run(
     };
     let started = kernel.now();
     let before = kernel.counters();
-    let size = units.iter().map(|unit| unit.guest.size).max().unwrap_or(0);
+    let size = sizes().max().unwrap_or(0);
     let work = || {
         let mut worker = Worker::new(&shared, size);
         move |unit: &Chunk| worker.bring_up(unit)
     };
     let mut summary = Summary::default();
-    spread(units, threads(options), &shared.stop, work, |outcome| {
+    spread(crews, &shared.stop, work, |outcome| {
         if let Some(result) = outcome.and_then(Result::transpose) {
             summary.add(result);
         }
@@ -256,6 +235,7 @@ pub(super) fn run(
         retries: summary.retries,
         culprits: summary.culprits,
         means: summary.means,
+        nodes: crews.iter().filter_map(Crew::node).collect(),
         times: Times { pinning: kernel.now().saturating_sub(started), ..Times::default() },
     })
 }
@@ -293,56 +273,6 @@ impl Summary {
             }
             Err(error) if self.error.is_none() => self.error = Some(error),
             Err(error) => tracing::debug!(%error, "another unit failed as well"),
-        }
-    }
-}
-
-/// Does `work` on all units on several threads, each with what `prepare` gives it. Stops at the first error.
-/// `collect` is called on this thread, with each result, and now and then without any.
-fn spread<T: Send, E: Send, W: FnMut(&Chunk) -> Result<T, E>>(
-    units: &[Chunk],
-    threads: usize,
-    stop: &AtomicBool,
-    prepare: impl Fn() -> W + Sync,
-    mut collect: impl FnMut(Option<Result<T, E>>),
-) {
-    let next = AtomicUsize::new(0);
-    let labour = |results: Sender<Result<T, E>>| {
-        let mut work = prepare();
-        while let Some(unit) = units.get(next.fetch_add(1, Ordering::Relaxed)) {
-            if stop.load(Ordering::Relaxed) {
-                return;
-            }
-            let result = work(unit);
-            if result.is_err() {
-                stop.store(true, Ordering::Relaxed);
-            }
-            // The receiver outlives all workers.
-            let _ = results.send(result);
-        }
-    };
-    thread::scope(|scope| {
-        let (results, collected) = mpsc::channel();
-        let spawned = (0..threads.clamp(1, units.len().max(1))).filter(|_| {
-            let results = results.clone();
-            let builder = thread::Builder::new().name("pin".to_owned());
-            builder.spawn_scoped(scope, || labour(results)).is_ok()
-        });
-        if spawned.count() == 0 {
-            labour(results);
-        } else {
-            drop(results);
-        }
-        drain(&collected, &mut collect);
-    });
-}
-
-fn drain<R>(collected: &Receiver<R>, collect: &mut impl FnMut(Option<R>)) {
-    loop {
-        match collected.recv_timeout(TICK) {
-            Ok(result) => collect(Some(result)),
-            Err(RecvTimeoutError::Timeout) => collect(None),
-            Err(RecvTimeoutError::Disconnected) => return,
         }
     }
 }

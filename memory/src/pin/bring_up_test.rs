@@ -104,15 +104,11 @@ impl Scripted {
     }
 
     fn run(&self, units: &[Chunk], devices: bool, threads: usize) -> Result<PinReport, PinError> {
-        let options = PinOptions {
-            step: 4 * MIB,
-            bare: 4 * MIB,
-            threads: NonZero::new(threads),
-            ..PinOptions::default()
-        };
+        let options = PinOptions { step: 4 * MIB, bare: 4 * MIB, ..PinOptions::default() };
         let mapper = Mapper(self);
         let mapper = devices.then_some(&mapper as &dyn DmaMapper);
-        let result = run(self, &Surveyor::new(), units, mapper, &options, &|_, _| ());
+        let crews = [Crew::anywhere(units, threads)];
+        let result = run(self, &Surveyor::new(), &crews, mapper, &options, &|_, _| ());
         for (i, sub) in self.subs.lock().unwrap().iter().enumerate() {
             assert_eq!(sub.trial, 0, "a trial pin is left");
             assert!(!sub.mapped || sub.good, "{i} is mapped where it cannot be pinned");
@@ -261,21 +257,12 @@ fn everything_is_mapped_under_a_trial_pin() {
 }
 
 #[test]
-fn small_guests_keep_all_threads_busy() {
-    assert_eq!(balanced_unit(512 * MIB, GIB, 1), 256 * MIB);
-    assert_eq!(balanced_unit(512 * MIB, GIB, 2), 128 * MIB);
-    assert_eq!(balanced_unit(512 * MIB, GIB, 64), 64 * MIB);
-    assert_eq!(balanced_unit(1024 * GIB, GIB, 64), GIB);
-    assert_eq!(balanced_unit(512 * MIB, 2 * MIB, 1000), 2 * MIB);
-    assert_eq!(balanced_unit(u64::MAX, 258 * MIB, usize::MAX), 66 * MIB);
-}
-
-#[test]
 fn progress_is_told_up_to_the_total() {
     let seen = Mutex::new(Vec::new());
-    let options = PinOptions { threads: NonZero::new(2), ..PinOptions::default() };
     let told = |done, _| seen.lock().unwrap().push(done);
-    run(&Scripted::new(6), &Surveyor::new(), &units(3, 4 * MIB), None, &options, &told).unwrap();
+    let units = units(3, 4 * MIB);
+    let crews = [Crew::anywhere(&units, 2)];
+    run(&Scripted::new(6), &Surveyor::new(), &crews, None, &PinOptions::default(), &told).unwrap();
     assert_eq!(*seen.lock().unwrap(), [4 * MIB, 8 * MIB, 12 * MIB]);
 }
 
@@ -306,10 +293,11 @@ fn pages_that_stay_busy_are_replaced() {
 #[test]
 fn pages_that_stay_busy_and_may_not_be_replaced_fail_it_at_the_deadline() {
     let kernel = Scripted::new(16).holding(&[(6, Held::Forever)]);
-    let options = PinOptions { replace_after: None, threads: NonZero::new(2), ..PinOptions::default() };
+    let options = PinOptions { replace_after: None, ..PinOptions::default() };
     let mapper = Mapper(&kernel);
-    let error =
-        run(&kernel, &Surveyor::new(), &units(8, 4 * MIB), Some(&mapper), &options, &|_, _| ()).unwrap_err();
+    let units = units(8, 4 * MIB);
+    let crews = [Crew::anywhere(&units, 2)];
+    let error = run(&kernel, &Surveyor::new(), &crews, Some(&mapper), &options, &|_, _| ()).unwrap_err();
     let PinError::Refused { guest, culprits, cause, attempts, elapsed, refusal, .. } = &error else {
         panic!("{error:?}")
     };

@@ -9,6 +9,7 @@
 
 pub mod admit;
 pub mod bring_up;
+mod crew;
 pub mod errors;
 pub mod helper;
 pub mod holders;

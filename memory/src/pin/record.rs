@@ -39,6 +39,7 @@ struct Pinned {
     pinners: Vec<&'static str>,
     pinned_by_dma_map_bytes: u64,
     passed_over: Vec<String>,
+    nodes: Vec<Node>,
     found: Option<Residency>,
     now: Option<Residency>,
     misplaced_pages: u64,
@@ -70,6 +71,12 @@ struct Failed {
 struct Range {
     start: u64,
     size: u64,
+}
+
+#[derive(Clone, Debug, Serialize)]
+struct Node {
+    node: u32,
+    bytes: u64,
 }
 
 #[derive(Clone, Debug, Serialize)]
@@ -142,6 +149,7 @@ impl Pinned {
             pinners: pinners.iter().map(|pinner| pinner.name()).collect(),
             pinned_by_dma_map_bytes: *bare,
             passed_over: passed_over.clone(),
+            nodes: report.nodes.iter().map(|&(node, bytes)| Node { node, bytes }).collect(),
             found: report.found.as_ref().map(Residency::new),
             now: report.census.as_ref().map(Residency::new),
             misplaced_pages: report.misplaced(),

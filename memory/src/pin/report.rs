@@ -86,6 +86,8 @@ pub struct PinReport {
     pub culprits: Vec<Culprit>,
     /// What pinned it.
     pub means: Means,
+    /// What was to be allocated on each NUMA node, in bytes; empty where there was nothing to choose.
+    pub nodes: Vec<(u32, u64)>,
     /// How long it took.
     pub times: Times,
 }

@@ -12,6 +12,7 @@ fn report(basis: Basis) -> PinReport {
         retries: 0,
         culprits: vec![],
         means: Means::default(),
+        nodes: Vec::new(),
         times: Times { pinning: Duration::from_micros(214_900), ..Times::default() },
     }
 }

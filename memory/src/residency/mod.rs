@@ -7,6 +7,7 @@
 pub mod census;
 pub mod cma;
 pub mod meminfo;
+pub mod nodes;
 pub mod pagemap;
 pub mod vmstat;
 pub mod zones;
@@ -14,6 +15,7 @@ pub mod zones;
 pub use census::{Basis, Census, Surveyor, Tally};
 pub use cma::{CmaArea, CmaAreas};
 pub use meminfo::Meminfo;
+pub use nodes::Node;
 pub use vmstat::Vmstat;
 pub use zones::{Zone, Zones};
 

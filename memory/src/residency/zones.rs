@@ -77,6 +77,12 @@ impl Zones {
         sum(self.0.iter().filter(|z| z.is_movable()).map(|z| z.free.saturating_sub(z.free_cma)))
     }
 
+    /// Free pages of a node outside ZONE_MOVABLE and CMA, down to where they are reclaimed.
+    pub fn free_pinnable(&self, node: u32) -> u64 {
+        let zones = self.0.iter().filter(|z| z.node == node && !z.is_movable());
+        sum(zones.map(|z| z.free.saturating_sub(z.free_cma).saturating_sub(z.low)))
+    }
+
     /// Pages in CMA areas.
     pub fn cma(&self) -> u64 {
         sum(self.0.iter().map(|z| z.cma))

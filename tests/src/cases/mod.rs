@@ -5,6 +5,7 @@ mod boot;
 mod console;
 mod host;
 mod lab;
+mod numa;
 mod passthrough;
 mod pinning;
 mod refusals;
@@ -18,6 +19,7 @@ pub(crate) fn all() -> Vec<Case> {
         lab::all(),
         boot::all(),
         console::all(),
+        numa::all(),
         passthrough::all(),
         pinning::all(),
         refusals::all(),

@@ -1,0 +1,66 @@
+//! Guest memory on a host with two NUMA nodes.
+
+use crate::host::{HostSpec, NVME};
+use crate::suite::{Case, Ctx, TestResult, case, ensure};
+
+/// Nodes with a CPU each, and half of the memory.
+const NODES: &str = "-object memory-backend-ram,id=m0,size=1536M -object memory-backend-ram,id=m1,size=1536M \
+                     -numa node,cpus=0,memdev=m0 -numa node,cpus=1,memdev=m1";
+
+pub(super) fn all() -> Vec<Case> {
+    let host = || HostSpec::default().append("cma=300M").qemu(NODES);
+    vec![
+        case("numa/memory is spread over the nodes as the report says", host(), spread),
+        case("numa/memory stays on the node whose CPUs it is given", host(), confined),
+    ]
+}
+
+/// Pages of the guest's memory on nodes 0 and 1.
+fn pages(ctx: &Ctx) -> TestResult<(u64, u64)> {
+    let maps =
+        ctx.run("cat /proc/$(pidof vmm | tr ' ' '\\n' | sort -n | head -n 1)/numa_maps").expect_success()?;
+    let of = |node: &str| {
+        let lines = maps.stdout.lines().filter(|line| line.contains("memfd:guest-ram"));
+        let counts = lines.flat_map(str::split_whitespace).filter_map(|word| word.strip_prefix(node));
+        counts.filter_map(|count| count.parse::<u64>().ok()).sum()
+    };
+    Ok((of("N0="), of("N1=")))
+}
+
+fn spread(ctx: &Ctx) -> TestResult {
+    let command = format!("vmm run --vfio {NVME} --memory 512M --report /tmp/numa.json");
+    let mut guest = ctx.run(&command).start()?;
+    guest.wait_for("vmm> ")?;
+    let (first, second) = pages(ctx)?;
+    guest.send("poweroff\n");
+    let guest = guest.finish()?;
+    ensure!(guest.status == 0, "the guest ended with status {}", guest.status);
+    guest.stderr_contains(": 131072 pages, 0 in CMA, 0 in ZONE_MOVABLE, 0 migrated, ")?;
+    let report: serde_json::Value = serde_json::from_slice(&ctx.get("/tmp/numa.json")?)?;
+    let field = |it: &serde_json::Value, name| it.get(name).and_then(serde_json::Value::as_u64);
+    let planned = |node: u64| {
+        let nodes = report.pointer("/pinned/nodes").and_then(|nodes| nodes.as_array()).into_iter().flatten();
+        let bytes = nodes.filter(|it| field(it, "node") == Some(node)).filter_map(|it| field(it, "bytes"));
+        bytes.sum::<u64>() / 4096
+    };
+    ensure!(first + second == 131_072, "{first} pages are on node 0 and {second} on node 1");
+    ensure!(planned(0) > 0 && planned(1) > 0, "both nodes have room: {report}");
+    ensure!(
+        (first, second) == (planned(0), planned(1)),
+        "{first} and {second} pages are on the nodes, {} and {} were to be",
+        planned(0),
+        planned(1)
+    );
+    Ok(())
+}
+
+fn confined(ctx: &Ctx) -> TestResult {
+    let mut guest = ctx.run(&format!("exec taskset 2 vmm run --vfio {NVME} --memory 256M")).start()?;
+    guest.wait_for("vmm> ")?;
+    let (first, second) = pages(ctx)?;
+    guest.send("poweroff\n");
+    let guest = guest.finish()?;
+    ensure!(guest.status == 0, "the guest ended with status {}", guest.status);
+    ensure!((first, second) == (0, 65_536), "{first} pages are on node 0 and {second} on node 1");
+    Ok(())
+}
