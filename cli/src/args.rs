@@ -115,6 +115,9 @@ pub(crate) struct PinArgs {
     /// Write what pinning came to as JSON, success or failure.
     #[arg(long, value_name = "FILE")]
     pub(crate) report: Option<PathBuf>,
+    /// Write the same as Prometheus metrics, for node_exporter's textfile collector.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) metrics: Option<PathBuf>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

@@ -7,6 +7,7 @@
 mod args;
 mod check;
 mod default_kernel;
+mod files;
 mod init;
 mod initramfs;
 mod pin_helper;

@@ -2,12 +2,15 @@
 #![expect(clippy::print_stderr, reason = "the operator is told here what happens")]
 
 use std::io::IsTerminal;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use memory::bytes::GIB;
 use memory::pin::{PinError, PinReport, Progress, Record, Step};
+
+use crate::args::PinArgs;
+use crate::files;
 
 /// A start that takes less needs no moving line.
 const SHORT: Duration = Duration::from_millis(300);
@@ -21,6 +24,7 @@ pub(crate) struct Teller {
     /// Guest memory, in bytes.
     memory: u64,
     report: Option<PathBuf>,
+    metrics: Option<PathBuf>,
     terminal: bool,
     line: Mutex<Line>,
 }
@@ -33,9 +37,11 @@ struct Line {
 }
 
 impl Teller {
-    pub(crate) fn new(devices: Vec<String>, memory: u64, report: Option<PathBuf>) -> Self {
+    /// Writes the files that `args` asks for.
+    pub(crate) fn new(devices: Vec<String>, memory: u64, args: &PinArgs) -> Self {
+        let (report, metrics) = (args.report.clone(), args.metrics.clone());
         let terminal = std::io::stderr().is_terminal();
-        Self { devices, memory, report, terminal, line: Mutex::default() }
+        Self { devices, memory, report, metrics, terminal, line: Mutex::default() }
     }
 
     /// It goes on.
@@ -78,14 +84,28 @@ impl Teller {
     }
 
     fn write(&self, result: Result<&PinReport, &PinError>) {
-        let Some(path) = &self.report else { return };
-        let record = Record::new(result, &self.devices, self.memory);
-        let written = serde_json::to_string_pretty(&record)
-            .map_err(std::io::Error::other)
-            .and_then(|json| std::fs::write(path, json + "\n"));
-        if let Err(error) = written {
-            tracing::error!(path = %path.display(), %error, "the report cannot be written");
+        if self.report.is_none() && self.metrics.is_none() {
+            return;
         }
+        let record = Record::new(result, &self.devices, self.memory);
+        if let Some(path) = &self.report {
+            let json = serde_json::to_string_pretty(&record).map_err(std::io::Error::other);
+            let written = json.and_then(|json| files::replace(path, (json + "\n").as_bytes()));
+            complain(path, written, "the report cannot be written");
+        }
+        if let Some(path) = &self.metrics {
+            complain(
+                path,
+                files::replace(path, record.metrics().as_bytes()),
+                "the metrics cannot be written",
+            );
+        }
+    }
+}
+
+fn complain(path: &Path, written: std::io::Result<()>, what: &str) {
+    if let Err(error) = written {
+        tracing::error!(path = %path.display(), %error, "{what}");
     }
 }
 
@@ -108,7 +128,10 @@ fn text(progress: &Progress) -> String {
 
 #[cfg(test)]
 mod tests {
+    use clap::Parser;
+
     use super::*;
+    use crate::args::{Cli, Command};
 
     #[test]
     fn a_line_of_progress() {
@@ -123,15 +146,20 @@ mod tests {
     }
 
     #[test]
-    fn a_failure_is_written_as_json() {
+    fn a_failure_is_written_for_programs() {
         let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("report.json");
-        let teller = Teller::new(vec!["0000:01:00.0".to_owned()], GIB, Some(path.clone()));
+        let (path, metrics) = (directory.path().join("report.json"), directory.path().join("vmm.prom"));
+        let arguments = ["vmm", "check", "--pin", "--report", path.to_str().unwrap(), "--metrics"];
+        let cli = Cli::parse_from(arguments.into_iter().chain(metrics.to_str()));
+        let Command::Check(args) = cli.command else { panic!("{cli:?}") };
+        let teller = Teller::new(vec!["0000:01:00.0".to_owned()], GIB, &args.pinning);
         teller.failed(&PinError::NoPinner { reason: "none".to_owned() });
         let json: serde_json::Value = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
         assert_eq!(json["schema"], "vmm-pin-report/1");
         assert_eq!((&json["outcome"], &json["failed"]["kind"]), (&"failed".into(), &"no_pinner".into()));
         assert_eq!(json["devices"][0], "0000:01:00.0");
         assert!(json["host"]["kernel"].is_string() && json.get("pinned").is_none());
+        let metrics = std::fs::read_to_string(metrics).unwrap();
+        assert!(metrics.contains("\nvmm_pin_success{devices=\"0000:01:00.0\"} 0\n"), "{metrics}");
     }
 }

@@ -39,7 +39,7 @@ pub(crate) fn run(args: RunArgs) -> Result<u8, Problems> {
         }
     };
     let devices = values.vfio.iter().map(ToString::to_string).collect();
-    let pinning = Teller::new(devices, values.memory, args.pinning.report.clone());
+    let pinning = Teller::new(devices, values.memory, &args.pinning);
     let spec = MachineSpec {
         kernel,
         initrd,

@@ -61,7 +61,7 @@ pub(crate) fn check(args: &CheckArgs) -> Result<u8, Problems> {
         pattern::fill(&ram).map_err(Unexpected::during("cannot fill guest memory"))?;
     }
     let names = addresses.iter().map(ToString::to_string).collect();
-    let teller = Teller::new(names, memory, args.pinning.report.clone());
+    let teller = Teller::new(names, memory, &args.pinning);
     let mapper = passthrough.as_ref().map(|it| it.container().as_ref() as &dyn DmaMapper);
     let report = pin::bring_up(&ram, mapper, &options, &|progress| teller.progress(&progress))
         .inspect_err(|error| teller.failed(error))

@@ -112,6 +112,15 @@ pub fn bring_up(
     options: &PinOptions,
     progress: &dyn Fn(Progress),
 ) -> Result<PinReport, PinError> {
+    attempt(ram, mapper, options, progress).inspect(PinReport::note).inspect_err(PinError::note)
+}
+
+fn attempt(
+    ram: &GuestRam,
+    mapper: Option<&dyn DmaMapper>,
+    options: &PinOptions,
+    progress: &dyn Fn(Progress),
+) -> Result<PinReport, PinError> {
     let started = Instant::now();
     let step = |step, done, retries, since: Instant| {
         progress(Progress { step, done, total: ram.size(), retries, elapsed: since.elapsed() });
@@ -125,12 +134,21 @@ pub fn bring_up(
         return Err(error.into());
     }
     let surveyor = Surveyor::new();
-    let populating = Instant::now();
     let places = places(options.threads);
     let threads = threads(options.threads, &places);
     let unit = options.unit.clamp(SUB_UNIT, MAX_TRIAL).next_multiple_of(SUB_UNIT);
     let units = ram.chunks(balanced_unit(ram.size(), unit, threads));
     let crews = Crew::muster(&units, &places, threads);
+    tracing::info!(
+        bytes = ram.size(),
+        units = units.len(),
+        threads,
+        nodes = places.len().max(1),
+        devices = mapper.is_some(),
+        populate = options.populate,
+        "bringing guest memory up"
+    );
+    let populating = Instant::now();
     if options.populate {
         populate(&crews, &|done| step(Step::Populating, done, 0, populating))?;
     }
@@ -142,7 +160,6 @@ pub fn bring_up(
         Ok(mut report) => {
             report.times.waited = waited;
             report.times.populating = populated;
-            report.note();
             Ok(report)
         }
         Err(PinError::Refused { guest, culprits, cause, attempts, elapsed, census, refusal, .. }) => {

@@ -13,6 +13,7 @@ use super::holders::Holder;
 use super::mapper::MapError;
 use super::plan::SUB_UNIT;
 use super::privilege::Memlock;
+use super::report::LOGGED;
 use crate::GuestRange;
 use crate::residency::{Census, Vmstat};
 
@@ -260,6 +261,26 @@ impl PinError {
             Self::Populate { .. } => "populate",
             Self::NoPinner { .. } => "no_pinner",
         }
+    }
+}
+
+impl PinError {
+    /// Tells the log what it is about; the error itself is for who called.
+    pub(super) fn note(&self) {
+        if let Self::Refused { culprits, cause, holders, .. } = self {
+            for guest in culprits.iter().take(LOGGED) {
+                tracing::info!(%guest, %cause, "a culprit, given up");
+            }
+            for holder in holders {
+                tracing::info!(
+                    pid = holder.pid,
+                    command = holder.command,
+                    maps = holder.maps,
+                    "has the memory"
+                );
+            }
+        }
+        tracing::info!(kind = self.kind(), error = %self, "guest memory is not up");
     }
 }
 

@@ -15,6 +15,7 @@ pub mod helper;
 pub mod holders;
 mod kernel;
 pub mod mapper;
+mod metrics;
 mod pinners;
 pub mod plan;
 pub mod privilege;

@@ -21,101 +21,101 @@ const LISTED: usize = 256;
 /// The record.
 #[derive(Clone, Debug, Serialize)]
 pub struct Record {
-    schema: &'static str,
-    outcome: &'static str,
-    devices: Vec<String>,
-    memory_bytes: u64,
-    host: Probe,
+    pub(super) schema: &'static str,
+    pub(super) outcome: &'static str,
+    pub(super) devices: Vec<String>,
+    pub(super) memory_bytes: u64,
+    pub(super) host: Probe,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pinned: Option<Pinned>,
+    pub(super) pinned: Option<Pinned>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    failed: Option<Failed>,
+    pub(super) failed: Option<Failed>,
 }
 
 #[derive(Clone, Debug, Serialize)]
-struct Pinned {
-    pages: u64,
-    mappings: u64,
-    pinners: Vec<&'static str>,
-    pinned_by_dma_map_bytes: u64,
-    passed_over: Vec<String>,
-    nodes: Vec<Node>,
-    found: Option<Residency>,
-    now: Option<Residency>,
-    misplaced_pages: u64,
-    retries: u64,
-    culprits: u64,
-    replaced: u64,
-    culprit_list: Vec<Culprit>,
-    counters: Option<Counters>,
-    waited_ms: f64,
-    populating_ms: f64,
-    pinning_ms: f64,
+pub(super) struct Pinned {
+    pub(super) pages: u64,
+    pub(super) mappings: u64,
+    pub(super) pinners: Vec<&'static str>,
+    pub(super) pinned_by_dma_map_bytes: u64,
+    pub(super) passed_over: Vec<String>,
+    pub(super) nodes: Vec<Node>,
+    pub(super) found: Option<Residency>,
+    pub(super) now: Option<Residency>,
+    pub(super) misplaced_pages: u64,
+    pub(super) retries: u64,
+    pub(super) culprits: u64,
+    pub(super) replaced: u64,
+    pub(super) culprit_list: Vec<Culprit>,
+    pub(super) counters: Option<Counters>,
+    pub(super) waited_ms: f64,
+    pub(super) populating_ms: f64,
+    pub(super) pinning_ms: f64,
 }
 
 #[derive(Clone, Debug, Serialize)]
-struct Failed {
-    message: String,
-    causes: Vec<String>,
-    remedy: String,
-    kind: &'static str,
-    guest: Option<Range>,
-    culprits: Vec<Range>,
-    attempts: u32,
-    elapsed_ms: f64,
-    residency: Option<Residency>,
-    holders: Vec<Holder>,
+pub(super) struct Failed {
+    pub(super) message: String,
+    pub(super) causes: Vec<String>,
+    pub(super) remedy: String,
+    pub(super) kind: &'static str,
+    pub(super) guest: Option<Range>,
+    pub(super) culprits: Vec<Range>,
+    pub(super) attempts: u32,
+    pub(super) elapsed_ms: f64,
+    pub(super) residency: Option<Residency>,
+    pub(super) holders: Vec<Holder>,
 }
 
 #[derive(Clone, Debug, Serialize)]
-struct Range {
-    start: u64,
-    size: u64,
+pub(super) struct Range {
+    pub(super) start: u64,
+    pub(super) size: u64,
 }
 
 #[derive(Clone, Debug, Serialize)]
-struct Node {
-    node: u32,
-    bytes: u64,
+pub(super) struct Node {
+    pub(super) node: u32,
+    pub(super) bytes: u64,
 }
 
 #[derive(Clone, Debug, Serialize)]
-struct Culprit {
-    start: u64,
-    size: u64,
-    refusals: u32,
-    replaced: bool,
+pub(super) struct Culprit {
+    pub(super) start: u64,
+    pub(super) size: u64,
+    pub(super) refusals: u32,
+    pub(super) replaced: bool,
 }
 
 #[derive(Clone, Debug, Serialize)]
-struct Residency {
-    exact: bool,
-    normal: u64,
-    cma: u64,
-    cma_areas: Vec<Area>,
-    movable: u64,
-    absent: u64,
+pub(super) struct Residency {
+    pub(super) exact: bool,
+    pub(super) normal: u64,
+    pub(super) cma: u64,
+    pub(super) cma_areas: Vec<Area>,
+    pub(super) movable: u64,
+    pub(super) absent: u64,
 }
 
 #[derive(Clone, Debug, Serialize)]
-struct Area {
-    name: String,
-    pages: u64,
+pub(super) struct Area {
+    pub(super) name: String,
+    pub(super) pages: u64,
 }
 
 #[derive(Clone, Debug, Serialize)]
-struct Counters {
-    pgmigrate_success: u64,
-    pgmigrate_fail: u64,
-    thp_migration_success: u64,
-    thp_migration_fail: u64,
-    thp_migration_split: u64,
-    thp_split_page_failed: u64,
-    thp_file_alloc: u64,
-    thp_file_fallback: u64,
-    compact_stall: u64,
-    allocstall: u64,
-    oom_kill: u64,
+pub(super) struct Counters {
+    pub(super) pgmigrate_success: u64,
+    pub(super) pgmigrate_fail: u64,
+    pub(super) thp_migration_success: u64,
+    pub(super) thp_migration_fail: u64,
+    pub(super) thp_migration_split: u64,
+    pub(super) thp_split_page_failed: u64,
+    pub(super) thp_file_alloc: u64,
+    pub(super) thp_file_fallback: u64,
+    pub(super) compact_stall: u64,
+    pub(super) allocstall: u64,
+    pub(super) oom_kill: u64,
 }
 
 impl Record {
@@ -218,6 +218,23 @@ impl Residency {
 }
 
 impl Counters {
+    /// With the kernel's names.
+    pub(super) fn named(&self) -> [(&'static str, u64); 11] {
+        [
+            ("pgmigrate_success", self.pgmigrate_success),
+            ("pgmigrate_fail", self.pgmigrate_fail),
+            ("thp_migration_success", self.thp_migration_success),
+            ("thp_migration_fail", self.thp_migration_fail),
+            ("thp_migration_split", self.thp_migration_split),
+            ("thp_split_page_failed", self.thp_split_page_failed),
+            ("thp_file_alloc", self.thp_file_alloc),
+            ("thp_file_fallback", self.thp_file_fallback),
+            ("compact_stall", self.compact_stall),
+            ("allocstall", self.allocstall),
+            ("oom_kill", self.oom_kill),
+        ]
+    }
+
     fn new(grown: &Vmstat) -> Self {
         Self {
             pgmigrate_success: grown.pgmigrate_success,

@@ -9,6 +9,9 @@ use crate::GuestRange;
 use crate::bytes::Bytes;
 use crate::residency::{Basis, Census, Vmstat};
 
+/// Culprits that are logged one by one.
+pub(super) const LOGGED: usize = 64;
+
 /// What pinned the memory.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Means {
@@ -152,6 +155,9 @@ impl PinReport {
                 pages = self.misplaced(),
                 "pinned pages lie in CMA or ZONE_MOVABLE: this kernel pins there"
             );
+        }
+        for Culprit { guest, refusals, replaced } in self.culprits.iter().take(LOGGED) {
+            tracing::info!(%guest, refusals, replaced, "a culprit, pinned in the end");
         }
         tracing::info!(
             bytes = self.bytes,
