@@ -25,9 +25,15 @@ impl Meminfo {
     /// The host's figures now.
     ///
     /// # Errors
-    /// `/proc/meminfo` cannot be read.
+    /// `/proc/meminfo` cannot be read, or is not what the kernel writes there.
     pub fn read() -> io::Result<Self> {
-        text::read("/proc/meminfo").map(|text| Self::parse(&text))
+        Self::parse_whole(&text::read("/proc/meminfo")?)
+    }
+
+    fn parse_whole(text: &str) -> io::Result<Self> {
+        let info = Self::parse(text);
+        let named = "/proc/meminfo names no MemTotal";
+        if info.total > 0 { Ok(info) } else { Err(io::Error::new(io::ErrorKind::InvalidData, named)) }
     }
 
     /// Reads the figures out of `text`; other lines are ignored.

@@ -23,6 +23,14 @@ fn takes_any_input() {
 }
 
 #[test]
+fn what_names_no_memory_is_no_meminfo() {
+    for text in ["", "\0\u{fffd}", "MemAvailable: 7 kB", "MemTotal: 0 kB", "MemTotal: x"] {
+        assert!(Meminfo::parse_whole(text).is_err(), "{text}");
+    }
+    assert_eq!(Meminfo::parse_whole("MemTotal: 4 kB").unwrap().total, 4096);
+}
+
+#[test]
 fn this_host_has_memory() {
     assert!(Meminfo::read().unwrap().total > 0);
 }

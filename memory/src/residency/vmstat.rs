@@ -45,9 +45,17 @@ impl Vmstat {
     /// The host's counters now.
     ///
     /// # Errors
-    /// `/proc/vmstat` cannot be read.
+    /// `/proc/vmstat` cannot be read, or is not what the kernel writes there.
     pub fn read() -> io::Result<Self> {
-        text::read("/proc/vmstat").map(|text| Self::parse(&text))
+        Self::parse_whole(&text::read("/proc/vmstat")?)
+    }
+
+    fn parse_whole(text: &str) -> io::Result<Self> {
+        // Every kernel has this one.
+        if text.lines().any(|line| line.starts_with("nr_free_pages ")) {
+            return Ok(Self::parse(text));
+        }
+        Err(io::Error::new(io::ErrorKind::InvalidData, "/proc/vmstat names no nr_free_pages"))
     }
 
     /// Reads the counters out of `text`; other lines are ignored.

@@ -25,6 +25,14 @@ fn takes_any_input() {
 }
 
 #[test]
+fn what_names_no_counter_is_no_vmstat() {
+    for text in ["", "pgmigrate_success 1", "nr_free_pages"] {
+        assert!(Vmstat::parse_whole(text).is_err(), "{text}");
+    }
+    assert_eq!(Vmstat::parse_whole(BEFORE).unwrap(), Vmstat::parse(BEFORE));
+}
+
+#[test]
 fn this_host_has_counters() {
     assert!(std::fs::read_to_string("/proc/vmstat").unwrap().contains("pgmigrate_success"));
     Vmstat::read().unwrap();

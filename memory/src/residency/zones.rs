@@ -49,9 +49,15 @@ impl Zones {
     /// The host's zones now.
     ///
     /// # Errors
-    /// `/proc/zoneinfo` cannot be read.
+    /// `/proc/zoneinfo` cannot be read, or is not what the kernel writes there.
     pub fn read() -> io::Result<Self> {
-        text::read("/proc/zoneinfo").map(|text| Self::parse(&text))
+        Self::parse_whole(&text::read("/proc/zoneinfo")?)
+    }
+
+    fn parse_whole(text: &str) -> io::Result<Self> {
+        let zones = Self::parse(text);
+        let named = "/proc/zoneinfo names no zone";
+        if zones.0.is_empty() { Err(io::Error::new(io::ErrorKind::InvalidData, named)) } else { Ok(zones) }
     }
 
     /// Reads the zones out of `text`; what it does not know is ignored.

@@ -78,6 +78,14 @@ fn takes_any_input() {
 }
 
 #[test]
+fn what_names_no_zone_is_no_zoneinfo() {
+    for text in ["", "Node 0", "  pages free 3840\n"] {
+        assert!(Zones::parse_whole(text).is_err(), "{text}");
+    }
+    assert_eq!(Zones::parse_whole(ZONEINFO).unwrap(), Zones::parse(ZONEINFO));
+}
+
+#[test]
 fn this_host_has_zones() {
     assert!(Zones::read().unwrap().0.iter().any(|zone| zone.spanned > 0));
 }
