@@ -26,7 +26,7 @@ pub enum Cause {
     NoMemory,
     /// Pages in CMA or ZONE_MOVABLE could not be moved, because something held on to them for the moment.
     Migration {
-        /// Pages that failed to move meanwhile, host-wide.
+        /// Pages that failed to move meanwhile, host-wide; 0 if that could not be seen.
         pages: u64,
     },
     /// A signal came in between.
@@ -53,13 +53,16 @@ impl Cause {
         let errno = error.raw_os_error();
         // get_user_pages returns short, which io_uring makes EFAULT, when pages before the culprit were pinned without
         // taking the slow path (mm/gup.c, gup_fast_fallback).
-        if let (Some(libc::ENOMEM | libc::EFAULT), Some(grown)) = (errno, grown)
-            && grown.migration_failed()
-        {
+        let unmoved = match grown {
+            Some(grown) => grown.migration_failed().then(|| grown.pgmigrate_fail.max(1)),
+            // Without counters only trying again can tell.
+            None => memlock.is_none().then_some(0),
+        };
+        if let (Some(libc::ENOMEM | libc::EFAULT), Some(pages)) = (errno, unmoved) {
             // Pages fail to move as well when there is nowhere to move them to.
             return match spare {
                 Some(spare) if spare < SUB_UNIT => Self::NoMemory,
-                _ => Self::Migration { pages: grown.pgmigrate_fail.max(1) },
+                _ => Self::Migration { pages },
             };
         }
         match (errno, memlock) {
@@ -112,6 +115,9 @@ impl fmt::Display for Cause {
         match self {
             Self::Memlock(limit) => write!(f, "the memlock limit ({limit}) is exceeded"),
             Self::NoMemory => f.write_str("the host has no more memory that can be pinned"),
+            Self::Migration { pages: 0 } => {
+                f.write_str("pages could not be moved out of CMA or ZONE_MOVABLE, as far as can be told without /proc/vmstat")
+            }
             Self::Migration { pages } => {
                 write!(f, "{pages} pages could not be moved out of CMA or ZONE_MOVABLE")
             }
