@@ -1,8 +1,9 @@
 //! A bad neighbour, for tests: holds on to random pages of guest memory, as direct I/O or another process might.
 //!
 //! `hold MS PAGES`: waits for a process with a populated memfd named `guest-ram`, then holds PAGES random pages of it
-//! for MS milliseconds at a time (0: for good), until that process is gone. A page is held by a pipe it was spliced
-//! into (vmsplice), which takes a plain reference and keeps it from being migrated.
+//! for MS milliseconds at a time (0: for good), until that process is gone. It says when it holds the first ones and, if
+//! for good, their offsets. A page is held by a pipe it was spliced into (vmsplice), which takes a plain reference and
+//! keeps it from being migrated.
 //!
 //! # Unsafe
 //! mmap of the memfd, and vmsplice of its pages, which are only ever read.
@@ -46,17 +47,22 @@ fn main() {
     let started = Instant::now();
     let mut rounds = 0u64;
     while process.exists() {
-        let held: Vec<(PipeReader, PipeWriter)> = (0..pages)
+        let offsets: Vec<u64> = (0..pages)
             .map(|_| {
                 random ^= random << 13;
                 random ^= random >> 7;
                 random ^= random << 17;
-                hold(base as u64 + random % (size / PAGE) * PAGE)
+                random % (size / PAGE) * PAGE
             })
             .collect();
+        let held: Vec<(PipeReader, PipeWriter)> =
+            offsets.iter().map(|offset| hold(base as u64 + offset)).collect();
         rounds += 1;
+        if rounds == 1 && ms > 0 {
+            println!("hold: {pages} pages held");
+        }
         if ms == 0 {
-            println!("hold: {pages} pages held for good");
+            println!("hold: {pages} pages held for good: {offsets:?}");
             while process.exists() {
                 thread::sleep(Duration::from_millis(20));
             }

@@ -55,8 +55,30 @@ pub(crate) fn cargo(arguments: &[&str]) -> Command {
 pub(crate) fn build() -> Result<PathBuf, ProductError> {
     let mut command = cargo(&["build", "--release", "--package", "cli", "--bin", "vmm"]);
     tool::show(&mut command).map_err(ProductError::Build)?;
+    binary("release/vmm")
+}
+
+/// Builds neighbours of a guest, and rivals of `vmm`, for release: examples of the crates they test. Gives the directory
+/// they are in.
+pub(crate) fn build_examples(names: &[&str]) -> Result<PathBuf, ProductError> {
+    let mut command = cargo(&["build", "--release", "--package", "memory", "--package", "vfio"]);
+    for name in names {
+        command.args(["--example", name]);
+    }
+    tool::show(&mut command).map_err(ProductError::Build)?;
+    for name in names {
+        binary(&format!("release/examples/{name}"))?;
+    }
+    Ok(target().join(TARGET).join("release/examples"))
+}
+
+/// Where cargo puts what it builds.
+pub(crate) fn target() -> PathBuf {
     let target = std::env::var_os("CARGO_TARGET_DIR").unwrap_or_else(|| "target".into());
-    let target = workspace().join(target);
-    let path = target.join(TARGET).join("release/vmm");
+    workspace().join(target)
+}
+
+fn binary(name: &str) -> Result<PathBuf, ProductError> {
+    let path = target().join(TARGET).join(name);
     if path.is_file() { Ok(path) } else { Err(ProductError::NoBinary { path }) }
 }

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::schedule::chain;
 use crate::host::{Deadline, Event, Host, HostError, HostSpec, Session, last_lines};
+use crate::product;
 use crate::setup::Artefacts;
 use crate::wire::{ExecRequest, Size};
 
@@ -82,6 +83,16 @@ impl<'a> Ctx<'a> {
     pub(crate) fn put(&self, path: &str, content: &[u8]) -> TestResult {
         self.note(&format!("put {} bytes at {path}\n", content.len()));
         Ok(self.host.put(path, content)?)
+    }
+
+    /// Puts an example program of the workspace, such as "hold", into the host; gives its path there.
+    pub(crate) fn example(&self, name: &str) -> TestResult<String> {
+        let path = format!("/lab/{name}");
+        if self.run(&format!("test -x {path}")).output()?.status != 0 {
+            let program = product::build_examples(&[name])?.join(name);
+            self.put(&path, &std::fs::read(program)?)?;
+        }
+        Ok(path)
     }
 
     /// Reads a file in the host.
@@ -222,6 +233,13 @@ impl Interactive<'_> {
             }
             self.step().map_err(|e| Failure(format!("waiting for {text:?}: {}", e.0)))?;
         }
+    }
+
+    /// Waits until it has printed `text`, and gives the word behind it.
+    pub(crate) fn word_after(&mut self, text: &str) -> TestResult<String> {
+        self.wait_for(text)?;
+        let line = self.wait_for("\n")?;
+        Ok(line.split_whitespace().next().unwrap_or_default().to_owned())
     }
 
     /// Waits for its end.

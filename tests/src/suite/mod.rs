@@ -8,7 +8,7 @@ mod tiny;
 
 use std::process::ExitCode;
 
-pub(crate) use case::{Case, Ctx, Failure, Output, TestResult, case, ensure};
+pub(crate) use case::{Case, Ctx, Failure, Interactive, Output, TestResult, case, ensure};
 pub(crate) use guest::GuestInitrd;
 pub(crate) use tiny::tiny_kernel;
 

@@ -1,0 +1,90 @@
+//! What others on a host may do to a start, for tests:
+//!
+//! - `meddle lock FILE` takes the lock (flock) on FILE, says so, and keeps it until its standard input ends;
+//! - `meddle seal FILE` tries to add every seal to FILE, and prints what the kernel says;
+//! - `meddle deny io_uring CMD..` runs CMD under a seccomp filter in which io_uring_setup fails, as container engines do;
+//! - `meddle kill io_uring CMD..` the same, but the filter kills the process, as systemd's `SystemCallFilter=` does;
+//! - `meddle without CAPABILITY CMD..` runs CMD without this capability, given by its number.
+//!
+//! # Unsafe
+//! One prctl that takes plain numbers.
+#![expect(unsafe_code, reason = "prctl")]
+#![expect(clippy::print_stdout, clippy::print_stderr, clippy::unwrap_used, reason = "a test program")]
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::process::CommandExt;
+use std::process::Command;
+
+use rustix::fs::{FlockOperation, SealFlags, fcntl_add_seals, flock};
+use seccompiler::{BpfProgram, SeccompAction, SeccompFilter, TargetArch, apply_filter};
+
+fn main() {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    match words.as_slice() {
+        ["lock", path] => lock(path),
+        ["seal", path] => seal(path),
+        ["deny", "io_uring", command @ ..] => {
+            filter(SeccompAction::Errno(libc::EPERM as u32));
+            run(command);
+        }
+        ["kill", "io_uring", command @ ..] => {
+            filter(SeccompAction::KillProcess);
+            run(command);
+        }
+        ["without", capability, command @ ..] => {
+            let capability: libc::c_ulong = capability.parse().unwrap();
+            // SAFETY: the call takes numbers.
+            let done = unsafe { libc::prctl(libc::PR_CAPBSET_DROP, capability) };
+            assert_eq!(done, 0, "{}", io::Error::last_os_error());
+            run(command);
+        }
+        _ => {
+            eprintln!("meddle: what with?");
+            std::process::exit(2);
+        }
+    }
+}
+
+fn lock(path: &str) {
+    if let Some(directory) = std::path::Path::new(path).parent() {
+        fs::create_dir_all(directory).unwrap();
+    }
+    let file = File::options().write(true).create(true).truncate(false).open(path).unwrap();
+    flock(&file, FlockOperation::LockExclusive).unwrap();
+    println!("meddle: locked");
+    io::copy(&mut io::stdin(), &mut io::sink()).unwrap();
+}
+
+fn seal(path: &str) {
+    let file = File::options().read(true).write(true).open(path).unwrap();
+    for (name, seal) in [
+        ("seal", SealFlags::SEAL),
+        ("shrink", SealFlags::SHRINK),
+        ("grow", SealFlags::GROW),
+        ("write", SealFlags::WRITE),
+        ("future write", SealFlags::FUTURE_WRITE),
+    ] {
+        match fcntl_add_seals(&file, seal) {
+            Ok(()) => println!("meddle: {name}: sealed"),
+            Err(errno) => println!("meddle: {name}: {errno}"),
+        }
+    }
+}
+
+fn filter(action: SeccompAction) {
+    let rules = BTreeMap::from([(libc::SYS_io_uring_setup, Vec::new())]);
+    let filter = SeccompFilter::new(rules, SeccompAction::Allow, action, TargetArch::x86_64).unwrap();
+    let program: BpfProgram = filter.try_into().unwrap();
+    apply_filter(&program).unwrap();
+}
+
+/// Becomes `command`.
+fn run(command: &[&str]) {
+    let (program, arguments) = command.split_first().unwrap();
+    let error = Command::new(program).args(arguments).exec();
+    eprintln!("meddle: {program}: {error}");
+    std::process::exit(127);
+}

@@ -1,0 +1,51 @@
+//! The operator's proof: the whole CMA area can be allocated while a guest with a device runs, and after it has gone.
+
+use super::scene::{Idle, Report, check, host};
+use crate::host::NVME;
+use crate::suite::{Case, Ctx, TestResult, case, ensure};
+
+pub(super) fn all() -> Vec<Case> {
+    vec![
+        case("pinning/the whole CMA area can be allocated while the guest runs", host(), area_stays_free),
+        case("pinning/populated memory is moved out of CMA", host(), eviction),
+    ]
+}
+
+/// Allocates all of the CMA area at once, and gives it back. A page that somebody uses for a moment may refuse to move, one
+/// that is pinned always does.
+fn allocate_all(ctx: &Ctx) -> TestResult {
+    let script = "\
+        cd /sys/kernel/debug/cma/reserved; pages=$(cat count)
+        for i in $(seq 100); do
+            if echo $pages > alloc; then u=$(cat used); echo $pages > free; echo \"$u allocated, $(cat used) left\"; exit; fi
+            usleep 100000
+        done; exit 1";
+    let pages = 900 * 256;
+    ctx.run(script).expect_success()?.stdout_contains(&format!("{pages} allocated, 0 left"))?;
+    Ok(())
+}
+
+fn area_stays_free(ctx: &Ctx) -> TestResult {
+    let idle = Idle::now(ctx)?;
+    for prefault in ["pin", "populate"] {
+        let command = format!("vmm run --memfd --vfio {NVME} --memory 256M --prefault {prefault}");
+        let mut guest = ctx.run(&command).start()?;
+        guest.wait_for("vmm> ")?;
+        allocate_all(ctx)?;
+        guest.send("poweroff\n");
+        let guest = guest.finish()?;
+        ensure!(guest.status == 0, "the guest ended with status {}", guest.status);
+        guest.stderr_contains(": 65536 pages, ")?.stderr_contains(" 0 in CMA, 0 in ZONE_MOVABLE, ")?;
+        idle.is_back(ctx)?;
+        allocate_all(ctx)?;
+    }
+    Ok(())
+}
+
+fn eviction(ctx: &Ctx) -> TestResult {
+    ctx.run(&format!("{} --prefault populate", check(256))).expect_success()?;
+    let report = Report::take(ctx)?;
+    report.pinned_outside(256)?;
+    ensure!(report.number("/pinned/found/cma") > 0, "no page was in CMA, so nothing was shown");
+    Ok(())
+}

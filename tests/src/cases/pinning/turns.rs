@@ -1,0 +1,74 @@
+//! Starts on one host take turns at pinning, and say that they wait.
+
+use super::scene::{Idle, PINNING, Start, Turn, check, host, when};
+use crate::host::{NIC, NVME};
+use crate::suite::{Case, Ctx, Failure, TestResult, case, ensure};
+
+pub(super) fn all() -> Vec<Case> {
+    vec![
+        case("pinning/a second start waits for the first, and says so", host(), second_waits),
+        case("pinning/the turn of a start that is killed is passed on", host(), turn_of_the_dead),
+        case("pinning/four starts at once", host(), four),
+    ]
+}
+
+/// A start that is stopped while it has the turn: its helper is there, and it cannot let that go.
+fn stopped<'a>(ctx: &'a Ctx<'a>) -> TestResult<Start<'a>> {
+    for _ in 0..5 {
+        let stop = when(PINNING, "kill -STOP $vmm; helpers > /dev/null; echo \"stopped $?\"");
+        let mut start = Start::new(ctx, &check(128), &stop)?;
+        if start.word_after("stopped ")? == "0" {
+            return Ok(start);
+        }
+        ctx.run(&format!("kill -CONT {}", start.pid)).output()?;
+        start.success()?;
+    }
+    Err(Failure::new("the starts were over before they were stopped"))
+}
+
+fn second<'a>(ctx: &'a Ctx<'a>) -> TestResult<Start<'a>> {
+    let mut second = Start::new(ctx, &format!("vmm check --pin --memory 64M --vfio {NIC}"), "")?;
+    second.waits()?;
+    Ok(second)
+}
+
+fn second_waits(ctx: &Ctx) -> TestResult {
+    let idle = Idle::now(ctx)?;
+    let first = stopped(ctx)?;
+    let second = second(ctx)?;
+    ctx.run(&format!("kill -CONT {}", first.pid)).expect_success()?;
+    let first = first.success()?;
+    let second = second.success()?;
+    first.stdout_contains("pinned 128 MiB for ")?.stdout_lacks("waiting for it to pin")?;
+    second.stdout_contains("pinned 64 MiB for ")?;
+    idle.is_back(ctx)
+}
+
+fn turn_of_the_dead(ctx: &Ctx) -> TestResult {
+    let idle = Idle::now(ctx)?;
+    let mut first = stopped(ctx)?;
+    let second = second(ctx)?;
+    ctx.run(&format!("kill -9 {}", first.pid)).expect_success()?;
+    let status = first.status()?;
+    ensure!(status == "137", "the first ended with status {status}");
+    second.success()?.stdout_contains("pinned 64 MiB for ")?;
+    first.output()?;
+    idle.is_back(ctx)
+}
+
+fn four(ctx: &Ctx) -> TestResult {
+    let idle = Idle::now(ctx)?;
+    let turn = Turn::take(ctx)?;
+    let devices = [format!("--vfio {NVME}"), format!("--vfio {NIC}"), String::new(), String::new()];
+    let mut starts = Vec::new();
+    for devices in &devices {
+        let mut start = Start::new(ctx, &format!("vmm check --pin --memory 64M {devices}"), "")?;
+        start.waits()?;
+        starts.push(start);
+    }
+    turn.pass_on()?;
+    for start in starts {
+        start.success()?.stdout_contains(": 16384 pages, 0 in CMA, 0 in ZONE_MOVABLE, ")?;
+    }
+    idle.is_back(ctx)
+}
