@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::bench::Bench;
 use crate::host::{HostKernel, HostSpec};
 
 /// Virtual hosts with KVM, an IOMMU, CMA and devices to pass through, on any machine.
@@ -33,6 +34,24 @@ pub(crate) enum Command {
         /// Run only the steps and cases whose names contain this
         filter: Option<String>,
     },
+    /// Measure: a table as it goes, and a JSON file
+    Bench(BenchOptions),
+}
+
+#[derive(Args)]
+pub(crate) struct BenchOptions {
+    /// What to measure
+    #[arg(value_enum, default_value = "pin")]
+    pub(crate) name: Bench,
+    /// How often each thing is done that is measured; of what is quick, several times as often
+    #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub(crate) starts: u32,
+    /// Only rows whose names contain one of these, as in `lab/compaction/4K/prevent`
+    #[arg(long, value_name = "TEXT", num_args = 1..)]
+    pub(crate) only: Vec<String>,
+    /// Where the JSON goes; otherwise bench/NAME.json in cargo's target directory
+    #[arg(long, value_name = "FILE")]
+    pub(crate) json: Option<PathBuf>,
 }
 
 #[derive(Args)]

@@ -4,6 +4,7 @@
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a tool for people: it talks to a terminal")]
 
 mod agent;
+mod bench;
 mod cases;
 mod cli;
 mod cpio;
@@ -102,6 +103,7 @@ fn main() -> ExitCode {
         Command::Exec(options) => exec::exec(&options),
         Command::Shell(options) => exec::shell(&options),
         Command::Demo(options) => demo::run(&options),
+        Command::Bench(options) => bench::run(&options),
         Command::Test { filter } => suite::run(filter.as_deref()),
     };
     result.unwrap_or_else(|e| {

@@ -2,6 +2,7 @@
 //! the host it wants.
 
 mod boot;
+mod campaign;
 mod console;
 mod host;
 mod lab;
@@ -22,6 +23,7 @@ pub(crate) fn all() -> Vec<Case> {
         numa::all(),
         passthrough::all(),
         pinning::all(),
+        campaign::all(),
         refusals::all(),
     ]
     .into_iter()

@@ -79,6 +79,13 @@ impl HostError {
     }
 }
 
+/// A command that has ended.
+pub(crate) struct Ran {
+    pub(crate) status: i32,
+    pub(crate) stdout: Vec<u8>,
+    pub(crate) stderr: Vec<u8>,
+}
+
 /// A running lab host; dropping it ends it.
 pub(crate) struct Host {
     // Dropped before the link: the link's reader then sees the end.
@@ -141,26 +148,29 @@ impl Host {
         Session::start(&self.link, &self.console, request)
     }
 
-    /// Runs `argv` with `stdin`, and gives its standard output. A failure is an error.
-    pub(crate) fn errand(&self, argv: &[&str], stdin: &[u8]) -> Result<Vec<u8>, HostError> {
+    /// Runs `argv` with `stdin` to its end, whatever that is.
+    pub(crate) fn run(&self, argv: &[&str], stdin: &[u8], deadline: Deadline) -> Result<Ran, HostError> {
         let argv: Vec<String> = argv.iter().map(|word| (*word).to_owned()).collect();
-        let errand = argv.join(" ");
         let session = self.exec(ExecRequest { argv, env: Vec::new(), terminal: None })?;
-        let deadline = Deadline::after(ERRAND_DEADLINE);
         let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
         // The writer gives up when the command ends, at the latest with the session.
         let (writer, input) = (session.stdin(), stdin.to_vec());
         std::thread::spawn(move || writer.write_all_and_end(&input));
-        let status = loop {
+        loop {
             match session.next(deadline)? {
                 Event::Stdout(bytes) => stdout.extend(bytes),
                 Event::Stderr(bytes) => stderr.extend(bytes),
-                Event::Exit(status) => break status,
+                Event::Exit(status) => return Ok(Ran { status, stdout, stderr }),
             }
-        };
+        }
+    }
+
+    /// Runs `argv` with `stdin`, and gives its standard output. A failure is an error.
+    pub(crate) fn errand(&self, argv: &[&str], stdin: &[u8]) -> Result<Vec<u8>, HostError> {
+        let Ran { status, stdout, stderr } = self.run(argv, stdin, Deadline::after(ERRAND_DEADLINE))?;
         if status != 0 {
             let stderr = String::from_utf8_lossy(&stderr).trim().to_owned();
-            return Err(HostError::Errand { errand, status, stderr });
+            return Err(HostError::Errand { errand: argv.join(" "), status, stderr });
         }
         Ok(stdout)
     }
