@@ -39,6 +39,8 @@ pub struct Vmstat {
     pub nr_foll_pin_acquired: u64,
     /// Pages unpinned again. Lags likewise.
     pub nr_foll_pin_released: u64,
+    /// Pages that are off the LRU lists at this moment, to be moved or reclaimed.
+    pub nr_isolated: u64,
 }
 
 impl Vmstat {
@@ -90,6 +92,7 @@ impl Vmstat {
             oom_kill: self.oom_kill.saturating_sub(earlier.oom_kill),
             nr_foll_pin_acquired: self.nr_foll_pin_acquired.saturating_sub(earlier.nr_foll_pin_acquired),
             nr_foll_pin_released: self.nr_foll_pin_released.saturating_sub(earlier.nr_foll_pin_released),
+            nr_isolated: self.nr_isolated.saturating_sub(earlier.nr_isolated),
         }
     }
 
@@ -115,6 +118,7 @@ impl Vmstat {
             "oom_kill" => &mut self.oom_kill,
             "nr_foll_pin_acquired" => &mut self.nr_foll_pin_acquired,
             "nr_foll_pin_released" => &mut self.nr_foll_pin_released,
+            "nr_isolated_anon" | "nr_isolated_file" => &mut self.nr_isolated,
             _ if name.starts_with("allocstall_") => &mut self.allocstall,
             _ => return None,
         })

@@ -22,11 +22,14 @@ use crate::bytes::Bytes;
 use crate::pin::kernel::{PinFault, Trial};
 use crate::pin::mapper::Chunk;
 use crate::pin::trial::{Pinner, TrialUnavailable};
+use crate::residency::Vmstat;
 
 /// How long a helper may take to start.
 const START: Duration = Duration::from_secs(10);
 /// What of its patience a call gets that is made in a hurry.
 const HURRY: f64 = 0.4;
+/// How many times as long a call may take that seems to move pages: others on the host may be who moves them.
+const MOVING: u32 = 6;
 /// How long it may take to die: when all is done, and when another would go on with the same pages. The kernel finishes
 /// a batch of migrations first, and until then the other would wait for these pages.
 const DEATH: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(10));
@@ -94,12 +97,11 @@ impl<'a> Helper<'a> {
     /// Waits for a reply; whatever else happens is the end of the helper.
     fn hear(&mut self, patience: Duration) -> Result<Reply, PinFault> {
         let asked = Instant::now();
-        let mut until = asked + patience;
-        let mut allocated = self.allocated();
+        let (mut last, mut quiet) = (asked, Duration::ZERO);
+        let (mut allocated, mut moving) = (self.allocated(), isolated());
         loop {
-            let left = until.saturating_duration_since(Instant::now()).min(TICK);
             let mut ready = [PollFd::new(&self.socket, PollFlags::IN)];
-            let timeout = Timespec { tv_sec: 0, tv_nsec: i64::from(left.subsec_nanos()) };
+            let timeout = Timespec { tv_sec: 0, tv_nsec: i64::from(TICK.subsec_nanos()) };
             match poll(&mut ready, Some(&timeout)) {
                 Ok(0) | Err(Errno::INTR) => (),
                 Ok(_) => return self.receive(),
@@ -109,12 +111,17 @@ impl<'a> Helper<'a> {
                 self.end();
                 return Err(PinFault::Lost { stalled: false, how: "was ended".to_owned() });
             }
-            let now = self.allocated();
-            if now > allocated {
-                allocated = now;
-                until = Instant::now() + patience;
+            // While this process did not get to run, on a host that is overloaded or was frozen, neither did the helper.
+            let now = Instant::now();
+            quiet += (now - last).min(2 * TICK);
+            last = now;
+            let seen = (self.allocated(), isolated());
+            let moves = seen.1 != moving && now - asked < patience * MOVING;
+            if seen.0 > allocated || moves {
+                quiet = Duration::ZERO;
             }
-            if Instant::now() < until {
+            (allocated, moving) = seen;
+            if quiet < patience {
                 continue;
             }
             let waited = asked.elapsed();
@@ -125,8 +132,7 @@ impl<'a> Helper<'a> {
         }
     }
 
-    /// Grows while a pin gets on that allocates pages. Of one that moves pages nothing is seen until it is done: the
-    /// kernel counts them at the end (mm/migrate.c, migrate_pages).
+    /// Grows while a pin gets on that allocates pages.
     fn allocated(&self) -> u64 {
         self.memfd.metadata().map_or(0, |metadata| metadata.blocks())
     }
@@ -157,6 +163,12 @@ impl<'a> Helper<'a> {
         }
         kill(child, DEATH.1).to_owned()
     }
+}
+
+/// Changes, host-wide, while a pin gets on that moves pages: those that are to be moved are taken off their lists together
+/// and leave this count one by one (mm/migrate.c, migrate_folio_done). `pgmigrate_success` grows only at the end.
+fn isolated() -> u64 {
+    Vmstat::read().map_or(0, |counters| counters.nr_isolated)
 }
 
 impl Trial for Helper<'_> {
