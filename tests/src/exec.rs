@@ -50,7 +50,8 @@ pub(crate) fn shell(options: &ShellOptions) -> Result<ExitCode, Error> {
 
 /// Boots the host of `options`, with `vmm` built and everything set up before.
 pub(crate) fn boot(options: &HostOptions) -> Result<Host, Error> {
-    let artefacts = setup::ensure()?;
+    let mut artefacts = setup::ensure()?;
+    artefacts.ensure_kernel(options.host_kernel)?;
     let vmm = product::build()?;
     let host = Host::boot(&options.spec(), &artefacts, Some(&vmm))?;
     for problem in host.problems() {

@@ -8,6 +8,8 @@ use std::path::Path;
 use super::run;
 use crate::host::{NIC, NVME};
 
+/// What the agent's port needs; most kernels have it built in.
+const PORT_MODULES: [&str; 2] = ["virtio_pci", "virtio_console"];
 /// What a host needs to run `vmm`, before its devices are bound.
 const HOST_MODULES: [&str; 8] =
     ["kvm-amd", "kvm-intel", "vfio-pci", "vfio_iommu_type1", "tun", "vhost_net", "vhost_vsock", "virtio-rng"];
@@ -19,6 +21,10 @@ const DRIVER_MODULES: [&str; 2] = ["nvme", "e1000e"];
 pub(super) fn load_host_modules(problems: &mut Vec<String>) {
     if !kernel_has_modules() {
         return;
+    }
+    for module in PORT_MODULES {
+        // Without a port nobody could be told.
+        let _ = run("modprobe", &[module]);
     }
     for module in HOST_MODULES {
         // A module of the other vendor's virtualisation refuses to load.

@@ -31,10 +31,12 @@ pub(super) fn build(
     }
     let kernel = &artefacts.kernel;
     root.copy(&kernel.vmlinux(), &format!("boot/vmlinuz-{}", kernel.release))?;
-    let debian = &artefacts.debian;
-    root.copy(&debian.vmlinuz(), &format!("boot/vmlinuz-{}", debian.release))?;
     root.make("lib/modules", |archive, path| archive.directory(path))?;
-    root.copy(&debian.modules(), &format!("lib/modules/{}", debian.release))?;
+    let own = artefacts.stock(spec.kernel).filter(|own| own.release != artefacts.debian.release);
+    for stock in [&artefacts.debian].into_iter().chain(own) {
+        root.copy(&stock.vmlinuz(), &format!("boot/vmlinuz-{}", stock.release))?;
+        root.copy(&stock.modules(), &format!("lib/modules/{}", stock.release))?;
+    }
     root.make("out", |archive, path| archive.directory(path))?;
     for path in &spec.add {
         let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).ok_or_else(|| {

@@ -48,6 +48,9 @@ pub(crate) enum HostError {
         #[source]
         source: io::Error,
     },
+    /// The host is to run a kernel that nobody has asked setup for.
+    #[error("the host's kernel was not fetched")]
+    NoKernel,
     /// A resource of the lab's own machine failed.
     #[error("cannot {action}")]
     Local {
@@ -105,6 +108,9 @@ impl Host {
         artefacts: &Artefacts,
         vmm: Option<&Path>,
     ) -> Result<Host, HostError> {
+        if spec.kernel != HostKernel::Lab && artefacts.stock(spec.kernel).is_none() {
+            return Err(HostError::NoKernel);
+        }
         let started = Instant::now();
         let initramfs = initramfs::build(spec, artefacts, vmm)?;
         let console = Console::default();

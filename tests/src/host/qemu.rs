@@ -7,10 +7,10 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::process::{Child, Command, Stdio};
 
-use super::{Console, HostError, HostKernel, HostSpec, tsc};
+use super::{Console, HostError, HostSpec, tsc};
 use crate::agent::NO_BIND;
 use crate::process;
-use crate::setup::Artefacts;
+use crate::setup::{Artefacts, Debian};
 use crate::wire::PORT;
 
 /// A panic reboots at once, which QEMU takes as the end. The check that the timer ticks fails now and then on
@@ -67,10 +67,7 @@ impl Drop for Qemu {
 }
 
 fn arguments(spec: &HostSpec, artefacts: &Artefacts, initramfs: i32, port: i32) -> Vec<OsString> {
-    let kernel = match spec.kernel {
-        HostKernel::Lab => artefacts.kernel.bzimage(),
-        HostKernel::Debian => artefacts.debian.vmlinuz(),
-    };
+    let kernel = artefacts.stock(spec.kernel).map_or_else(|| artefacts.kernel.bzimage(), Debian::vmlinuz);
     let mut append = format!("{APPEND} tsc_early_khz={}", tsc::khz());
     if !spec.bind {
         append = format!("{append} {NO_BIND}");
@@ -78,9 +75,10 @@ fn arguments(spec: &HostSpec, artefacts: &Artefacts, initramfs: i32, port: i32) 
     append = format!("{append} {}", spec.append);
     let SlotsOf { nvme, nic, random, serial } = SLOTS;
     // Without xsave: QEMU 7.2 lets a nested guest set XCR0 behind KVM's back, which then tells it of a state size
-    // that is too small, and the guest overwrites its own memory.
-    let mut all =
-        words("-accel tcg,thread=multi -M q35 -cpu max,xsave=off -nodefaults -display none -no-reboot");
+    // that is too small, and the guest overwrites its own memory. No CPU has AVX without it, and Linux 7 counts on that.
+    let mut all = words(
+        "-accel tcg,thread=multi -M q35 -cpu max,xsave=off,avx=off -nodefaults -display none -no-reboot",
+    );
     all.extend(words(&format!("-smp {} -m {}", spec.cpus, spec.memory_mib)));
     all.extend(words("-chardev stdio,id=console,signal=off -serial chardev:console"));
     let aw_bits = spec.aw_bits;

@@ -12,8 +12,14 @@ pub(crate) const NIC: &str = "0000:00:02.0";
 pub(crate) enum HostKernel {
     /// The lab's own, with CMA, iommufd and fault injection.
     Lab,
-    /// Debian's cloud kernel: no CMA, VFIO and KVM as modules.
+    /// Debian's cloud kernel, 6.12: no CMA, VFIO and KVM as modules.
     Debian,
+    /// The same of Debian 12, 6.1.
+    #[value(name = "debian-6.1")]
+    Debian61,
+    /// The newest of the backports, 7.x: with CMA.
+    #[value(name = "debian-7")]
+    Debian7,
 }
 
 /// A machine to boot. Cases with equal specs share a host.
@@ -85,5 +91,9 @@ impl HostSpec {
     /// This machine with almost all of the memory above 4 GiB in CMA: what is populated there lands in CMA.
     pub(crate) fn mostly_cma(self) -> HostSpec {
         self.memory(2560).append("cma=900M").qemu("-machine max-ram-below-4g=1G")
+    }
+    /// This machine with ZONE_MOVABLE instead of CMA, for kernels that have none: what is populated lands there.
+    pub(crate) fn mostly_movable(self) -> HostSpec {
+        self.memory(2560).append("movablecore=900M").qemu("-machine max-ram-below-4g=1G")
     }
 }

@@ -1,4 +1,4 @@
-//! A stock kernel: Debian's 6.12 for clouds, with those of its modules that a host or a guest uses.
+//! Stock kernels: Debian's for clouds, with those of their modules that a host or a guest uses.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -6,13 +6,58 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use super::SetupError;
-use super::apt::Apt;
+use super::apt::{Apt, Package};
 use super::cache::{self, Cache};
 use super::packages::find_program;
 use crate::files::During;
+use crate::host::HostKernel;
 use crate::tool::{self, announce};
 
-const PACKAGE: &str = r"^linux-image-6\.12\.[0-9]+.*-cloud-amd64$";
+/// A series of kernels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Series {
+    /// Which package holds the image; its name ends in what `uname -r` says under it.
+    image: &'static str,
+    /// What that package's name starts with, and so that of the modules' package.
+    prefixes: [&'static str; 2],
+    /// Modules beyond [`MODULES`]: what the others have built in.
+    more: &'static [&'static str],
+}
+
+impl Series {
+    /// The one that every host has at hand.
+    pub(super) const USUAL: Series = Series::whole(r"^linux-image-6\.12\.[0-9]+.*-cloud-amd64$");
+    /// Without CMA and io_uring's newer ways.
+    const OLD: Series = Series {
+        more: &["virtio_pci", "virtio_console"],
+        ..Series::whole(r"^linux-image-6\.1\.0-[0-9]+-cloud-amd64$")
+    };
+    /// With CMA. Its packages are split.
+    const NEW: Series = Series {
+        image: r"^linux-binary-7\.[0-9.]+\+deb[0-9]+-cloud-amd64$",
+        prefixes: ["linux-binary-", "linux-modules-"],
+        more: &[],
+    };
+
+    /// A series whose images come with their modules.
+    const fn whole(image: &'static str) -> Series {
+        Series { image, prefixes: ["linux-image-", "linux-image-"], more: &[] }
+    }
+
+    fn modules(self) -> Vec<&'static str> {
+        MODULES.iter().chain(self.more).copied().collect()
+    }
+
+    /// The series of a host's kernel; `None` for the lab's own.
+    pub(super) fn of(kernel: HostKernel) -> Option<Series> {
+        match kernel {
+            HostKernel::Lab => None,
+            HostKernel::Debian => Some(Series::USUAL),
+            HostKernel::Debian61 => Some(Series::OLD),
+            HostKernel::Debian7 => Some(Series::NEW),
+        }
+    }
+}
 
 /// With all that these depend on; what is built in, or not built at all, is passed over.
 const MODULES: [&str; 20] = [
@@ -47,21 +92,32 @@ pub(crate) struct Debian {
 }
 
 impl Debian {
-    pub(super) fn find(cache: &Cache) -> Result<Option<Debian>, SetupError> {
-        cache.find("debian", &Self::key()).map(Self::load).transpose()
+    pub(super) fn find(cache: &Cache, series: Series) -> Result<Option<Debian>, SetupError> {
+        cache.find("debian", &Self::key(series)).map(Self::load).transpose()
     }
 
-    pub(super) fn ensure(cache: &Cache, apt: &mut Apt, renew: bool) -> Result<Debian, SetupError> {
-        if !renew && let Some(debian) = Self::find(cache)? {
+    pub(super) fn ensure(
+        cache: &Cache,
+        apt: &mut Apt,
+        series: Series,
+        renew: bool,
+    ) -> Result<Debian, SetupError> {
+        if !renew && let Some(debian) = Self::find(cache, series)? {
             return Ok(debian);
         }
-        let package = apt.newest(PACKAGE)?;
-        let directory = cache.place("debian", &Self::key(), &package.version);
+        let image = apt.newest(series.image)?;
+        let directory = cache.place("debian", &Self::key(series), &image.version);
         if !directory.exists() {
-            let release = package.name.trim_start_matches("linux-image-");
-            let unpacked = cache.work("debian")?.join(&package.version);
-            apt.unpack(&package, &unpacked)?;
-            cache.stage(&directory, |part| take(&unpacked, release, part))?;
+            let [image_prefix, modules_prefix] = series.prefixes;
+            let release = image.name.trim_start_matches(image_prefix).to_owned();
+            let modules = Package { name: format!("{modules_prefix}{release}"), ..image.clone() };
+            let work = cache.work("debian")?;
+            let unpacked =
+                [&image, &modules].map(|package| work.join(format!("{}-{}", package.name, package.version)));
+            for (package, directory) in [&image, &modules].into_iter().zip(&unpacked) {
+                apt.unpack(package, directory)?;
+            }
+            cache.stage(&directory, |part| take(&unpacked, &release, &series.modules(), part))?;
         }
         Self::load(directory)
     }
@@ -86,14 +142,21 @@ impl Debian {
         self.directory.join("modules/lib/modules").join(&self.release)
     }
 
-    fn key() -> String {
-        cache::key(&[b"debian 1", PACKAGE.as_bytes(), MODULES.join(" ").as_bytes()])
+    fn key(series: Series) -> String {
+        cache::key(&[b"debian 1", series.image.as_bytes(), series.modules().join(" ").as_bytes()])
     }
 }
 
-/// Takes kernel and modules out of an unpacked package.
-fn take(unpacked: &Path, release: &str, part: &Path) -> Result<(), SetupError> {
-    let kernel = unpacked.join(format!("boot/vmlinuz-{release}"));
+/// Takes kernel and modules out of the unpacked packages of the image and of the modules.
+fn take(
+    [image, unpacked]: &[PathBuf; 2],
+    release: &str,
+    modules: &[&str],
+    part: &Path,
+) -> Result<(), SetupError> {
+    let kernel = [format!("boot/vmlinuz-{release}"), format!("usr/lib/modules/{release}/vmlinuz")];
+    let kernel = kernel.map(|path| image.join(path)).into_iter().find(|path| path.is_file());
+    let kernel = kernel.ok_or_else(|| SetupError::NotThere { what: "the kernel", path: image.clone() })?;
     fs::copy(&kernel, part.join("vmlinuz")).during("copy", &kernel)?;
     let all = ["lib/modules", "usr/lib/modules"].map(|path| unpacked.join(path).join(release));
     let all = all
@@ -102,7 +165,7 @@ fn take(unpacked: &Path, release: &str, part: &Path) -> Result<(), SetupError> {
         .ok_or_else(|| SetupError::NotThere { what: "the kernel's modules", path: unpacked.to_owned() })?;
     let dependencies = depmod(unpacked, all, release)?;
     let subset = part.join("modules/lib/modules").join(release);
-    for module in closure(&dependencies, &MODULES) {
+    for module in closure(&dependencies, modules) {
         let from = all.join(&module);
         let to = subset.join(module.trim_end_matches(".xz"));
         if let Some(directory) = to.parent() {

@@ -23,9 +23,10 @@ pub(crate) use kernel::Kernel;
 pub(crate) use verify::{check_host, group_members};
 
 use crate::files::FileError;
-use crate::host::HostError;
+use crate::host::{HostError, HostKernel};
 use crate::tool::{ToolError, announce};
 use cache::Cache;
+use debian::Series;
 
 /// Why the lab could not be set up.
 #[derive(Debug, Error)]
@@ -98,9 +99,12 @@ impl SetupError {
 #[derive(Debug, Clone)]
 pub(crate) struct Artefacts {
     pub(crate) kernel: Kernel,
+    /// The stock kernel that every host has at hand.
     pub(crate) debian: Debian,
     pub(crate) busybox: Busybox,
     pub(crate) disk: Disk,
+    /// Stock kernels that only some hosts run.
+    others: Vec<(HostKernel, Debian)>,
 }
 
 /// Makes what is missing; on a machine that has all, takes milliseconds and says nothing.
@@ -128,17 +132,49 @@ pub(crate) fn run(renew: bool) -> Result<(), SetupError> {
 }
 
 impl Artefacts {
-    fn directories(&self) -> [&Path; 4] {
-        [self.kernel.directory(), self.debian.directory(), self.busybox.directory(), self.disk.directory()]
+    /// Makes sure of what a host with this kernel needs beyond the rest.
+    pub(crate) fn ensure_kernel(&mut self, kernel: HostKernel) -> Result<(), SetupError> {
+        let Some(series) = Series::of(kernel).filter(|_| self.stock(kernel).is_none()) else { return Ok(()) };
+        let cache = Cache::open()?;
+        let debian = match Debian::find(&cache, series)? {
+            Some(debian) => debian,
+            None => {
+                let _lock = cache.lock()?;
+                let debian = Debian::ensure(&cache, &mut apt::Apt::new(&cache), series, false)?;
+                cache.tidy(&[debian.directory()]);
+                debian
+            }
+        };
+        self.others.push((kernel, debian));
+        Ok(())
+    }
+
+    /// The stock kernel that such a host runs, if there is one.
+    pub(crate) fn stock(&self, kernel: HostKernel) -> Option<&Debian> {
+        match kernel {
+            HostKernel::Lab => None,
+            HostKernel::Debian => Some(&self.debian),
+            other => self.others.iter().find(|(kernel, _)| *kernel == other).map(|(_, debian)| debian),
+        }
+    }
+
+    fn directories(&self) -> Vec<&Path> {
+        let usual = [
+            self.kernel.directory(),
+            self.debian.directory(),
+            self.busybox.directory(),
+            self.disk.directory(),
+        ];
+        usual.into_iter().chain(self.others.iter().map(|(_, debian)| debian.directory())).collect()
     }
 }
 
 fn find(cache: &Cache) -> Result<Option<Artefacts>, SetupError> {
-    let (kernel, debian) = (Kernel::find(cache)?, Debian::find(cache)?);
+    let (kernel, debian) = (Kernel::find(cache)?, Debian::find(cache, Series::USUAL)?);
     let (busybox, disk) = (Busybox::find(cache)?, Disk::find(cache));
     Ok(match (kernel, debian, busybox, disk) {
         (Some(kernel), Some(debian), Some(busybox), Some(disk)) => {
-            Some(Artefacts { kernel, debian, busybox, disk })
+            Some(Artefacts { kernel, debian, busybox, disk, others: Vec::new() })
         }
         _ => None,
     })
@@ -150,12 +186,26 @@ fn make(cache: &Cache, renew: bool) -> Result<Artefacts, SetupError> {
     let artefacts = Artefacts {
         disk: Disk::ensure(cache)?,
         busybox: Busybox::ensure(cache, &mut apt, renew)?,
-        debian: Debian::ensure(cache, &mut apt, renew)?,
+        debian: Debian::ensure(cache, &mut apt, Series::USUAL, renew)?,
         kernel: Kernel::ensure(cache, &mut apt, renew)?,
+        others: others(cache, &mut apt, renew)?,
     };
     check(&artefacts)?;
     cache.tidy(&artefacts.directories());
     Ok(artefacts)
+}
+
+/// The stock kernels that were wanted once, renewed if all are. None is fetched before a host wants it.
+fn others(cache: &Cache, apt: &mut apt::Apt, renew: bool) -> Result<Vec<(HostKernel, Debian)>, SetupError> {
+    let mut others = Vec::new();
+    for kernel in [HostKernel::Debian61, HostKernel::Debian7] {
+        if let Some(series) = Series::of(kernel)
+            && Debian::find(cache, series)?.is_some()
+        {
+            others.push((kernel, Debian::ensure(cache, apt, series, renew)?));
+        }
+    }
+    Ok(others)
 }
 
 fn check(artefacts: &Artefacts) -> Result<(), SetupError> {

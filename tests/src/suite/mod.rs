@@ -43,13 +43,16 @@ impl Tally {
 
 /// Runs what `filter` selects, everything without one. Fails if any of it does.
 pub(crate) fn run(filter: Option<&str>) -> Result<ExitCode, Error> {
-    let artefacts = setup::ensure()?;
+    let mut artefacts = setup::ensure()?;
     let selected = |name: &str| filter.is_none_or(|filter| name.contains(filter));
     let mut tally = Tally::default();
     for step in steps::all().iter().filter(|step| selected(step.name)) {
         step.run(&mut tally);
     }
     let cases: Vec<Case> = cases::all().into_iter().filter(|case| selected(case.name)).collect();
+    for case in &cases {
+        artefacts.ensure_kernel(case.host.kernel)?;
+    }
     if !cases.is_empty() {
         announce("building vmm for the cases");
         match product::build() {

@@ -44,16 +44,22 @@ struct Campaign {
 /// Runs the campaign, or the rows of it that were asked for.
 pub(super) fn run(options: &BenchOptions) -> Result<ExitCode, Error> {
     let started = Instant::now();
-    let artefacts = setup::ensure()?;
-    let tools = Tools { vmm: product::build()?, examples: product::build_examples(&PROGRAMS)?, artefacts };
     let asked = |cell: &Cell| {
         options.only.is_empty() || options.only.iter().any(|only| cell.name().contains(only.as_str()))
     };
+    let plan = Machine::ALL.map(|machine| {
+        let cells: Vec<Cell> = machine.cells(options.starts).into_iter().filter(asked).collect();
+        (machine, cells)
+    });
+    let mut artefacts = setup::ensure()?;
+    for (machine, _) in plan.iter().filter(|(_, cells)| !cells.is_empty()) {
+        artefacts.ensure_kernel(machine.spec().kernel)?;
+    }
+    let tools = Tools { vmm: product::build()?, examples: product::build_examples(&PROGRAMS)?, artefacts };
     let mut rows = Vec::new();
     println!("{}", TABLE.head());
-    for machine in Machine::ALL {
-        let cells: Vec<Cell> = machine.cells(options.starts).into_iter().filter(asked).collect();
-        campaign(&tools, machine, &cells, &mut rows)?;
+    for (machine, cells) in &plan {
+        campaign(&tools, *machine, cells, &mut rows)?;
     }
     let mut complaints = verdict::complaints(&rows);
     if rows.is_empty() {

@@ -1,6 +1,6 @@
 //! What the campaign starts, where, and under what load.
 
-use crate::host::{HostSpec, NVME};
+use crate::host::{HostKernel, HostSpec, NVME};
 
 /// Where a start writes what came of it.
 pub(super) const REPORT: &str = "/tmp/report.json";
@@ -10,6 +10,10 @@ pub(super) const REPORT: &str = "/tmp/report.json";
 pub(crate) enum Machine {
     /// The lab's kernel; most of its memory is CMA.
     Lab,
+    /// Debian's newest, likewise.
+    Debian7,
+    /// Debian's 6.1, which has no CMA; most of its memory is ZONE_MOVABLE.
+    Debian61,
 }
 
 /// How a start gets its memory.
@@ -64,17 +68,21 @@ pub(crate) struct Cell {
 }
 
 impl Machine {
-    pub(super) const ALL: [Machine; 1] = [Machine::Lab];
+    pub(super) const ALL: [Machine; 3] = [Machine::Lab, Machine::Debian7, Machine::Debian61];
 
     pub(super) fn name(self) -> &'static str {
         match self {
             Machine::Lab => "lab",
+            Machine::Debian7 => "debian-7",
+            Machine::Debian61 => "debian-6.1",
         }
     }
 
     pub(super) fn spec(self) -> HostSpec {
         match self {
             Machine::Lab => HostSpec::default().mostly_cma(),
+            Machine::Debian7 => HostSpec::default().kernel(HostKernel::Debian7).mostly_cma(),
+            Machine::Debian61 => HostSpec::default().kernel(HostKernel::Debian61).mostly_movable(),
         }
     }
 
@@ -90,6 +98,17 @@ impl Machine {
                 Load::Holders { ms: 5000, pages: 1 },
                 HELD_FOR_GOOD,
             ],
+            Machine::Debian7 | Machine::Debian61 => {
+                &[Load::Idle, Load::DropCaches, Load::Holders { ms: 2, pages: 1 }, HELD_FOR_GOOD]
+            }
+        }
+    }
+
+    /// Of so many starts, how many are enough here: other kernels are for comparison.
+    fn enough(self, starts: u32) -> u32 {
+        match self {
+            Machine::Lab => starts,
+            Machine::Debian7 | Machine::Debian61 => starts.div_ceil(4),
         }
     }
 
@@ -100,7 +119,7 @@ impl Machine {
             for pages in [Pages::Small, Pages::Huge] {
                 for strategy in [Strategy::Others, Strategy::Prevent, Strategy::Evict, Strategy::Replace] {
                     let (mib, times) = strategy.size();
-                    let starts = starts.saturating_mul(times);
+                    let starts = self.enough(starts.saturating_mul(times));
                     cells.push(Cell { machine: self, load, pages, strategy, mib, starts });
                 }
             }

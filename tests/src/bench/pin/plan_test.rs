@@ -18,6 +18,16 @@ fn every_strategy_meets_every_load_with_both_sizes_of_pages() {
 }
 
 #[test]
+fn other_kernels_are_for_comparison() {
+    for machine in [Machine::Debian7, Machine::Debian61] {
+        let cells = machine.cells(8);
+        assert_eq!(cells.len(), 32);
+        assert!(cells.iter().all(|cell| cell.starts >= 2 && cell.starts <= 16));
+        assert!(machine.cells(1).iter().all(|cell| cell.starts >= 1));
+    }
+}
+
+#[test]
 fn by_default_there_are_a_thousand_starts_that_prevent() {
     let cells = Machine::Lab.cells(8);
     let prevent = cells.iter().filter(|cell| cell.strategy == Strategy::Prevent);

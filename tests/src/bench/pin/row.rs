@@ -11,7 +11,7 @@ use crate::bench::table::Table;
 pub(super) const TABLE: Table = Table::new(
     4,
     &[
-        ("host", 4),
+        ("host", 10),
         ("load", 12),
         ("pages", 5),
         ("start", 12),
@@ -21,7 +21,7 @@ pub(super) const TABLE: Table = Table::new(
         ("p50 ms", 7),
         ("p99 ms", 7),
         ("max ms", 7),
-        ("in CMA", 8),
+        ("to move", 8),
         ("moved", 8),
         ("left", 5),
         ("copies", 6),

@@ -34,7 +34,7 @@ fn starts_are_added_up_and_times_are_of_those_that_succeeded() {
     assert_eq!((row.least_load, row.without_load), (Some(10), 1));
     assert_eq!(row.said, BTreeMap::from([("no".to_owned(), 2)]));
     let lines = row.lines();
-    assert!(lines.starts_with("lab   idle"), "{lines}");
+    assert!(lines.starts_with("lab         idle"), "{lines}");
     assert!(lines.ends_with("\n      2 x no"), "{lines}");
 }
 

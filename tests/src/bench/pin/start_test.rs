@@ -69,7 +69,7 @@ fn a_load_is_measured() {
     assert_eq!(load(Load::Compaction, ""), 2);
     // 32 huge pages are wanted, 8 are free.
     assert_eq!(load(Load::Fragmented, ""), 24);
-    let held = "hold: 8 pages held for good\npinned\nhold: 1 rounds of 8 pages, 0.2 s\nhold: 12 rounds of 1 pages, 1 s";
+    let held = "hold: 8 pages held for good: [4096]\nhold: 1 pages held\npinned\nhold: 1 rounds of 8 pages, 0.2 s\nhold: 12 rounds of 1 pages, 1 s";
     assert_eq!(load(HELD_FOR_GOOD, held), 1);
     assert_eq!(load(HELD_FOR_GOOD, "pinned"), 0);
     assert_eq!(load(HELD_FOR_GOOD, "hold: no guest memory"), 0);
