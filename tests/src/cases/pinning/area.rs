@@ -28,7 +28,8 @@ fn allocate_all(ctx: &Ctx) -> TestResult {
 fn area_stays_free(ctx: &Ctx) -> TestResult {
     let idle = Idle::now(ctx)?;
     for prefault in ["pin", "populate"] {
-        let command = format!("vmm run --memfd --vfio {NVME} --memory 256M --prefault {prefault}");
+        let command =
+            format!("vmm run --memfd --vfio {NVME} --memory 256M --prefault {prefault} --pin-deadline 2m");
         let mut guest = ctx.run(&command).start()?;
         guest.wait_for("vmm> ")?;
         allocate_all(ctx)?;

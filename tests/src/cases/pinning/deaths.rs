@@ -3,8 +3,8 @@
 use super::scene::{HELPER, Idle, PINNING, Report, Start, Turn, check, guest_memory, host, when};
 use crate::suite::{Case, Ctx, Failure, Output, TestResult, case, ensure};
 
-/// Guest memory. It makes for four units, two for each helper.
-const MIB: u64 = 256;
+/// Guest memory. It makes for two units, one for each helper.
+const MIB: u64 = 128;
 /// A blow that is to hit at a certain point is struck again when it came too late.
 const ATTEMPTS: usize = 5;
 

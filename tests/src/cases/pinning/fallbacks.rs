@@ -1,7 +1,7 @@
 //! Where io_uring is forbidden, the next best holds the trial pins, and the report says which and why; the last resort is the
 //! DMA map itself.
 
-use super::scene::{Idle, PAGES, Report, Start, check, host, when};
+use super::scene::{CHECK, Idle, PAGES, Report, Start, check, host, when};
 use crate::host::{NIC, NVME};
 use crate::suite::{Case, Ctx, Failure, TestResult, case, ensure};
 
@@ -52,7 +52,7 @@ fn dma_map(ctx: &Ctx) -> TestResult {
     ctx.run("echo 2 > /proc/sys/kernel/io_uring_disabled; mv /dev/udmabuf /dev/away").expect_success()?;
     pinned_by(ctx, "", &[], &[DISABLED, NO_UDMABUF])?;
     // Without a device there is no DMA map either.
-    let none = ctx.run(&format!("vmm check --pin --memory {MIB}M")).expect_status(4)?;
+    let none = ctx.run(&format!("{CHECK} --memory {MIB}M")).expect_status(4)?;
     for words in [
         "error: guest memory cannot be faulted in outside CMA: ",
         DISABLED,
@@ -82,9 +82,8 @@ fn memlock_taken(ctx: &Ctx) -> TestResult {
          for n in /dev/vfio/[0-9]*; do chown 1000 $n; done",
     )
     .expect_success()?;
-    let as_somebody = |device: &str| {
-        format!("su -s /bin/sh somebody -c 'exec vmm check --pin --memory {MIB}M --vfio {device}'")
-    };
+    let as_somebody =
+        |device: &str| format!("su -s /bin/sh somebody -c 'exec {CHECK} --memory {MIB}M --vfio {device}'");
     let limit = MIB << 10;
     let mut done = Err(Failure::new("the helper of the first was gone before the second came"));
     for _ in 0..5 {

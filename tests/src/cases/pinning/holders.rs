@@ -25,8 +25,8 @@ pub(super) fn all() -> Vec<Case> {
 
 fn transient(ctx: &Ctx) -> TestResult {
     let idle = Idle::now(ctx)?;
-    for ms in [2, 50, 5000] {
-        beside(ctx, ms, 4)?;
+    for (ms, pages) in [(2, 16), (50, 16), (5000, 4)] {
+        beside(ctx, ms, pages)?;
     }
     idle.is_back(ctx)
 }

@@ -1,6 +1,6 @@
 //! Sizes and limits at their edges: what fits is pinned, what does not is refused with figures before anything is allocated.
 
-use super::scene::{PAGES, Report, check, host};
+use super::scene::{CHECK, PAGES, Report, check, host};
 use crate::host::NVME;
 use crate::suite::{Case, Ctx, TestResult, case, ensure};
 
@@ -78,16 +78,14 @@ fn sizes(ctx: &Ctx) -> TestResult {
         ("18446744073709551616", "--memory `18446744073709551616` is not a size"),
     ] {
         // What tried to have it would run into this limit, and say so.
-        let refused = ctx.run(&format!("ulimit -v 2000000; vmm check --pin --vfio {NVME} --memory {size}"));
+        let refused = ctx.run(&format!("ulimit -v 2000000; {CHECK} --vfio {NVME} --memory {size}"));
         let refused = refused.expect_status(2)?;
         refused.stderr_contains(words)?.stderr_contains(" help: ")?;
         ensure!(!refused.stderr.contains("address space"), "it was tried");
     }
     for (size, pages) in [("16M", 16 * PAGES), ("16388K", 16 * PAGES + 1), ("102412K", 100 * PAGES + 3)] {
-        for prefault in ["pin", "populate"] {
-            let start = ctx.run(&format!(
-                "vmm check --pin --contents --prefault {prefault} --vfio {NVME} --memory {size}"
-            ));
+        for how in ["--prefault pin", "--prefault populate --contents"] {
+            let start = ctx.run(&format!("{CHECK} {how} --vfio {NVME} --memory {size}"));
             start
                 .expect_success()?
                 .stderr_contains(&format!(": {pages} pages, "))?
@@ -95,7 +93,7 @@ fn sizes(ctx: &Ctx) -> TestResult {
         }
     }
     ctx.run("echo always > /sys/kernel/mm/transparent_hugepage/shmem_enabled").expect_success()?;
-    let start = ctx.run(&format!("vmm check --pin --vfio {NVME} --memory 1048572K"));
+    let start = ctx.run(&format!("{CHECK} --vfio {NVME} --memory 1048572K"));
     start.expect_success()?.stderr_contains(": 262143 pages, 0 in CMA, 0 in ZONE_MOVABLE, ")?;
     ctx.run("echo never > /sys/kernel/mm/transparent_hugepage/shmem_enabled").expect_success()?;
     Ok(())

@@ -8,6 +8,9 @@ use crate::suite::{Ctx, Interactive, Output, TestResult, ensure};
 
 /// Where starts write their reports.
 const REPORT: &str = "/tmp/pin.json";
+/// Brings memory up. The deadline is for a host of the usual speed: one that is emulated, on a machine that does other
+/// work, may be much slower.
+pub(super) const CHECK: &str = "vmm check --pin --pin-deadline 2m";
 /// Pages of 4 KiB in a MiB.
 pub(super) const PAGES: u64 = 256;
 /// Shell functions: `pins` is how many pages are pinned, `helpers` which pin helpers run (it fails if there are none).
@@ -23,7 +26,7 @@ pub(super) fn host() -> HostSpec {
 
 /// The command that brings memory up for the NVMe, and reports.
 pub(super) fn check(mib: u64) -> String {
-    format!("vmm check --pin --memory {mib}M --vfio {NVME} --report {REPORT}")
+    format!("{CHECK} --memory {mib}M --vfio {NVME} --report {REPORT}")
 }
 
 /// What a start reported.

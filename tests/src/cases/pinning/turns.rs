@@ -1,6 +1,6 @@
 //! Starts on one host take turns at pinning, and say that they wait.
 
-use super::scene::{Idle, PINNING, Start, Turn, check, host, when};
+use super::scene::{CHECK, Idle, PINNING, Start, Turn, check, host, when};
 use crate::host::{NIC, NVME};
 use crate::suite::{Case, Ctx, Failure, TestResult, case, ensure};
 
@@ -27,7 +27,7 @@ fn stopped<'a>(ctx: &'a Ctx<'a>) -> TestResult<Start<'a>> {
 }
 
 fn second<'a>(ctx: &'a Ctx<'a>) -> TestResult<Start<'a>> {
-    let mut second = Start::new(ctx, &format!("vmm check --pin --memory 64M --vfio {NIC}"), "")?;
+    let mut second = Start::new(ctx, &format!("{CHECK} --memory 64M --vfio {NIC}"), "")?;
     second.waits()?;
     Ok(second)
 }
@@ -62,7 +62,7 @@ fn four(ctx: &Ctx) -> TestResult {
     let devices = [format!("--vfio {NVME}"), format!("--vfio {NIC}"), String::new(), String::new()];
     let mut starts = Vec::new();
     for devices in &devices {
-        let mut start = Start::new(ctx, &format!("vmm check --pin --memory 64M {devices}"), "")?;
+        let mut start = Start::new(ctx, &format!("{CHECK} --memory 64M {devices}"), "")?;
         start.waits()?;
         starts.push(start);
     }
