@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use devices::pci::PciAddress;
-use memory::pin::{HelperCommand, PinOptions};
+use memory::pin::{HelperCommand, PinOptions, RootHelp, RootHelper};
 use miette::Diagnostic;
 use thiserror::Error;
 use vmm::{Class, Problems};
@@ -112,6 +112,10 @@ pub(crate) struct PinArgs {
     /// How much time pinning may lose to causes that pass: 500ms, 10s, 2m.
     #[arg(long, value_name = "DURATION", default_value = "10s")]
     pub(crate) pin_deadline: String,
+    /// What root may do about memory that cannot be moved: `compact` the host's memory once if it has no free huge page,
+    /// `split` huge pages. May be several, separated by commas.
+    #[arg(long, value_name = "MEANS", value_enum, value_delimiter = ',')]
+    pub(crate) pin_root_help: Vec<PinRootHelp>,
     /// Write what pinning came to as JSON, success or failure.
     #[arg(long, value_name = "FILE")]
     pub(crate) report: Option<PathBuf>,
@@ -132,6 +136,21 @@ pub(crate) enum PinVerify {
     Census,
 }
 
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum PinRootHelp {
+    Compact,
+    Split,
+}
+
+impl PinRootHelp {
+    fn means(self) -> RootHelp {
+        match self {
+            Self::Compact => RootHelp::Compact,
+            Self::Split => RootHelp::Split,
+        }
+    }
+}
+
 impl PinArgs {
     /// The same for the bring-up; what cannot be read is reported.
     pub(crate) fn options(&self, problems: &mut Problems) -> PinOptions {
@@ -139,9 +158,12 @@ impl PinArgs {
             problems.add(Class::Usage, BadValue::PinDeadline(self.pin_deadline.clone()));
             Duration::from_secs(10)
         });
+        let root_help: Vec<RootHelp> = self.pin_root_help.iter().map(|means| means.means()).collect();
+        RootHelper::new(&root_help).check().into_iter().for_each(|error| problems.add(Class::Host, error));
         PinOptions {
             deadline,
             populate: self.prefault == Some(Prefault::Populate),
+            root_help,
             verify: self.pin_verify == PinVerify::Census,
             helper: Some(HelperCommand::this_executable(pin_helper::WORD)),
             take_turns: true,

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use super::admit::admit;
 use super::crew::{Crew, balanced_unit, places, spread, threads};
 use super::errors::PinError;
+use super::escalate::RootHelp;
 use super::helper::HelperCommand;
 use super::holders;
 use super::kernel::{Host, Kernel};
@@ -46,6 +47,8 @@ pub struct PinOptions {
     /// After how many refusals the pages of a culprit are replaced by new ones with the same contents. `None` while
     /// a vCPU, a device or another process may write to the memory.
     pub replace_after: Option<u32>,
+    /// What root may do about a culprit before that; for [`super::RootHelper`].
+    pub root_help: Vec<RootHelp>,
     /// How long a trial pin may take without allocating pages before the process that takes it is killed.
     pub stall: Duration,
     /// How to start the processes that take trial pins; `None` to take them in this one.
@@ -65,6 +68,7 @@ impl Default for PinOptions {
             populate: false,
             verify: true,
             replace_after: Some(6),
+            root_help: Vec::new(),
             stall: Duration::from_secs(5),
             helper: None,
             take_turns: false,

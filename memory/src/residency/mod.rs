@@ -9,6 +9,7 @@ pub mod cma;
 pub mod meminfo;
 pub mod nodes;
 pub mod pagemap;
+pub(crate) mod pagetypes;
 pub mod vmstat;
 pub mod zones;
 
