@@ -47,7 +47,7 @@ pub struct PinOptions {
     /// After how many refusals the pages of a culprit are replaced by new ones with the same contents. `None` while
     /// a vCPU, a device or another process may write to the memory.
     pub replace_after: Option<u32>,
-    /// What root may do about a culprit before that; for [`super::RootHelper`].
+    /// What root may do about a culprit before that.
     pub root_help: Vec<RootHelp>,
     /// How long a trial pin may take without allocating pages before the process that takes it is killed.
     pub stall: Duration,
@@ -157,7 +157,7 @@ fn attempt(
         populate(&crews, &|done| step(Step::Populating, done, 0, populating))?;
     }
     let populated = populating.elapsed();
-    let host = Host::new(ram, options.helper.as_ref(), options.stall.min(options.deadline));
+    let host = Host::new(ram, options);
     let pinning = Instant::now();
     let told = |done, retries| step(Step::Pinning, done, retries, pinning);
     match run(&host, &surveyor, &crews, mapper, options, &told) {
@@ -214,7 +214,11 @@ pub(super) fn run(
         kernel,
         mapper,
         surveyor,
-        policy: RetryPolicy { deadline: options.deadline, replace_after: options.replace_after },
+        policy: RetryPolicy {
+            deadline: options.deadline,
+            replace_after: options.replace_after,
+            root_help: !options.root_help.is_empty(),
+        },
         step: options.step,
         bare: options.bare,
         ram_bytes: total,

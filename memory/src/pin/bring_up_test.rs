@@ -154,6 +154,7 @@ impl Kernel for Scripted {
         let bad = Self::range(chunk).filter(|sub| self.sighted && !subs[*sub].good);
         bad.map(|sub| Span { start: sub as u64 * SUB_UNIT - chunk.offset, size: SUB_UNIT }).collect()
     }
+    fn help(&self, _: &Chunk) {}
     fn read(&self, chunk: &Chunk) -> io::Result<Vec<u8>> {
         let subs = self.subs.lock().unwrap();
         Ok(Self::range(chunk).map(|sub| subs[sub].contents).collect())
@@ -408,7 +409,8 @@ fn memory_is_faulted_in_without_devices() {
 #[test]
 fn real_contents_survive_a_replacement() {
     let ram = GuestRam::new(&Layout::new(32 * MIB, &AddressLimits::cpu_only(46)).unwrap()).unwrap();
-    let host = Host::new(&ram, None, Duration::ZERO);
+    let options = PinOptions::default();
+    let host = Host::new(&ram, &options);
     let chunk = ram.chunks(2 * MIB)[1];
     assert!(!host.is_populated(&chunk));
     let contents: Vec<u8> = (0..SUB_UNIT as u32).map(|i| (i / 4096 + i) as u8).collect();

@@ -10,6 +10,8 @@ use std::time::{Duration, Instant};
 use rustix::fs::{FallocateFlags, SeekFrom};
 
 use super::admit;
+use super::bring_up::PinOptions;
+use super::escalate::RootHelper;
 use super::helper::{Helper, HelperCommand};
 use super::mapper::Chunk;
 use super::plan::{SUB_UNIT, Span};
@@ -42,6 +44,8 @@ pub(super) trait Kernel: Sync {
     /// The sub-units of `chunk` with pages that cannot be pinned where they are, relative to its start. Empty if that
     /// cannot be seen.
     fn locate(&self, surveyor: &Surveyor, chunk: &Chunk) -> Vec<Span>;
+    /// Uses root's means for it.
+    fn help(&self, chunk: &Chunk);
     /// Its contents.
     fn read(&self, chunk: &Chunk) -> io::Result<Vec<u8>>;
     /// Takes its pages away; it reads as zeros then.
@@ -86,14 +90,22 @@ pub(super) struct Host<'a> {
     memfd: &'a File,
     helper: Option<&'a HelperCommand>,
     stall: Duration,
+    root: RootHelper,
     memlock: Memlock,
     started: Instant,
 }
 
 impl<'a> Host<'a> {
-    /// `stall`: how long a pin may take in a helper without allocating pages.
-    pub(super) fn new(ram: &'a GuestRam, helper: Option<&'a HelperCommand>, stall: Duration) -> Self {
-        Self { memfd: ram.file(), helper, stall, memlock: Memlock::read(), started: Instant::now() }
+    /// For `ram`, as `options` say.
+    pub(super) fn new(ram: &'a GuestRam, options: &'a PinOptions) -> Self {
+        Self {
+            memfd: ram.file(),
+            helper: options.helper.as_ref(),
+            stall: options.stall.min(options.deadline),
+            root: RootHelper::new(&options.root_help),
+            memlock: Memlock::read(),
+            started: Instant::now(),
+        }
     }
 }
 
@@ -149,6 +161,13 @@ impl Kernel for Host<'_> {
         let starts = located.unwrap_or_default();
         let size = |start: u64| SUB_UNIT.min(chunk.guest.size - start);
         starts.into_iter().map(|start| Span { start, size: size(start) }).collect()
+    }
+
+    fn help(&self, chunk: &Chunk) {
+        if let Err(error) = self.root.help(chunk) {
+            let cause = error.source.to_string();
+            tracing::warn!(%error, cause, "root's means against busy memory are of no use");
+        }
     }
 
     fn read(&self, chunk: &Chunk) -> io::Result<Vec<u8>> {

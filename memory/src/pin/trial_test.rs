@@ -117,7 +117,8 @@ fn the_memlock_limit_is_told_apart() {
     let judged = std::thread::spawn(move || {
         drop_capabilities();
         let ram = ram(16 * MIB);
-        let host = Host::new(&ram, None, std::time::Duration::ZERO);
+        let options = crate::pin::PinOptions::default();
+        let host = Host::new(&ram, &options);
         let stop = std::sync::atomic::AtomicBool::new(false);
         let refused =
             host.trial(Pinner::OwnIoUring, limit + 4096, &stop).err().map(|error| error.to_string());

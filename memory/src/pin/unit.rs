@@ -23,6 +23,8 @@ use super::plan::{SUB_UNIT, Span, coalesce, cut_span, without};
 
 /// First and longest wait before another attempt.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(250));
+/// Refusals of a culprit after which root's means are used for it: most pass before.
+const HELP_AFTER: u32 = 3;
 
 /// Where a unit stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,6 +71,8 @@ pub enum Outcome {
     Released,
     /// The wait is over.
     Waited,
+    /// Root has done what it may.
+    Helped,
     /// The kernel refused.
     Refused(Cause),
 }
@@ -85,6 +89,8 @@ pub enum Action {
     /// Give the part new pages with the same contents, pinned as its old ones were to be. Success is reported as
     /// [`Outcome::Pinned`] or, without trial pins, [`Outcome::Mapped`].
     Replace(Span),
+    /// Use root's means for the part; it is tried again then.
+    Help(Span),
     /// Give the trial pins back, if there are any.
     Release,
     /// Wait, then report [`Outcome::Waited`].
@@ -102,6 +108,8 @@ pub struct RetryPolicy {
     pub deadline: Duration,
     /// After how many refusals a culprit's pages are replaced; `None` while somebody may write to them.
     pub replace_after: Option<u32>,
+    /// Whether root's means may be used for a culprit, once, before that.
+    pub root_help: bool,
 }
 
 /// A unit before anything is done with it. Sizes in bytes.
@@ -139,12 +147,13 @@ struct Piece {
     /// Whether it has been tried, as part of something larger or by itself.
     tried: bool,
     refusals: u32,
+    helped: bool,
     replaced: u32,
 }
 
 impl Piece {
     fn untried(span: Span) -> Self {
-        Self { span, tried: false, refusals: 0, replaced: 0 }
+        Self { span, tried: false, refusals: 0, helped: false, replaced: 0 }
     }
 
     fn tried(span: Span) -> Self {
@@ -233,7 +242,7 @@ impl Unit {
         match outcome {
             Outcome::Pinned | Outcome::Mapped | Outcome::Released | Outcome::NoTrial => false,
             Outcome::Refused(_) => self.current.is_none_or(|piece| piece.tried),
-            Outcome::Located(_) | Outcome::Lost { .. } | Outcome::Waited => true,
+            Outcome::Located(_) | Outcome::Lost { .. } | Outcome::Waited | Outcome::Helped => true,
         }
     }
 
@@ -260,6 +269,10 @@ impl Unit {
             }
             (_, Outcome::Refused(cause)) if attempting => self.refused(cause, lost, policy),
             (Action::Locate(_), Outcome::Located(culprits)) => self.narrow(&culprits, lost, policy),
+            (Action::Help(_), Outcome::Helped) => {
+                self.todo.extend(self.current.take());
+                self.attempt_next(lost, policy.deadline)
+            }
             (Action::Wait(_), Outcome::Waited) => {
                 self.todo.append(&mut self.stuck);
                 self.attempt_next(lost, policy.deadline)
@@ -332,7 +345,13 @@ impl Unit {
         if matches!(self.action, Action::Replace(_)) {
             piece.replaced = piece.replaced.saturating_add(1);
         }
+        let help =
+            policy.root_help && !piece.helped && piece.refusals >= HELP_AFTER && self.phase != Phase::Map;
+        piece.helped |= help;
         self.current = Some(piece);
+        if help {
+            return self.reach(UnitState::Stuck, Action::Help(piece.span));
+        }
         if self.may_replace(&piece, late, policy) {
             return self.reach(UnitState::Stuck, Action::Replace(piece.span));
         }

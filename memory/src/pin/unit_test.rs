@@ -6,7 +6,8 @@ use super::super::privilege::Memlock;
 use super::*;
 use crate::bytes::{GIB, MIB};
 
-const POLICY: RetryPolicy = RetryPolicy { deadline: Duration::from_secs(10), replace_after: Some(3) };
+const POLICY: RetryPolicy =
+    RetryPolicy { deadline: Duration::from_secs(10), replace_after: Some(3), root_help: false };
 const PATIENT: RetryPolicy = RetryPolicy { replace_after: None, ..POLICY };
 /// What a stalled call costs before it is ended.
 const STALL: Duration = Duration::from_millis(500);
@@ -137,6 +138,32 @@ fn a_culprit_that_stays_busy_is_replaced() {
 }
 
 #[test]
+fn root_helps_once_before_anything_is_replaced() {
+    let policy = RetryPolicy { replace_after: Some(6), root_help: true, ..POLICY };
+    let mut unit = Unit::new(spec(2 * MIB, true));
+    let mut action = unit.start();
+    let mut course = Vec::new();
+    while !matches!(action, Action::Replace(_)) {
+        let outcome = match action {
+            Action::Pin(_) => Outcome::Refused(STUCK),
+            Action::Wait(_) => Outcome::Waited,
+            Action::Help(span) => {
+                assert_eq!(span, self::span(0, 2));
+                Outcome::Helped
+            }
+            other => panic!("{other:?}"),
+        };
+        course.push(outcome.clone());
+        action = unit.step(outcome, Duration::ZERO, &policy);
+    }
+    assert_eq!(course.iter().filter(|outcome| **outcome == Outcome::Helped).count(), 1);
+    let helped = course.iter().position(|outcome| *outcome == Outcome::Helped).unwrap();
+    let refusals =
+        |part: &[Outcome]| part.iter().filter(|outcome| **outcome == Outcome::Refused(STUCK)).count();
+    assert_eq!((refusals(&course[..helped]), refusals(&course[helped..])), (3, 3));
+}
+
+#[test]
 fn what_is_refused_at_the_deadline_is_replaced_once_or_fails() {
     let late = POLICY.deadline;
     let mut unit = Unit::new(spec(2 * MIB, true));
@@ -238,6 +265,7 @@ struct Script {
     /// Calls after which the helper dies.
     deaths: Vec<u8>,
     replace: bool,
+    root_help: bool,
     no_trial: bool,
 }
 
@@ -256,13 +284,15 @@ fn script() -> impl Strategy<Value = Script> {
         proptest::collection::vec(0..40u8, 0..3),
         any::<bool>(),
         any::<bool>(),
+        any::<bool>(),
     )
-        .prop_map(|(subs, sighted, lies, deaths, replace, no_trial)| Script {
+        .prop_map(|(subs, sighted, lies, deaths, replace, root_help, no_trial)| Script {
             subs,
             sighted,
             lies,
             deaths,
             replace,
+            root_help,
             no_trial,
         })
 }
@@ -356,7 +386,9 @@ proptest! {
     #[test]
     fn any_kernel(script in script()) {
         let size = script.subs.len() as u64 * SUB_UNIT - 4096;
-        let policy = RetryPolicy { replace_after: script.replace.then_some(3), ..POLICY };
+        let policy = RetryPolicy {
+            replace_after: script.replace.then_some(3), root_help: script.root_help, ..POLICY
+        };
         let mut unit = Unit::new(spec(size, true));
         let mut model = Model {
             subs: script.subs.clone(), script, now: Duration::ZERO, held: BTreeMap::new(),
@@ -388,6 +420,10 @@ proptest! {
                     }
                     model.now += wait;
                     Outcome::Waited
+                }
+                Action::Help(_) => {
+                    prop_assert!(policy.root_help);
+                    Outcome::Helped
                 }
                 Action::Release => Outcome::Released,
                 Action::Finish | Action::Fail => break,

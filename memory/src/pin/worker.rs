@@ -123,6 +123,10 @@ impl<'a> Worker<'a> {
                 Action::Map(span) => job.map(span, !unit.is_bare()),
                 Action::Locate(span) => Outcome::Located(job.locate(span)),
                 Action::Replace(span) => job.replace(span, unit.is_bare()),
+                Action::Help(span) => {
+                    shared.kernel.help(&chunk.part(span));
+                    Outcome::Helped
+                }
                 Action::Release => {
                     tally = job.release(pagemap);
                     Outcome::Released
