@@ -10,7 +10,10 @@ pub(super) fn all() -> Vec<Case> {
 }
 
 fn held(ctx: &Ctx) -> TestResult {
-    let complaints = bench::smoke(ctx.host)?;
+    for program in ["hold", "populate_and_map"] {
+        ctx.example(program)?;
+    }
+    let complaints = bench::smoke(ctx.host);
     ensure!(complaints.is_empty(), "{}", complaints.join("\n"));
     Ok(())
 }

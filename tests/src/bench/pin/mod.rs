@@ -9,6 +9,7 @@ mod row;
 mod start;
 mod verdict;
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Instant;
 
@@ -22,13 +23,13 @@ use crate::setup::Artefacts;
 use crate::tool::announce;
 use crate::{Error, product, setup};
 use load::Running;
-use plan::{Cell, HELD_FOR_GOOD, Load, Machine, Pages, Strategy};
+use plan::{Cell, HELD_FOR_GOOD, Machine, Pages, Strategy};
 use row::{Row, TABLE};
 use start::Start;
 
 /// Programs beside `vmm` that a host needs: a neighbour that holds pages, one that fragments memory, a rival.
 const PROGRAMS: [&str; 3] = ["hold", "fragment", "populate_and_map"];
-/// A start that its load missed is repeated, so many times in a row that each counts once.
+/// A start that its load missed is repeated until there were so many.
 const ATTEMPTS: u32 = 3;
 
 /// The JSON file.
@@ -58,10 +59,9 @@ pub(super) fn run(options: &BenchOptions) -> Result<ExitCode, Error> {
     let tools = Tools { vmm: product::build()?, examples: product::build_examples(&PROGRAMS)?, artefacts };
     let mut rows = Vec::new();
     println!("{}", TABLE.head());
-    for (machine, cells) in &plan {
-        campaign(&tools, *machine, cells, &mut rows)?;
-    }
+    let ended = plan.iter().try_for_each(|(machine, cells)| campaign(&tools, *machine, cells, &mut rows));
     let mut complaints = verdict::complaints(&rows);
+    complaints.extend(ended.as_ref().err().map(ToString::to_string));
     if rows.is_empty() {
         complaints.push("no row has such a name".to_owned());
     }
@@ -74,71 +74,64 @@ pub(super) fn run(options: &BenchOptions) -> Result<ExitCode, Error> {
     }
     let success = complaints.is_empty();
     table::write_json(&path, &Campaign { schema: "vmm-bench-pin/1", seconds, rows, complaints })?;
+    ended?;
     Ok(if success { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 /// What hosts are made of and what runs in them.
 struct Tools {
     artefacts: Artefacts,
-    vmm: std::path::PathBuf,
-    examples: std::path::PathBuf,
+    vmm: PathBuf,
+    examples: PathBuf,
 }
 
 impl Tools {
     fn boot(&self, machine: Machine) -> Result<Host, Error> {
         let host = Host::boot(&machine.spec(), &self.artefacts, Some(&self.vmm))?;
-        install(&host, &self.examples)?;
+        for program in PROGRAMS {
+            let path = self.examples.join(program);
+            host.put(&format!("/lab/{program}"), &std::fs::read(&path).during("read", &path)?)?;
+        }
         Ok(host)
     }
 }
 
-fn install(host: &Host, examples: &std::path::Path) -> Result<(), Error> {
-    for program in PROGRAMS {
-        let path = examples.join(program);
-        host.put(&format!("/lab/{program}"), &std::fs::read(&path).during("read", &path)?)?;
-    }
-    Ok(())
-}
-
-/// Runs `cells`, which belong to `machine`, and prints each row as it is done. A start that wedges its host costs that
-/// row, and the host.
+/// Runs `cells`, which belong to `machine`, and prints each row as it is done. Trouble with a host, such as a start that
+/// wedges it, costs that row and the host.
 fn campaign(tools: &Tools, machine: Machine, cells: &[Cell], rows: &mut Vec<Row>) -> Result<(), Error> {
-    let mut current: Option<(Load, Host, Running)> = None;
-    for cell in cells {
-        let same = current.take_if(|(load, _, _)| *load == cell.load);
-        let (host, running) = match (same, current.take()) {
-            (Some((_, host, running)), _) => (host, running),
-            (None, Some((_, host, running))) => {
-                running.end()?;
-                let running = Running::begin(&host, cell.load)?;
-                (host, running)
-            }
-            (None, None) => {
-                let host = tools.boot(machine)?;
-                let running = Running::begin(&host, cell.load)?;
-                (host, running)
-            }
+    let mut current: Option<(Host, Option<Running>)> = None;
+    for (index, cell) in cells.iter().enumerate() {
+        let (host, mut running) = match current.take() {
+            Some(current) => current,
+            None => (tools.boot(machine)?, None),
         };
-        let (row, sound) = run_cell(&host, cell);
+        let mut row = run_cell(&host, cell, &mut running);
+        let last_of_load = cells.get(index + 1).is_none_or(|next| next.load != cell.load);
+        if last_of_load
+            && let Some(running) = running.take()
+            && let Err(e) = running.end()
+        {
+            row.trouble.get_or_insert(e.to_string());
+        }
         println!("{}", row.lines());
-        rows.push(row);
-        if sound {
-            current = Some((cell.load, host, running));
+        if row.trouble.is_none() {
+            current = Some((host, running));
         } else {
             announce("the host is replaced");
         }
-    }
-    if let Some((_, _, running)) = current {
-        running.end()?;
+        rows.push(row);
     }
     Ok(())
 }
 
-/// All starts of a cell; and whether the host is still good for more.
-fn run_cell(host: &Host, cell: &Cell) -> (Row, bool) {
+/// All starts of a cell, under its load, which is set up first if nothing is `running`.
+fn run_cell(host: &Host, cell: &Cell, running: &mut Option<Running>) -> Row {
     let mut starts = Vec::new();
     let mut without_load = 0;
     let result = (|| {
+        if running.is_none() {
+            *running = Some(Running::begin(host, cell.load)?);
+        }
         load::set_pages(host, cell.pages)?;
         for _ in 0..cell.starts {
             let (start, missed) = loaded_start(host, cell)?;
@@ -147,10 +140,9 @@ fn run_cell(host: &Host, cell: &Cell) -> (Row, bool) {
         }
         Ok::<(), HostError>(())
     })();
-    if let Err(e) = &result {
-        starts.push(Start::lost(e));
-    }
-    (Row::new(cell, host.release(), &starts, without_load), result.is_ok())
+    let mut row = Row::new(cell, host.release(), &starts, without_load);
+    row.trouble = result.err().map(|e| e.to_string());
+    row
 }
 
 /// A start under its load. One that the load missed is repeated, unless it failed all the same.
@@ -165,9 +157,9 @@ fn loaded_start(host: &Host, cell: &Cell) -> Result<(Start, u64), HostError> {
     }
 }
 
-/// A campaign of seconds: others fail under pages that are held, we do not. Gives what is not as promised.
-pub(crate) fn smoke(host: &Host) -> Result<Vec<String>, Error> {
-    install(host, &product::build_examples(&PROGRAMS)?)?;
+/// A campaign of seconds: others fail under pages that are held, we do not. Gives what is not as promised. The programs
+/// `hold` and `populate_and_map` are in the host.
+pub(crate) fn smoke(host: &Host) -> Vec<String> {
     let cell = |strategy| Cell {
         machine: Machine::Lab,
         load: HELD_FOR_GOOD,
@@ -177,10 +169,10 @@ pub(crate) fn smoke(host: &Host) -> Result<Vec<String>, Error> {
         starts: 2,
     };
     let strategies = [Strategy::Others, Strategy::Prevent, Strategy::Evict, Strategy::Replace];
-    let rows: Vec<Row> = strategies.map(|strategy| run_cell(host, &cell(strategy)).0).into();
+    let rows: Vec<Row> = strategies.map(|strategy| run_cell(host, &cell(strategy), &mut None)).into();
     let mut complaints = verdict::complaints(&rows);
     if !complaints.is_empty() {
         complaints.extend(rows.iter().map(Row::lines));
     }
-    Ok(complaints)
+    complaints
 }

@@ -65,6 +65,8 @@ pub(crate) struct Row {
     pub(crate) without_load: u64,
     /// What failures said, and how many of them.
     pub(crate) said: BTreeMap<String, u64>,
+    /// Why the row ended before its time, for example that a start wedged its host.
+    pub(crate) trouble: Option<String>,
 }
 
 impl Row {
@@ -103,6 +105,7 @@ impl Row {
             least_load: starts.iter().map(|start| start.load).min(),
             without_load,
             said,
+            trouble: None,
         }
     }
 
@@ -131,6 +134,9 @@ impl Row {
                 let times = if index == 0 { format!("{times} x") } else { String::new() };
                 text.push_str(&format!("\n    {times:>5} {line}"));
             }
+        }
+        if let Some(trouble) = &self.trouble {
+            text.push_str(&format!("\n          ended: {trouble}"));
         }
         text
     }

@@ -90,25 +90,6 @@ impl Residency {
     }
 }
 
-impl Start {
-    /// A start that never ended, or took its host with it.
-    pub(super) fn lost(error: &HostError) -> Start {
-        Start {
-            failure: Some(error.to_string()),
-            ms: 0.0,
-            retries: 0,
-            replaced: 0,
-            found: 0,
-            left: 0,
-            moved: 0,
-            unmoved: 0,
-            huge_pages: 0,
-            oom_kills: 0,
-            load: 1,
-        }
-    }
-}
-
 /// Starts once.
 pub(super) fn start(host: &Host, cell: &Cell) -> Result<Start, HostError> {
     let command = cell.command();

@@ -19,6 +19,9 @@ fn of_row(row: &Row) -> Vec<String> {
             complaints.push(format!("{}: {what}", row.name));
         }
     };
+    if let Some(trouble) = &row.trouble {
+        must(false, trouble.clone());
+    }
     must(row.starts > 0, "nothing was started".to_owned());
     must(row.least_load != Some(0), "the load was not on all the time".to_owned());
     if row.strategy == Strategy::Others.name() {

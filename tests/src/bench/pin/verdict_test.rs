@@ -40,9 +40,10 @@ type Spoil = fn(&mut Row);
 
 #[test]
 fn each_promise_can_be_broken() {
-    let breaks: [(usize, Spoil); 9] = [
+    let breaks: [(usize, Spoil); 10] = [
         (0, |row| row.starts = 0),
         (0, |row| row.least_load = Some(0)),
+        (1, |row| row.trouble = Some("the host is gone".to_owned())),
         (2, |row| row.failures = 1),
         (3, |row| row.pages_left_in_cma = 1),
         (4, |row| row.oom_kills = 1),
