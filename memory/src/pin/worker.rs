@@ -201,9 +201,14 @@ impl Job<'_, '_> {
 
     fn map(&mut self, span: Span, under_trial: bool) -> Outcome {
         let Some(mapper) = self.shared.mapper else { return Outcome::Mapped };
+        let part = self.chunk.part(span);
+        if under_trial {
+            // The pages exist, but only the helper has them in its page tables; the map would enter one at a time into ours.
+            self.shared.kernel.show(&part);
+        }
         let before = self.shared.kernel.counters();
         let memlock = self.shared.kernel.memlock();
-        let Err(refusal) = self.shared.map(mapper, &self.chunk.part(span)) else { return Outcome::Mapped };
+        let Err(refusal) = self.shared.map(mapper, &part) else { return Outcome::Mapped };
         let exceeded = (!memlock.allows(self.shared.ram_bytes)).then_some(memlock);
         let outcome = self.refused(refusal, before, exceeded);
         if under_trial && matches!(outcome, Outcome::Refused(Cause::Migration { .. })) && !self.pinners.hold()
