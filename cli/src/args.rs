@@ -4,13 +4,14 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
-use devices::pci::PciAddress;
 use memory::pin::{HelperCommand, PinOptions, RootHelp, RootHelper};
 use miette::Diagnostic;
 use thiserror::Error;
+use vfio::Request;
 use vmm::{Class, Problems};
 
 use crate::pin_helper;
+use crate::vfio_args::VfioArgs;
 
 /// A virtual machine monitor for KVM, built for device passthrough.
 #[derive(Debug, Parser)]
@@ -63,9 +64,8 @@ pub(crate) struct RunArgs {
     /// Back RAM by a memfd. Always so; the flag says it for the reader.
     #[arg(long)]
     pub(crate) memfd: bool,
-    /// Pass a host PCI device through, named by its address alone. May be repeated.
-    #[arg(long, value_name = "BDF")]
-    pub(crate) vfio: Vec<String>,
+    #[command(flatten)]
+    pub(crate) vfio: VfioArgs,
     #[command(flatten)]
     pub(crate) pinning: PinArgs,
     /// End when the guest writes a value v to port 0xf4, with exit code (v << 1) | 1.
@@ -89,9 +89,8 @@ pub(crate) struct CheckArgs {
     /// How much, in bytes or with a suffix K, M, G or T (powers of 1024).
     #[arg(long, value_name = "SIZE", default_value = "512M")]
     pub(crate) memory: String,
-    /// Map it for this host PCI device. May be repeated.
-    #[arg(long, value_name = "BDF")]
-    pub(crate) vfio: Vec<String>,
+    #[command(flatten)]
+    pub(crate) vfio: VfioArgs,
     #[command(flatten)]
     pub(crate) pinning: PinArgs,
     /// Fill memory with a pattern first, and check afterwards that all of it is still there.
@@ -181,23 +180,18 @@ pub(crate) enum BadValue {
     #[error("--cpus `{0}` is not a number of vCPUs")]
     #[diagnostic(help("give a whole number, as in --cpus 2"))]
     Cpus(String),
-    #[error("--vfio `{0}` is not a PCI address")]
-    #[diagnostic(help(
-        "give SEGMENT:BUS:DEVICE.FUNCTION as `lspci -D` prints it, as in --vfio 0000:01:00.0 or 01:00.0"
-    ))]
-    Vfio(String),
     #[error("--pin-deadline `{0}` is not a duration")]
     #[diagnostic(help("give a whole number with ms, s or m, as in --pin-deadline 10s"))]
     PinDeadline(String),
 }
 
 /// The values that need reading.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub(crate) struct Values {
     /// Bytes.
     pub(crate) memory: u64,
     pub(crate) cpus: u32,
-    pub(crate) vfio: Vec<PciAddress>,
+    pub(crate) vfio: Request,
 }
 
 impl RunArgs {
@@ -209,7 +203,7 @@ impl RunArgs {
             problems.add(Class::Usage, BadValue::Cpus(self.cpus.clone()));
             1
         });
-        Values { memory, cpus, vfio: read_devices(&self.vfio, problems) }
+        Values { memory, cpus, vfio: self.vfio.request(problems) }
     }
 }
 
@@ -218,17 +212,6 @@ pub(crate) fn read_memory(text: &str, problems: &mut Problems) -> u64 {
         problems.add(Class::Usage, BadValue::Memory(text.to_owned()));
         512 << 20
     })
-}
-
-pub(crate) fn read_devices(texts: &[String], problems: &mut Problems) -> Vec<PciAddress> {
-    let mut devices = Vec::new();
-    for text in texts {
-        match text.parse() {
-            Ok(address) => devices.push(address),
-            Err(_) => problems.add(Class::Usage, BadValue::Vfio(text.clone())),
-        }
-    }
-    devices
 }
 
 /// Reads `500ms`, `10s`, `2m`; seconds without a unit.

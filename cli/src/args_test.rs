@@ -29,7 +29,7 @@ fn every_unreadable_value_is_reported() {
     let values = args.values(&mut problems);
     assert_eq!(problems.0.len(), 3);
     assert_eq!(problems.exit_code(), 2);
-    assert_eq!(values.vfio.len(), 1);
+    assert_eq!(values.vfio.addresses().len(), 1);
 }
 
 #[test]

@@ -14,6 +14,7 @@ mod pin_helper;
 mod pinning;
 mod report;
 mod run;
+mod vfio_args;
 
 use std::io::IsTerminal;
 use std::process::ExitCode;

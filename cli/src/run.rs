@@ -30,15 +30,15 @@ pub(crate) fn run(args: RunArgs) -> Result<u8, Problems> {
         None => problems.keep(Class::Host, default_kernel::find()).map(|kernel| kernel.path),
     };
     let built_in = args.initrd.is_none();
+    let addresses = values.vfio.addresses();
     let initrd = match args.initrd {
         Some(path) => Some(InitrdSource::File(path)),
         None => {
-            let modules =
-                kernel.as_deref().map(|kernel| modules_for(kernel, &values.vfio)).unwrap_or_default();
+            let modules = kernel.as_deref().map(|kernel| modules_for(kernel, &addresses)).unwrap_or_default();
             problems.keep(Class::Internal, initramfs::build(&modules)).map(InitrdSource::Bytes)
         }
     };
-    let devices = values.vfio.iter().map(ToString::to_string).collect();
+    let devices = addresses.iter().map(ToString::to_string).collect();
     let pinning = Teller::new(devices, values.memory, &args.pinning);
     let spec = MachineSpec {
         kernel,

@@ -11,6 +11,7 @@
 
 mod page_size;
 
+use std::os::fd::BorrowedFd;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::thread;
@@ -103,7 +104,7 @@ fn populate(ram: &GuestRam) -> Duration {
         }
     });
     for unit in &units {
-        mapper.map(unit).unwrap();
+        mapper.map(unit, None).unwrap();
     }
     started.elapsed()
 }
@@ -146,7 +147,7 @@ impl Mapper {
 }
 
 impl DmaMapper for Mapper {
-    fn map(&self, chunk: &Chunk) -> Result<(), MapError> {
+    fn map(&self, chunk: &Chunk, _: Option<BorrowedFd<'_>>) -> Result<(), MapError> {
         let slot = self.used.fetch_add(1, Ordering::Relaxed);
         let pinned = self.ring.lock().unwrap().pin(slot, chunk.hva, chunk.guest.size);
         pinned.map_err(|source| MapError {

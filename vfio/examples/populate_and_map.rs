@@ -16,7 +16,7 @@ use memory::bytes::{GIB, MIB};
 use memory::pin::{Chunk, DmaMapper};
 use memory::residency::{Census, Surveyor};
 use memory::{AddressLimits, GuestRam, Layout};
-use vfio::{Passthrough, preflight};
+use vfio::{Backend, Passthrough, Request, preflight};
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -31,10 +31,11 @@ fn main() -> ExitCode {
     let populating = Instant::now();
     regions.iter().for_each(populate);
     let populated = populating.elapsed();
-    let devices = preflight::check(&[address.parse().unwrap()]).unwrap();
-    let passthrough = Passthrough::open(&devices, None).unwrap();
+    let mut request = Request::at(&[address.parse().unwrap()]);
+    request.devices.iter_mut().for_each(|device| device.backend = Some(Backend::Container));
+    let passthrough = Passthrough::open(preflight::check(request).unwrap(), None).unwrap();
     let mapping = Instant::now();
-    let result = regions.iter().try_for_each(|region| passthrough.container().map(region));
+    let result = regions.iter().try_for_each(|region| passthrough.space().map(region, None));
     let mapped = mapping.elapsed();
     let text = match &result {
         Ok(()) => pinned(populated, mapped, &surveyor.census(&regions).unwrap()),

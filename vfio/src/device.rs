@@ -19,32 +19,43 @@ use vfio_bindings::bindings::vfio::{
     VFIO_PCI_CONFIG_REGION_INDEX, VFIO_PCI_NUM_REGIONS,
 };
 
-use crate::container::Container;
+use crate::dma::DmaSpace;
 use crate::info::RegionInfo;
+use crate::ioas::Attachment;
+use crate::kvm::KvmMember;
 use crate::mapping::BarMapping;
 use crate::session::OpenError;
 use crate::sys;
 use crate::vectors::SetIrqs;
 
-/// An open device. Holds its container, which therefore outlives it.
+/// A device's file, through which it is opened and attached.
+pub(crate) struct Handle {
+    /// Unless its group is attached.
+    pub(crate) attachment: Option<Attachment>,
+    /// Unless KVM knows its group.
+    pub(crate) member: Option<KvmMember>,
+    /// What ioctls go to.
+    pub(crate) file: Arc<File>,
+}
+
+/// An open device. Holds its address space, which therefore outlives it.
 pub(crate) struct Device {
-    file: File,
+    // Detached before it is closed, and closed before its address space goes.
+    _attachment: Option<Attachment>,
+    _member: Option<KvmMember>,
+    file: Arc<File>,
     address: PciAddress,
     resets: bool,
     regions: Vec<Option<RegionInfo>>,
     config: RegionInfo,
-    _container: Arc<Container>,
+    space: Arc<DmaSpace>,
 }
 
 impl Device {
-    /// Opens the device at `address`, whose group is attached to `container`.
-    pub(crate) fn open(
-        container: &Arc<Container>,
-        group: u32,
-        address: PciAddress,
-    ) -> Result<Self, OpenError> {
+    /// Describes the device at `address`, which is open and attached to `space`.
+    pub(crate) fn new(handle: Handle, address: PciAddress, space: &Arc<DmaSpace>) -> Result<Self, OpenError> {
         let failed = |call| move |source| OpenError::Device { address, call, source };
-        let file = container.device(group, address).map_err(failed("VFIO_GROUP_GET_DEVICE_FD"))?;
+        let Handle { attachment, member, file } = handle;
         let info = sys::device_info(&file).map_err(failed("VFIO_DEVICE_GET_INFO"))?;
         if info.flags & VFIO_DEVICE_FLAGS_PCI == 0 {
             return Err(OpenError::NotPci(address));
@@ -68,7 +79,8 @@ impl Device {
                  not stop its DMA, and the next user finds what this guest leaves"
             );
         }
-        Ok(Self { file, address, resets, regions, config, _container: Arc::clone(container) })
+        let space = Arc::clone(space);
+        Ok(Self { _attachment: attachment, _member: member, file, address, resets, regions, config, space })
     }
 
     /// Where it is on the host.
@@ -78,7 +90,11 @@ impl Device {
 
     /// Maps parts of a BAR's region.
     pub(crate) fn map(&self, region: &RegionInfo, areas: &[Range<u64>]) -> io::Result<BarMapping> {
-        BarMapping::new(&self.file, region, areas)
+        let mapping = BarMapping::new(&self.file, region, areas)?;
+        if let Some(index) = self.regions.iter().position(|it| it.as_ref() == Some(region)) {
+            self.space.know_mmio(&self.file, index as u32, mapping.areas());
+        }
+        Ok(mapping)
     }
 
     /// A BAR's region. `None`: not implemented.

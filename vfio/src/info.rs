@@ -21,11 +21,25 @@ pub struct Aperture {
     pub ranges: Vec<RangeInclusive<u64>>,
     /// Bit n set: pages of `2^n` bytes can be mapped. 0: the kernel does not say.
     pub page_sizes: u64,
-    /// How many maps the container still takes.
+    /// How many maps it still takes. `None`: it has no such limit, or does not say.
     pub dma_avail: Option<u32>,
 }
 
 impl Aperture {
+    /// One of these ranges, in any order.
+    pub(crate) fn from_ranges(ranges: impl IntoIterator<Item = RangeInclusive<u64>>) -> Self {
+        let mut ranges: Vec<_> = ranges.into_iter().filter(|range| !range.is_empty()).collect();
+        ranges.sort_by_key(|range| *range.start());
+        // Overlapping ranges would promise nothing: the later one yields.
+        let mut end = None;
+        ranges.retain(|range| {
+            let fits = end.is_none_or(|end| *range.start() > end);
+            end = if fits { Some(*range.end()) } else { end };
+            fits
+        });
+        Self { ranges, ..Self::default() }
+    }
+
     /// Reads the answer to `VFIO_IOMMU_GET_INFO`.
     pub(crate) fn parse(answer: &[u8]) -> Self {
         let flags = word(answer, offset_of!(vfio_iommu_type1_info, flags)).unwrap_or(0);
@@ -41,15 +55,7 @@ impl Aperture {
             match id {
                 VFIO_IOMMU_TYPE1_INFO_CAP_IOVA_RANGE => {
                     let ranges = pairs(capability).map(|(start, end)| start..=end);
-                    aperture.ranges = ranges.filter(|range| !range.is_empty()).collect();
-                    aperture.ranges.sort_by_key(|range| *range.start());
-                    // Overlapping ranges would promise nothing: the later one yields.
-                    let mut end = None;
-                    aperture.ranges.retain(|range| {
-                        let fits = end.is_none_or(|end| *range.start() > end);
-                        end = if fits { Some(*range.end()) } else { end };
-                        fits
-                    });
+                    aperture.ranges = Self::from_ranges(ranges).ranges;
                 }
                 VFIO_IOMMU_TYPE1_INFO_DMA_AVAIL => aperture.dma_avail = word(capability, 8),
                 _ => {}

@@ -1,13 +1,17 @@
 //! Everything that can be known to be wrong before a device is opened, found at once and named.
 
 use std::collections::BTreeSet;
-use std::fs::{self, OpenOptions};
+use std::fs::File;
 use std::io;
-use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
+use std::sync::Arc;
 
 use devices::pci::PciAddress;
+use tracing::debug;
 
+use crate::dma::Backend;
+use crate::nodes;
+use crate::request::{DeviceRequest, Request, RequestError};
 use crate::sysfs::{DiscoverError, Host, HostDevice, Member};
 
 /// Why a device cannot be passed through.
@@ -17,6 +21,11 @@ pub enum PreflightError {
     #[error(transparent)]
     #[diagnostic(transparent)]
     Discover(#[from] DiscoverError),
+
+    /// Wishes that contradict each other.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Request(#[from] RequestError),
 
     /// Asked for more than once.
     #[error("{0} is given twice")]
@@ -93,6 +102,28 @@ pub enum PreflightError {
         address: PciAddress,
     },
 
+    /// No iommufd at all.
+    #[error("{} does not exist: the kernel has no iommufd", .0.display())]
+    #[diagnostic(help("modprobe iommufd (Linux 6.6 and later), or leave `backend=iommufd` out"))]
+    NoIommufd(PathBuf),
+
+    /// VFIO gives the device no node of its own.
+    #[error("{0} has no node in /dev/vfio/devices: this kernel's VFIO reaches it through its group only")]
+    #[diagnostic(help(
+        "leave `backend=iommufd` out; or use a kernel with VFIO_DEVICE_CDEV (Linux 6.6 and later)"
+    ))]
+    NoCdev(PciAddress),
+
+    /// The device's own node is missing.
+    #[error("{} does not exist, though {address} is bound to VFIO", path.display())]
+    #[diagnostic(help("in a container, pass the node in; else check that udev or devtmpfs fills /dev/vfio"))]
+    NoCdevNode {
+        /// The device's node.
+        path: PathBuf,
+        /// The device.
+        address: PciAddress,
+    },
+
     /// The node may not be opened.
     #[error("no permission to open {}, which belongs to {owner}", path.display())]
     #[diagnostic(help("run as its owner, or give the node away: chown USER {}", path.display()))]
@@ -103,7 +134,7 @@ pub enum PreflightError {
         owner: String,
     },
 
-    /// Somebody else has the group open.
+    /// Somebody else has the group, or a device of it, open.
     #[error("{} is in use by {holders}", path.display())]
     #[diagnostic(help("a group can be open once: stop the other user, or use another device"))]
     Busy {
@@ -124,41 +155,101 @@ pub enum PreflightError {
     },
 }
 
-/// Looks at every device of the running host, and reports all that is wrong at once. Nothing stays open.
-pub fn check(addresses: &[PciAddress]) -> Result<Vec<HostDevice>, Vec<PreflightError>> {
-    check_on(&Host::default(), addresses)
+/// Devices that can be opened, as far as can be known.
+#[derive(Clone, Debug)]
+pub struct Prepared {
+    pub(crate) devices: Vec<Candidate>,
+    pub(crate) backend: Backend,
+    /// Whether a container could serve as well, and nobody minds.
+    pub(crate) has_alternative: bool,
+    pub(crate) iommufd: Option<Arc<File>>,
+}
+
+/// A device that was found.
+#[derive(Clone, Debug)]
+pub(crate) struct Candidate {
+    pub(crate) host: HostDevice,
+    /// Its cdev, if it was handed over.
+    pub(crate) opened: Option<Arc<File>>,
+}
+
+impl Prepared {
+    /// The devices, in the order in which they were asked for.
+    pub fn devices(&self) -> impl ExactSizeIterator<Item = &HostDevice> {
+        self.devices.iter().map(|candidate| &candidate.host)
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.devices.is_empty()
+    }
+}
+
+/// Looks at every device of the running host, and reports all that is wrong at once. Opens nothing for good.
+pub fn check(request: Request) -> Result<Prepared, Vec<PreflightError>> {
+    check_on(&Host::default(), request)
 }
 
 /// As [`check`], on a given host.
-pub fn check_on(host: &Host, addresses: &[PciAddress]) -> Result<Vec<HostDevice>, Vec<PreflightError>> {
+pub fn check_on(host: &Host, request: Request) -> Result<Prepared, Vec<PreflightError>> {
     let mut errors = Vec::new();
-    let mut found = Vec::new();
+    let backend = request.backend().unwrap_or_else(|error| {
+        errors.push(error.into());
+        None
+    });
+    let Request { devices: requests, iommufd } = request;
+    let mut devices = Vec::new();
     let mut seen = BTreeSet::new();
-    for address in addresses {
-        if !seen.insert(*address) {
-            errors.push(PreflightError::Duplicate(*address));
+    for DeviceRequest { address, opened, .. } in requests {
+        if !seen.insert(address) {
+            errors.push(PreflightError::Duplicate(address));
             continue;
         }
-        match host.find(*address) {
-            Ok(device) => found.push(device),
+        match host.find(address) {
+            Ok(host) => devices.push(Candidate { host, opened }),
             Err(error) => errors.push(error.into()),
         }
     }
     let mut groups = BTreeSet::new();
-    for device in &found {
+    for Candidate { host: device, .. } in &devices {
         check_driver(host, device, &mut errors);
         check_group(host, device, &seen, &mut groups, &mut errors);
     }
-    if !addresses.is_empty() {
-        let path = host.dev.join("vfio/vfio");
-        if let Err(error) = try_open(&path) {
-            errors.push(match error.kind() {
-                io::ErrorKind::NotFound => PreflightError::NoVfio(path),
-                _ => explain(host, path, error),
-            });
-        }
+    let (backend, has_alternative) = if seen.is_empty() {
+        (Backend::Container, false)
+    } else {
+        choose(host, &devices, backend, iommufd.is_some()).unwrap_or_else(|obstacles| {
+            errors.extend(obstacles);
+            (Backend::Container, false)
+        })
+    };
+    let prepared = Prepared { devices, backend, has_alternative, iommufd };
+    if errors.is_empty() { Ok(prepared) } else { Err(errors) }
+}
+
+/// The interface to use, and whether a container could serve as well; or what is in the way.
+fn choose(
+    host: &Host,
+    devices: &[Candidate],
+    wish: Option<Backend>,
+    handed: bool,
+) -> Result<(Backend, bool), Vec<PreflightError>> {
+    let free = |obstacles: Vec<_>| if obstacles.is_empty() { Ok(()) } else { Err(obstacles) };
+    let container = || free(nodes::container_obstacles(host, devices));
+    let iommufd = || free(nodes::iommufd_obstacles(host, devices, handed));
+    match wish {
+        Some(Backend::Iommufd) => iommufd().map(|()| (Backend::Iommufd, false)),
+        Some(Backend::Container) => container().map(|()| (Backend::Container, false)),
+        None if nodes::offers_iommufd(host, devices) => match (iommufd(), container()) {
+            (Ok(()), container) => Ok((Backend::Iommufd, container.is_ok())),
+            (Err(obstacles), Ok(())) => {
+                debug!(?obstacles, "iommufd cannot be used");
+                Ok((Backend::Container, false))
+            }
+            (Err(obstacles), Err(_)) => Err(obstacles),
+        },
+        None => container().map(|()| (Backend::Container, false)),
     }
-    if errors.is_empty() { Ok(found) } else { Err(errors) }
 }
 
 fn check_driver(host: &Host, device: &HostDevice, errors: &mut Vec<PreflightError>) {
@@ -199,65 +290,9 @@ fn check_group(
     // What was asked for itself has its own error.
     let in_the_way = |member: &&Member| member.is_obstacle() && !asked_for.contains(&member.address);
     let members: Vec<Member> = group.members.iter().filter(in_the_way).cloned().collect();
-    let shared = !members.is_empty();
-    if shared {
+    if !members.is_empty() {
         errors.push(PreflightError::GroupShared { address, group: group.id, members });
     }
-    // Without a VFIO driver there is no node yet, and nothing to say about it.
-    if !device.is_bound_to_vfio() {
-        return;
-    }
-    let path = host.dev.join("vfio").join(group.id.to_string());
-    match try_open(&path) {
-        Ok(()) => {}
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            errors.push(PreflightError::NoGroupNode { path, address });
-        }
-        Err(error) => errors.push(explain(host, path, error)),
-    }
-}
-
-fn try_open(path: &Path) -> io::Result<()> {
-    OpenOptions::new().read(true).write(true).open(path).map(drop)
-}
-
-fn explain(host: &Host, path: PathBuf, error: io::Error) -> PreflightError {
-    match error.kind() {
-        io::ErrorKind::PermissionDenied => {
-            let owner = match fs::metadata(&path) {
-                Ok(meta) => {
-                    format!("uid {}, gid {} (mode {:04o})", meta.uid(), meta.gid(), meta.mode() & 0o7777)
-                }
-                Err(_) => "an unknown owner".into(),
-            };
-            PreflightError::NoAccess { path, owner }
-        }
-        io::ErrorKind::ResourceBusy => {
-            let holders = holders(host, &path);
-            PreflightError::Busy { path, holders }
-        }
-        _ => PreflightError::Open { path, source: error },
-    }
-}
-
-/// Which processes have `path` open, as far as /proc lets us see.
-fn holders(host: &Host, path: &Path) -> String {
-    let mut names = Vec::new();
-    for process in fs::read_dir(&host.proc).into_iter().flatten().flatten() {
-        let Some(pid) = process.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else {
-            continue;
-        };
-        let open = fs::read_dir(process.path().join("fd"))
-            .into_iter()
-            .flatten()
-            .flatten()
-            .any(|fd| fs::read_link(fd.path()).is_ok_and(|target| target == path));
-        if open {
-            let comm = fs::read_to_string(process.path().join("comm")).unwrap_or_default();
-            names.push(format!("{} (pid {pid})", comm.trim()));
-        }
-    }
-    if names.is_empty() { "another process".into() } else { names.join(", ") }
 }
 
 fn list(members: &[Member]) -> String {

@@ -1,4 +1,4 @@
-use std::os::unix::fs::symlink;
+use std::fs;
 
 use miette::Diagnostic;
 
@@ -9,16 +9,38 @@ const NVME: u32 = 0x01_0802;
 const NETWORK: u32 = 0x02_0000;
 const BRIDGE: u32 = 0x06_0400;
 
-/// Every error as `message`, then `help: ` and the remedy, with the fixture's root left out.
-fn check(fixture: &Fixture, addresses: &[&str]) -> Vec<String> {
+fn request(addresses: &[&str]) -> Request {
     let addresses: Vec<PciAddress> = addresses.iter().map(|address| address.parse().unwrap()).collect();
+    Request::at(&addresses)
+}
+
+fn check(fixture: &Fixture, addresses: &[&str]) -> Vec<String> {
+    errors(fixture, request(addresses))
+}
+
+fn insisting(fixture: &Fixture, address: &str) -> Vec<String> {
+    let mut request = request(&[address]);
+    request.devices[0].backend = Some(Backend::Iommufd);
+    errors(fixture, request)
+}
+
+fn chosen(fixture: &Fixture, addresses: &[&str], wish: Option<Backend>) -> (Backend, bool) {
+    let mut request = request(addresses);
+    request.devices[0].backend = wish;
+    let prepared = check_on(&fixture.host(), request).unwrap();
+    (prepared.backend, prepared.has_alternative)
+}
+
+/// Every error as `message`, then `help: ` and the remedy, with the fixture's root left out.
+fn errors(fixture: &Fixture, request: Request) -> Vec<String> {
+    let count = request.devices.len();
     let text = |error: PreflightError| {
         let help = error.help().map(|help| format!("\nhelp: {help}")).unwrap_or_default();
         format!("{error}{help}").replace(&format!("{}", fixture.path("").display()), "/")
     };
-    match check_on(&fixture.host(), &addresses) {
+    match check_on(&fixture.host(), request) {
         Ok(found) => {
-            assert_eq!(found.len(), addresses.len());
+            assert_eq!(found.devices().len(), count);
             Vec::new()
         }
         Err(errors) => errors.into_iter().map(text).collect(),
@@ -131,21 +153,73 @@ fn a_group_without_node_is_named() {
 }
 
 #[test]
-fn who_is_in_the_way_of_a_node_is_named() {
+fn iommufd_is_used_where_all_devices_have_it() {
     let fixture = Fixture::new();
-    let path = fixture.path("dev/vfio/12");
-    fixture.file("dev/vfio/12", "");
-    let meta = fs::metadata(&path).unwrap();
-    let owner = format!("uid {}, gid {} (mode {:04o})", meta.uid(), meta.gid(), meta.mode() & 0o7777);
-    let explained =
-        |errno| explain(&fixture.host(), path.clone(), io::Error::from_raw_os_error(errno)).to_string();
+    fixture
+        .device("0000:01:00.0", NVME, Some("vfio-pci"), Some(12))
+        .device("0000:02:00.0", NVME, Some("vfio-pci"), Some(13))
+        .cdev("0000:01:00.0", "vfio0");
+    assert_eq!(chosen(&fixture, &["01:00.0"], None), (Backend::Iommufd, true));
+    assert_eq!(chosen(&fixture, &["01:00.0"], Some(Backend::Container)), (Backend::Container, false));
+    assert_eq!(chosen(&fixture, &["01:00.0", "02:00.0"], None), (Backend::Container, false));
+    fixture.cdev("0000:02:00.0", "vfio1");
+    assert_eq!(chosen(&fixture, &["01:00.0", "02:00.0"], None), (Backend::Iommufd, true));
+    // Nothing but iommufd is there: no container can stand in.
+    fs::remove_file(fixture.path("dev/vfio/vfio")).unwrap();
+    assert_eq!(chosen(&fixture, &["01:00.0"], None), (Backend::Iommufd, false));
+    fixture.file("dev/vfio/vfio", "");
+    fs::remove_file(fixture.path("dev/iommu")).unwrap();
+    assert_eq!(chosen(&fixture, &["01:00.0"], None), (Backend::Container, false));
+}
 
-    let node = path.display();
-    assert_eq!(explained(libc::EACCES), format!("no permission to open {node}, which belongs to {owner}"));
-    assert_eq!(explained(libc::ENODEV), format!("cannot open {node}"));
-    assert_eq!(explained(libc::EBUSY), format!("{node} is in use by another process"));
-    fixture.file("proc/4711/comm", "qemu-system-x86\n");
-    fs::create_dir(fixture.path("proc/4711/fd")).unwrap();
-    symlink(&path, fixture.path("proc/4711/fd/17")).unwrap();
-    assert_eq!(explained(libc::EBUSY), format!("{node} is in use by qemu-system-x86 (pid 4711)"));
+#[test]
+fn iommufd_that_is_insisted_on_has_to_be_there() {
+    let fixture = Fixture::new();
+    fixture.device("0000:01:00.0", NVME, Some("vfio-pci"), Some(12));
+    assert_eq!(
+        insisting(&fixture, "01:00.0"),
+        [
+            "0000:01:00.0 has no node in /dev/vfio/devices: this kernel's VFIO reaches it through its group only\n\
+             help: leave `backend=iommufd` out; or use a kernel with VFIO_DEVICE_CDEV (Linux 6.6 and later)",
+            "/dev/iommu does not exist: the kernel has no iommufd\n\
+             help: modprobe iommufd (Linux 6.6 and later), or leave `backend=iommufd` out",
+        ]
+    );
+    fixture.cdev("0000:01:00.0", "vfio0");
+    assert_eq!(insisting(&fixture, "01:00.0"), Vec::<String>::new());
+    fs::remove_file(fixture.path("dev/vfio/devices/vfio0")).unwrap();
+    assert_eq!(
+        insisting(&fixture, "01:00.0"),
+        ["/dev/vfio/devices/vfio0 does not exist, though 0000:01:00.0 is bound to VFIO\n\
+          help: in a container, pass the node in; else check that udev or devtmpfs fills /dev/vfio"]
+    );
+}
+
+#[test]
+fn what_was_handed_over_needs_no_node() {
+    let fixture = Fixture::new();
+    fixture.device("0000:01:00.0", NVME, Some("vfio-pci"), Some(12));
+    fs::remove_file(fixture.path("dev/vfio/12")).unwrap();
+    let file = || Some(Arc::new(tempfile::tempfile().unwrap()));
+    let mut request = Request::at(&["01:00.0".parse().unwrap()]);
+    request.devices[0].opened = file();
+    let errors = check_on(&fixture.host(), request.clone()).unwrap_err();
+    assert!(matches!(errors[..], [PreflightError::NoIommufd(_)]), "{errors:?}");
+    let prepared = check_on(&fixture.host(), Request { iommufd: file(), ..request }).unwrap();
+    assert_eq!((prepared.backend, prepared.has_alternative), (Backend::Iommufd, false));
+}
+
+#[test]
+fn contradicting_wishes_are_said_with_all_the_rest() {
+    let fixture = Fixture::new();
+    fixture.device("0000:01:00.0", NVME, None, Some(12));
+    let mut request = Request::at(&["01:00.0".parse().unwrap(), "02:00.0".parse().unwrap()]);
+    request.devices[0].backend = Some(Backend::Container);
+    request.devices[1].backend = Some(Backend::Iommufd);
+    let errors = check_on(&fixture.host(), request).unwrap_err();
+    let [PreflightError::Request(_), PreflightError::Discover(_), PreflightError::NoDriver { .. }] =
+        errors[..]
+    else {
+        panic!("{errors:?}")
+    };
 }

@@ -1,20 +1,28 @@
 //! All passed-through devices of one machine, from before its RAM exists until after it is gone.
 
 use std::fmt::Display;
+use std::fs::{File, OpenOptions};
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use devices::irq::InterruptController;
 use devices::pci::PciAddress;
 use kvm_ioctls::DeviceFd;
 use miette::Diagnostic;
+use tracing::info;
 use vfio_ioctls::VfioError;
 
-use crate::container::{Aperture, Container};
-use crate::device::Device;
+use crate::container::Container;
+use crate::device::{Device, Handle};
+use crate::dma::{Backend, DmaSpace};
 use crate::function::PassthroughFunction;
-use crate::sysfs::HostDevice;
+use crate::info::Aperture;
+use crate::ioas::Ioas;
+use crate::nodes;
+use crate::preflight::Prepared;
+use crate::sys;
+use crate::sysfs::Host;
 
 /// Why devices could not be opened. What [`crate::preflight`] finds mostly does not get this far.
 #[derive(Debug, thiserror::Error)]
@@ -25,15 +33,18 @@ pub enum OpenError {
     /// The kernel's VFIO is another one.
     #[error("the kernel's VFIO has no type 1 IOMMU driver")]
     Unsupported(#[source] VfioError),
+    /// The iommufd could not be opened.
+    #[error("cannot open /dev/iommu")]
+    Iommufd(#[source] io::Error),
     /// The device has no IOMMU group.
     #[error("{0} has no IOMMU group")]
     NoGroup(PciAddress),
-    /// A group could not be opened.
+    /// The node of a device or of its group could not be opened.
     #[error("cannot open {} for {address}", path.display())]
-    Group {
-        /// Its node.
+    Node {
+        /// The node.
         path: PathBuf,
-        /// A device in it.
+        /// The device.
         address: PciAddress,
         /// What the kernel said.
         #[source]
@@ -80,6 +91,17 @@ pub enum OpenError {
         #[source]
         source: io::Error,
     },
+    /// Somebody else has the device open.
+    #[error("{address} is in use by {holders}")]
+    InUse {
+        /// The device.
+        address: PciAddress,
+        /// Who.
+        holders: String,
+        /// What the kernel said.
+        #[source]
+        source: io::Error,
+    },
     /// VFIO says it is no PCI device.
     #[error("{0} is not a PCI device to VFIO")]
     NotPci(PciAddress),
@@ -91,17 +113,22 @@ pub enum OpenError {
     Silent(PciAddress),
 }
 
+/// How a cdev is opened.
+const BIND: &str = "VFIO_DEVICE_BIND_IOMMUFD";
+
 impl Diagnostic for OpenError {
     fn help<'a>(&'a self) -> Option<Box<dyn Display + 'a>> {
         let text = match self {
             Self::Container(_) | Self::Unsupported(_) => "modprobe vfio-pci vfio_iommu_type1",
+            Self::Iommufd(_) => "modprobe iommufd, or leave `backend=iommufd` out",
             Self::NoGroup(_) => {
                 "turn VT-d or AMD-Vi on in the firmware, and boot the host with intel_iommu=on (Intel) or without \
                  amd_iommu=off (AMD)"
             }
-            Self::Group { source, .. } if source.kind() == io::ErrorKind::ResourceBusy => {
+            Self::Node { source, .. } if source.kind() == io::ErrorKind::ResourceBusy => {
                 "a group can be open once: stop the other user, or use another device"
             }
+            Self::InUse { .. } => "a device can be open once: stop the other user, or use another device",
             Self::NotViable { .. } => {
                 "bind every device of the group to vfio-pci; bridges may stay as they are"
             }
@@ -112,6 +139,17 @@ impl Diagnostic for OpenError {
             Self::Attach { source, .. } if source.raw_os_error() == Some(libc::EINVAL) => {
                 "its IOMMU differs from that of the other devices: pass them to different machines"
             }
+            Self::Device { call: BIND, source, .. } if source.raw_os_error() == Some(libc::EPERM) => {
+                "the IOMMU does not remap interrupts: turn that on in the firmware; if every guest is trusted, \
+                 echo 1 > /sys/module/iommufd/parameters/allow_unsafe_interrupts"
+            }
+            Self::Device { call: BIND, source, .. } if source.raw_os_error() == Some(libc::EINVAL) => {
+                "another process has it open (fuser -v /dev/vfio/devices/* tells which), or its IOMMU does not keep DMA \
+                 coherent with the CPU's caches, which backend=container puts up with"
+            }
+            Self::Device { call: BIND, source, .. } if source.raw_os_error() == Some(libc::EBUSY) => {
+                "another process has its IOMMU group open: fuser -v /dev/vfio/* /dev/vfio/devices/* tells which"
+            }
             Self::Device { source, .. } if source.raw_os_error() == Some(libc::EAGAIN) => {
                 "the device is being reset by somebody else: try again"
             }
@@ -119,10 +157,10 @@ impl Diagnostic for OpenError {
                 "it is powered off, has failed or was pulled out: see `dmesg`, and power the host off and on"
             }
             Self::Device { .. } => "`dmesg | grep vfio` tells what the host's driver made of it",
-            Self::Group { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
-                "run as root, or have the group's node given to this user"
+            Self::Node { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
+                "run as root, or have the node given to this user"
             }
-            Self::Group { .. } => "bind the device to vfio-pci: the group's node exists only then",
+            Self::Node { .. } => "bind the device to vfio-pci: the node exists only then",
             Self::Attach { .. } | Self::Iommu { .. } => {
                 "`dmesg | grep -iE 'vfio|iommu'` tells what the host made of it"
             }
@@ -151,35 +189,40 @@ pub struct ResetError {
 /// The opened devices of one machine and the IOMMU address space they share.
 ///
 /// Outlives guest reboots. Dropping it and the functions made from it closes the devices (which resets them), removes
-/// all DMA maps and detaches the groups.
+/// all DMA maps and detaches the devices or their groups.
 pub struct Passthrough {
     devices: Vec<Arc<Device>>,
-    container: Arc<Container>,
+    space: Arc<DmaSpace>,
 }
 
 impl Passthrough {
-    /// Opens the devices (from [`crate::preflight::check`]) in one container. `kvm_vfio` is a `KVM_DEV_TYPE_VFIO`
-    /// device; each group is added to it before its devices are opened. Undone completely when anything fails.
-    pub fn open(devices: &[HostDevice], kvm_vfio: Option<DeviceFd>) -> Result<Self, OpenError> {
-        let group = |device: &HostDevice| match &device.group {
-            Some(group) => Ok((group.id, device.address)),
-            None => Err(OpenError::NoGroup(device.address)),
+    /// Opens the devices (from [`crate::preflight::check`]) in one address space. `kvm_vfio` is a `KVM_DEV_TYPE_VFIO`
+    /// device; each device or group is added to it before it is opened. Undone completely when anything fails.
+    pub fn open(prepared: Prepared, kvm_vfio: Option<DeviceFd>) -> Result<Self, OpenError> {
+        let kvm = kvm_vfio.map(Arc::new);
+        let opened = match prepared.backend {
+            Backend::Iommufd => open_iommufd(&prepared, kvm.clone())?,
+            Backend::Container => None,
         };
-        let places: Vec<(u32, PciAddress)> = devices.iter().map(group).collect::<Result<_, _>>()?;
-        let container = Arc::new(Container::open(&places, kvm_vfio)?);
-        let open = |(group, address)| Device::open(&container, group, address).map(Arc::new);
-        let devices = places.into_iter().map(open).collect::<Result<_, _>>()?;
-        Ok(Self { devices, container })
+        let (handles, space) = match opened {
+            Some(opened) => opened,
+            None => open_container(&prepared, kvm)?,
+        };
+        info!(backend = %space.backend(), devices = handles.len(), "devices opened");
+        let space = Arc::new(space);
+        let device = |(address, handle)| Device::new(handle, address, &space).map(Arc::new);
+        let devices = handles.into_iter().map(device).collect::<Result<_, _>>()?;
+        Ok(Self { devices, space })
     }
 
     /// What the IOMMU can translate, for all devices together.
     pub fn aperture(&self) -> &Aperture {
-        self.container.aperture()
+        self.space.aperture()
     }
 
-    /// The address space: maps guest RAM ([`memory::pin::DmaMapper`]) and BARs ([`Container::map_mmio`]).
-    pub fn container(&self) -> &Arc<Container> {
-        &self.container
+    /// The address space: maps guest RAM ([`memory::pin::DmaMapper`]) and BARs ([`DmaSpace::map_mmio`]).
+    pub fn space(&self) -> &Arc<DmaSpace> {
+        &self.space
     }
 
     /// The guest's functions, one per device in the order given to [`Passthrough::open`]. To be called once: two
@@ -192,4 +235,76 @@ impl Passthrough {
             |device: &Arc<Device>| PassthroughFunction::new(device.clone(), interrupts).map(Arc::new);
         self.devices.iter().map(function).collect()
     }
+}
+
+/// Devices attached to their address space.
+type Attached = (Vec<(PciAddress, Handle)>, DmaSpace);
+
+/// `None`: the container, which could serve as well, can do more for these devices.
+fn open_iommufd(prepared: &Prepared, kvm: Option<Arc<DeviceFd>>) -> Result<Option<Attached>, OpenError> {
+    let iommufd = match &prepared.iommufd {
+        Some(iommufd) => Arc::clone(iommufd),
+        None => Arc::new(open_node(Path::new("/dev/iommu")).map_err(OpenError::Iommufd)?),
+    };
+    let mut ioas = Ioas::new(iommufd, kvm)?;
+    let mut handles = Vec::new();
+    for candidate in &prepared.devices {
+        let address = candidate.host.address;
+        let file = match (&candidate.opened, &candidate.host.cdev) {
+            (Some(file), _) => Arc::clone(file),
+            (None, Some(name)) => {
+                let path = Path::new("/dev/vfio/devices").join(name);
+                Arc::new(open_node(&path).map_err(|source| OpenError::Node { path, address, source })?)
+            }
+            (None, None) => return Err(OpenError::NotPci(address)),
+        };
+        let attached = ioas.attach(file, address);
+        let handle = attached.map_err(|error| name_holders(error, &candidate.host.nodes()))?;
+        // Found out at the first of them, before the others are opened, and thus reset, for nothing.
+        let peers = prepared.devices.len() > 1;
+        if prepared.has_alternative && peers && !sys::iommufd::offers_dma_buf(&handle.file) {
+            info!(
+                "this kernel's iommufd does not map BARs, so that devices can reach each other: using a container"
+            );
+            return Ok(None);
+        }
+        handles.push((address, handle));
+    }
+    Ok(Some((handles, DmaSpace::Ioas(ioas))))
+}
+
+fn open_container(prepared: &Prepared, kvm: Option<Arc<DeviceFd>>) -> Result<Attached, OpenError> {
+    let mut places = Vec::new();
+    for candidate in &prepared.devices {
+        let address = candidate.host.address;
+        let group = candidate.host.group.as_ref().ok_or(OpenError::NoGroup(address))?;
+        places.push((group.id, address));
+    }
+    let container = Container::open(&places, kvm)?;
+    let mut handles = Vec::new();
+    for (group, address) in places {
+        let failed = |source| OpenError::Device { address, call: "VFIO_GROUP_GET_DEVICE_FD", source };
+        handles.push((address, container.device(group, address).map_err(failed)?));
+    }
+    Ok((handles, DmaSpace::Container(container)))
+}
+
+/// The kernel says EINVAL of a device that is open elsewhere, and EBUSY of a group.
+fn name_holders(error: OpenError, nodes: &[PathBuf]) -> OpenError {
+    match error {
+        OpenError::Device { address, call: BIND, source }
+            if matches!(source.raw_os_error(), Some(libc::EINVAL | libc::EBUSY)) =>
+        {
+            match nodes::holders(&Host::default(), nodes, Some(std::process::id())) {
+                Some(holders) => OpenError::InUse { address, holders, source },
+                None => OpenError::Device { address, call: BIND, source },
+            }
+        }
+        error => error,
+    }
+}
+
+/// Opens a device node for reading and writing.
+pub(crate) fn open_node(path: &Path) -> io::Result<File> {
+    OpenOptions::new().read(true).write(true).open(path)
 }

@@ -6,6 +6,8 @@
 //! writes no further than that.
 #![expect(unsafe_code, reason = "ioctls")]
 
+pub(crate) mod iommufd;
+
 use std::ffi::{CStr, c_int, c_ulong};
 use std::fs::File;
 use std::io;
@@ -76,9 +78,9 @@ pub(crate) fn group_status(group: &File) -> io::Result<u32> {
 }
 
 /// `VFIO_GROUP_SET_CONTAINER`: attaches the group.
-pub(crate) fn group_set_container(group: &File, container: RawFd) -> io::Result<()> {
+pub(crate) fn group_set_container(group: &File, container: &impl AsRawFd) -> io::Result<()> {
     // SAFETY: the ioctl reads one int.
-    check(unsafe { ioctl_with_ref(group, GROUP_SET_CONTAINER, &container) })
+    check(unsafe { ioctl_with_ref(group, GROUP_SET_CONTAINER, &container.as_raw_fd()) })
 }
 
 /// `VFIO_GROUP_UNSET_CONTAINER`: detaches the group from its container.

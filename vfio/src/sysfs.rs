@@ -39,6 +39,8 @@ pub struct HostDevice {
     pub driver: Option<String>,
     /// Its IOMMU group.
     pub group: Option<Group>,
+    /// The name of its own node in /dev/vfio/devices, if a VFIO driver holds it and the kernel has such nodes.
+    pub cdev: Option<String>,
     /// NUMA node, if the host has several.
     pub numa_node: Option<u32>,
     /// How the kernel can reset it, best first (`flr`, `pm`, `bus`); empty when it cannot.
@@ -144,6 +146,7 @@ impl Host {
             class: number(&path.join("class"))?,
             driver: link_name(&path.join("driver")),
             group: self.group(&path)?,
+            cdev: first_entry(&path.join("vfio-dev")),
             numa_node: fs::read_to_string(path.join("numa_node"))
                 .ok()
                 .and_then(|text| text.trim().parse().ok()),
@@ -194,6 +197,11 @@ impl Host {
 /// The last component of what a symbolic link points to.
 fn link_name(path: &Path) -> Option<String> {
     Some(fs::read_link(path).ok()?.file_name()?.to_str()?.to_owned())
+}
+
+/// The name of the only entry of a directory.
+fn first_entry(path: &Path) -> Option<String> {
+    fs::read_dir(path).ok()?.next()?.ok()?.file_name().into_string().ok()
 }
 
 /// A number as sysfs writes it, `0x8086`.

@@ -31,6 +31,14 @@ impl Fixture {
         Host::at(self.root.path())
     }
 
+    /// Gives a device a node of its own, and the host an iommufd.
+    pub(crate) fn cdev(&self, address: &str, name: &str) -> &Self {
+        fs::create_dir_all(self.path(&format!("sys/bus/pci/devices/{address}/vfio-dev/{name}"))).unwrap();
+        self.file(&format!("dev/vfio/devices/{name}"), "");
+        self.file("dev/iommu", "");
+        self
+    }
+
     /// Adds a device, and its group's node if a VFIO driver holds it.
     pub(crate) fn device(
         &self,
@@ -101,6 +109,7 @@ fn reads_what_sysfs_says() {
                     member("01:00.1", 0x04_0300, None),
                 ],
             }),
+            cdev: None,
             numa_node: None,
             reset_methods: vec!["flr".into(), "bus".into()],
             bar_sizes: [0x4000, 0, 0, 0, 0, 0],
@@ -108,6 +117,14 @@ fn reads_what_sysfs_says() {
     );
     assert!(device.is_bound_to_vfio() && !device.is_bridge());
     assert!(device.group.unwrap().members.iter().all(|member| !member.is_obstacle()));
+}
+
+#[test]
+fn a_device_may_have_a_node_of_its_own() {
+    let fixture = Fixture::new();
+    fixture.device("0000:01:00.0", 0x01_0802, Some("vfio-pci"), Some(12)).cdev("0000:01:00.0", "vfio3");
+    let device = fixture.host().find(address("01:00.0")).unwrap();
+    assert_eq!(device.cdev.as_deref(), Some("vfio3"));
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! Drives an NVMe controller through a passthrough function as a guest's driver would: configuration space, mapped
-//! BAR, DMA into mapped memory, MSI-X, reset. Needs one bound to vfio-pci, named in `VFIO_TEST_NVME`:
+//! BAR, DMA into mapped memory, MSI-X, reset, through iommufd and through a container. Needs one bound to vfio-pci, named
+//! in `VFIO_TEST_NVME`:
 //!
 //! `VFIO_TEST_NVME=0000:01:00.0 cargo test -p vfio --test nvme -- --ignored`
 //!
@@ -7,10 +8,19 @@
 //!
 //! Reads and writes of device registers and of memory shared with the device, all volatile and inside their mappings.
 #![expect(unsafe_code, reason = "device registers and DMA memory")]
-#![expect(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "a test")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    reason = "a test"
+)]
 
+use std::ffi::CString;
+use std::fs::File;
 use std::io;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd};
+use std::path::PathBuf;
 use std::ptr;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -19,25 +29,36 @@ use devices::irq::{InterruptController, MsiMessage, MsiVector};
 use devices::pci::{PciAddress, PciFunction};
 use memory::GuestRange;
 use memory::pin::{Chunk, DmaMapper};
-use vfio::{OpenError, Passthrough, PassthroughFunction, PreflightError, preflight};
+use vfio::{
+    Backend, DeviceRequest, HandedError, OpenError, Passthrough, PassthroughFunction, PreflightError,
+    Request, preflight,
+};
 use vmm_sys_util::eventfd::EventFd;
 
 const RAM: u64 = 0x10_0000;
 const RAM_SIZE: u64 = 0x10_0000;
 const BAR: u64 = 0x8000_0000;
 
-/// Guest RAM.
-struct Ram(u64);
+/// Guest RAM: where it is mapped, and its memfd.
+struct Ram(u64, File);
 
 impl Ram {
     fn new() -> Self {
-        let flags = libc::MAP_SHARED | libc::MAP_ANONYMOUS;
+        let name = CString::new("ram").unwrap();
+        // SAFETY: the name ends in NUL; the descriptor is new and nobody else's.
+        let file = unsafe { File::from_raw_fd(libc::memfd_create(name.as_ptr(), libc::MFD_CLOEXEC)) };
+        file.set_len(RAM_SIZE).unwrap();
+        let access = libc::PROT_READ | libc::PROT_WRITE;
         // SAFETY: a new mapping at an address of the kernel's choice.
         let hva = unsafe {
-            libc::mmap(ptr::null_mut(), RAM_SIZE as usize, libc::PROT_READ | libc::PROT_WRITE, flags, -1, 0)
+            libc::mmap(ptr::null_mut(), RAM_SIZE as usize, access, libc::MAP_SHARED, file.as_raw_fd(), 0)
         };
         assert_ne!(hva, libc::MAP_FAILED);
-        Self(hva as u64)
+        Self(hva as u64, file)
+    }
+
+    fn held(&self) -> Option<BorrowedFd<'_>> {
+        Some(self.1.as_fd())
     }
 
     fn chunk(&self) -> Chunk {
@@ -162,29 +183,66 @@ fn identify(function: &PassthroughFunction, controller: &Controller, ram: &Ram) 
 #[ignore = "needs an NVMe controller bound to vfio-pci, named in VFIO_TEST_NVME"]
 fn a_controller_works_across_guest_reboots_and_sessions() {
     let address: PciAddress = std::env::var("VFIO_TEST_NVME").expect("VFIO_TEST_NVME").parse().unwrap();
-    let found = preflight::check(&[address]).expect("nothing in the way");
+    // As many as there are: a kernel without iommufd has one interface only.
+    for (name, backend) in Backend::NAMES {
+        let mut request = Request::at(&[address]);
+        request.devices[0].backend = Some(backend);
+        if preflight::check(request.clone()).is_ok() {
+            println!("{name}");
+            works(&request, backend);
+        }
+    }
+}
+
+/// The number of the cdev that this process has open.
+fn bound_cdev() -> u32 {
+    let entries = std::fs::read_dir("/proc/self/fd").unwrap().map(|entry| entry.unwrap().path());
+    let is_cdev =
+        |path: &PathBuf| std::fs::read_link(path).is_ok_and(|to| to.starts_with("/dev/vfio/devices"));
+    let path = entries.into_iter().find(is_cdev).expect("an open cdev");
+    path.file_name().unwrap().to_str().unwrap().parse().unwrap()
+}
+
+fn works(request: &Request, backend: Backend) {
+    let found = preflight::check(request.clone()).expect("nothing in the way");
     let ram = Ram::new();
     for session in 0..2 {
         let start = Instant::now();
-        let passthrough = Passthrough::open(&found, None).expect("open");
+        let passthrough = Passthrough::open(found.clone(), None).expect("open");
+        let space = passthrough.space();
+        assert_eq!(space.backend(), backend);
         println!("session {session}: open {:?}, {:x?}", start.elapsed(), passthrough.aperture());
-        assert!(!passthrough.aperture().ranges.is_empty() && passthrough.aperture().page_sizes & 0x1000 != 0);
+        assert!(!passthrough.aperture().ranges.is_empty());
+        assert_eq!(space.room().is_some(), backend == Backend::Container);
 
         // Nobody else gets it meanwhile, and is told who has it.
-        let errors = preflight::check(&[address]).unwrap_err();
+        let errors = preflight::check(request.clone()).unwrap_err();
         assert!(matches!(&errors[..], [PreflightError::Busy { .. }]), "{errors:?}");
         println!("{}", errors[0]);
         assert!(errors[0].to_string().contains(&format!("pid {}", std::process::id())));
-        assert!(matches!(Passthrough::open(&found, None), Err(OpenError::Group { .. })));
-
-        let container = passthrough.container();
-        container.map(&ram.chunk()).expect("map");
-        let error = container.map(&ram.chunk()).unwrap_err();
+        let error = Passthrough::open(found.clone(), None).err().expect("in use");
         println!("{error}");
-        assert_eq!(error.source.raw_os_error(), Some(libc::EEXIST));
-        let mut half = ram.chunk();
-        half.guest.size /= 2;
-        assert!(container.unmap(&half).is_err());
+        assert!(matches!(error, OpenError::Node { .. } | OpenError::Device { .. }), "{error:?}");
+
+        // What is open for good cannot be handed over.
+        if backend == Backend::Iommufd {
+            let error = DeviceRequest::handed(bound_cdev()).unwrap_err();
+            println!("{error}");
+            assert!(matches!(error, HandedError::Bound { .. }), "{error:?}");
+        }
+
+        // By file, as under a trial pin, and by address.
+        for held in [ram.held(), None] {
+            space.map(&ram.chunk(), held).expect("map");
+            let error = space.map(&ram.chunk(), held).unwrap_err();
+            println!("{error}");
+            assert_eq!(error.source.raw_os_error(), Some(libc::EEXIST));
+            let mut half = ram.chunk();
+            half.guest.size /= 2;
+            assert!(space.unmap(&half).is_err());
+            space.unmap(&ram.chunk()).expect("unmap");
+        }
+        space.map(&ram.chunk(), ram.held()).expect("map");
 
         let controller = Arc::new(Controller::default());
         let start = Instant::now();
@@ -193,7 +251,10 @@ fn a_controller_works_across_guest_reboots_and_sessions() {
         println!("functions {:?}", start.elapsed());
         let function = &functions[0];
         let area = function.mapped_areas(0)[0];
-        container.map_mmio(BAR, &area).expect("peer-to-peer map");
+        // iommufd needs a kernel with VFIO_PCI_DMABUF for it.
+        let peer = space.map_mmio(BAR, &area);
+        println!("peer-to-peer map: {peer:?}");
+        assert!(peer.is_ok() || backend == Backend::Iommufd);
         for boot in 0..3 {
             let serial = identify(function, &controller, &ram);
             println!("boot {boot}: serial {serial:?}");
@@ -204,9 +265,11 @@ fn a_controller_works_across_guest_reboots_and_sessions() {
             assert!(function.decoded().is_empty());
             assert_eq!(peek(area.hva + 0x1c) & 1, 0, "the reset reached the controller");
         }
-        container.unmap_mmio(BAR, &area).expect("peer-to-peer unmap");
-        container.unmap(&ram.chunk()).expect("unmap");
-        assert!(container.unmap(&ram.chunk()).is_err());
+        if peer.is_ok() {
+            space.unmap_mmio(BAR, &area).expect("peer-to-peer unmap");
+        }
+        space.unmap(&ram.chunk()).expect("unmap");
+        assert!(space.unmap(&ram.chunk()).is_err());
     }
-    preflight::check(&[address]).expect("everything given back");
+    preflight::check(request.clone()).expect("everything given back");
 }

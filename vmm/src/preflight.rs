@@ -2,7 +2,7 @@
 
 use memory::layout::AddressLimits;
 use memory::{Layout, pin};
-use vfio::HostDevice;
+use vfio::{PreflightError, Prepared, Request};
 
 use crate::boot::{self, Initrd, Kernel, Payload};
 use crate::hypervisor::Hypervisor;
@@ -14,12 +14,13 @@ pub struct Plan {
     pub(crate) spec: MachineSpec,
     pub(crate) hypervisor: Hypervisor,
     pub(crate) payload: Payload,
-    pub(crate) devices: Vec<HostDevice>,
+    /// The devices to pass through, if any are.
+    pub(crate) devices: Option<Prepared>,
 }
 
 impl Plan {
     /// Checks everything, whatever `problems` there are already.
-    pub fn check(spec: MachineSpec, mut problems: Problems) -> Result<Self, Problems> {
+    pub fn check(mut spec: MachineSpec, mut problems: Problems) -> Result<Self, Problems> {
         let has_memory = spec.validate(&mut problems);
 
         let hypervisor = problems.keep(Class::Host, Hypervisor::open());
@@ -55,15 +56,9 @@ impl Plan {
             }
         }
 
-        let devices = match vfio::preflight::check(&spec.vfio) {
-            Ok(devices) => devices,
-            Err(errors) => {
-                errors.into_iter().for_each(|error| problems.add(Class::Host, error));
-                Vec::new()
-            }
-        };
         // Memory a device may touch is pinned, which takes more than memory that is only used.
         let admit = if spec.vfio.is_empty() { pin::admit_unpinned } else { pin::admit };
+        let devices = check_devices(std::mem::take(&mut spec.vfio), &mut problems);
         for error in admit(spec.memory) {
             problems.add(Class::Memory, error);
         }
@@ -73,6 +68,20 @@ impl Plan {
                 Ok(Self { spec, hypervisor, payload, devices })
             }
             _ => Err(problems),
+        }
+    }
+}
+
+/// Checks devices that are to be passed through. `None`: there are none, or something is wrong with them.
+pub fn check_devices(request: Request, problems: &mut Problems) -> Option<Prepared> {
+    match vfio::preflight::check(request) {
+        Ok(prepared) => Some(prepared).filter(|prepared| !prepared.is_empty()),
+        Err(errors) => {
+            for error in errors {
+                let typed = matches!(error, PreflightError::Request(_));
+                problems.add(if typed { Class::Usage } else { Class::Host }, error);
+            }
+            None
         }
     }
 }

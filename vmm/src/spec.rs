@@ -2,10 +2,10 @@
 
 use std::path::PathBuf;
 
-use devices::pci::PciAddress;
 use memory::pin::PinOptions;
 use miette::Diagnostic;
 use thiserror::Error;
+use vfio::Request;
 
 use crate::problem::{Class, Problems};
 
@@ -27,7 +27,7 @@ pub struct MachineSpec {
     /// Number of vCPUs.
     pub cpus: u32,
     /// Host devices to pass through.
-    pub vfio: Vec<PciAddress>,
+    pub vfio: Request,
     /// How memory is pinned.
     pub pin: PinOptions,
     /// Whether memory is faulted in before the guest runs, though no device needs it.

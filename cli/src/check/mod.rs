@@ -14,7 +14,7 @@ use vfio::Passthrough;
 use vmm::problem::Unexpected;
 use vmm::{Class, Problem, Problems};
 
-use crate::args::{CheckArgs, read_devices, read_memory};
+use crate::args::{CheckArgs, read_memory};
 use crate::pinning::Teller;
 
 /// Where `/proc/cpuinfo` does not say.
@@ -37,21 +37,19 @@ enum CheckError {
 pub(crate) fn check(args: &CheckArgs) -> Result<u8, Problems> {
     let mut problems = Problems::default();
     let memory = read_memory(&args.memory, &mut problems);
-    let addresses = read_devices(&args.vfio, &mut problems);
+    let request = args.vfio.request(&mut problems);
+    let names = request.addresses().iter().map(ToString::to_string).collect();
     let options = args.pinning.options(&mut problems);
-    let devices = vfio::preflight::check(&addresses).unwrap_or_else(|errors| {
-        errors.into_iter().for_each(|error| problems.add(Class::Host, error));
-        Vec::new()
-    });
+    let devices = vmm::preflight::check_devices(request, &mut problems);
     let layout = problems.keep(Class::Usage, Layout::new(memory, &AddressLimits::cpu_only(phys_bits())));
     pin::admit(memory).into_iter().for_each(|error| problems.add(Class::Memory, error));
     if layout.is_none() || !problems.0.is_empty() {
         return Err(problems);
     }
 
-    let passthrough = match devices.as_slice() {
-        [] => None,
-        devices => Some(Passthrough::open(devices, None).map_err(Problem::of(Class::Host))?),
+    let passthrough = match devices {
+        Some(devices) => Some(Passthrough::open(devices, None).map_err(Problem::of(Class::Host))?),
+        None => None,
     };
     let iova = passthrough.as_ref().map(|passthrough| passthrough.aperture().ranges.clone());
     let limits = AddressLimits { iova, ..AddressLimits::cpu_only(phys_bits()) };
@@ -60,9 +58,8 @@ pub(crate) fn check(args: &CheckArgs) -> Result<u8, Problems> {
     if args.contents {
         pattern::fill(&ram).map_err(Unexpected::during("cannot fill guest memory"))?;
     }
-    let names = addresses.iter().map(ToString::to_string).collect();
     let teller = Teller::new(names, memory, &args.pinning);
-    let mapper = passthrough.as_ref().map(|it| it.container().as_ref() as &dyn DmaMapper);
+    let mapper = passthrough.as_ref().map(|it| it.space().as_ref() as &dyn DmaMapper);
     let report = pin::bring_up(&ram, mapper, &options, &|progress| teller.progress(&progress))
         .inspect_err(|error| teller.failed(error))
         .map_err(Problem::of(Class::Memory))?;

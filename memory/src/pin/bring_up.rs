@@ -13,7 +13,7 @@ use super::helper::HelperCommand;
 use super::holders;
 use super::kernel::{Host, Kernel};
 use super::mapper::{Chunk, DmaMapper};
-use super::plan::SUB_UNIT;
+use super::plan::{SUB_UNIT, fit};
 use super::report::{Culprit, Means, PinReport, Times};
 use super::trial::MAX_TRIAL;
 use super::turn::Turn;
@@ -27,13 +27,13 @@ use crate::{GuestRam, PAGE_SIZE, ram};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PinOptions {
     /// What is pinned and mapped in one go, in bytes, at most; no more than 1 GiB. Less is taken, down to 64 MiB,
-    /// where threads would otherwise stand idle.
+    /// where threads would otherwise stand idle; more, where the mapper has no room for so many maps.
     pub unit: u64,
     /// The same where pages may have to be moved, in bytes: what the kernel may take `stall` for without a sign of
     /// getting on.
     pub step: u64,
-    /// The same where there is no trial pin, in bytes: a refused map gets no further than its first culprit, and
-    /// containers hold no more than 65535 maps.
+    /// The same where there is no trial pin, in bytes: a refused map gets no further than its first culprit. More is
+    /// taken where the mapper has no room for so many maps.
     pub bare: u64,
     /// How much time may be lost to causes that pass, by each thread: pinning takes no longer than it would undisturbed,
     /// and this.
@@ -141,7 +141,12 @@ fn attempt(
     let places = places(options.threads);
     let threads = threads(options.threads, &places);
     let unit = options.unit.clamp(SUB_UNIT, MAX_TRIAL).next_multiple_of(SUB_UNIT);
-    let units = ram.chunks(balanced_unit(ram.size(), unit, threads));
+    // A container takes so many maps and no more.
+    let room = mapper.and_then(DmaMapper::room);
+    let count = |unit| ram.chunks(unit).len() as u64;
+    let unit = fit(room, balanced_unit(ram.size(), unit, threads), MAX_TRIAL, count)
+        .map_err(|need| PinError::NoRoom { need, room: room.unwrap_or(0) })?;
+    let units = ram.chunks(unit);
     let crews = Crew::muster(&units, &places, threads);
     tracing::info!(
         bytes = ram.size(),
@@ -210,6 +215,10 @@ pub(super) fn run(
 ) -> Result<PinReport, PinError> {
     let sizes = || crews.iter().flat_map(|crew| crew.units).map(|unit| unit.guest.size);
     let total = sizes().sum();
+    let size = sizes().max().unwrap_or(0);
+    let room = mapper.and_then(DmaMapper::room);
+    let maps = |bare| sizes().map(|size| size.div_ceil(bare)).sum();
+    let bare = fit(room, options.bare.max(SUB_UNIT), size.max(SUB_UNIT), maps);
     let shared = Shared {
         kernel,
         mapper,
@@ -220,7 +229,7 @@ pub(super) fn run(
             root_help: !options.root_help.is_empty(),
         },
         step: options.step,
-        bare: options.bare,
+        bare: bare.unwrap_or(size),
         ram_bytes: total,
         verify: options.verify,
         stop: AtomicBool::new(false),
@@ -229,7 +238,6 @@ pub(super) fn run(
     };
     let started = kernel.now();
     let before = kernel.counters();
-    let size = sizes().max().unwrap_or(0);
     let work = || {
         let mut worker = Worker::new(&shared, size);
         move |unit: &Chunk| worker.bring_up(unit)

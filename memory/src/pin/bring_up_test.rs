@@ -1,5 +1,7 @@
 use std::collections::BTreeMap;
+use std::fs::File;
 use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
 
 use proptest::prelude::*;
 
@@ -48,19 +50,25 @@ struct Scripted {
     /// Errors of the maps at these addresses, one after another.
     map_errors: Mutex<BTreeMap<u64, Vec<i32>>>,
     memlock: Option<u64>,
+    /// Whether that is for trial pins and maps together.
+    by_user: bool,
+    /// How many maps there may be.
+    room: Option<u64>,
     /// Sub-units that can be made good before memory runs out.
     memory: Mutex<Option<u64>>,
     sighted: bool,
     failed: AtomicU64,
     calls: AtomicU64,
     clock: AtomicU64,
+    file: Option<File>,
 }
 
 impl Scripted {
     fn new(count: usize) -> Self {
         let subs = (0..count).map(|i| Sub { contents: i as u8 + 1, ..Sub::default() }).collect();
         let pinners = vec![(Pinner::HelperIoUring, true), (Pinner::OwnIoUring, true)];
-        Self { subs: Mutex::new(subs), pinners, sighted: true, ..Self::default() }
+        let file = File::open("/dev/null").ok();
+        Self { subs: Mutex::new(subs), pinners, sighted: true, file, ..Self::default() }
     }
 
     fn holding(self, held: &[(usize, Held)]) -> Self {
@@ -72,6 +80,13 @@ impl Scripted {
 
     fn range(chunk: &Chunk) -> std::ops::Range<usize> {
         (chunk.offset / SUB_UNIT) as usize..(chunk.offset + chunk.guest.size).div_ceil(SUB_UNIT) as usize
+    }
+
+    /// Whether as many bytes more may be locked.
+    fn may_lock(&self, bytes: u64) -> bool {
+        let count = |sub: &Sub| u64::from(sub.trial) + u64::from(sub.mapped);
+        let locked = self.subs.lock().unwrap().iter().map(count).sum::<u64>() * SUB_UNIT;
+        self.memlock.is_none_or(|limit| bytes + if self.by_user { locked } else { 0 } <= limit)
     }
 
     /// get_user_pages with FOLL_LONGTERM.
@@ -137,6 +152,9 @@ impl Kernel for Scripted {
     fn pinners(&self) -> &[Pinner] {
         &[Pinner::HelperIoUring, Pinner::OwnIoUring]
     }
+    fn memfd(&self) -> Option<BorrowedFd<'_>> {
+        self.file.as_ref().map(File::as_fd)
+    }
     fn counters(&self) -> Option<Vmstat> {
         Some(Vmstat { pgmigrate_fail: self.failed.load(Ordering::Relaxed), ..Vmstat::default() })
     }
@@ -189,7 +207,7 @@ impl Trial for ScriptedTrial<'_> {
             self.3 = false;
             return Err(PinFault::Lost { stalled: self.0.stalls(chunk), how: "scripted".to_owned() });
         }
-        if self.0.memlock.is_some_and(|limit| chunk.guest.size > limit) {
+        if !self.0.may_lock(chunk.guest.size) {
             return Err(PinFault::Refused(io::Error::from_raw_os_error(libc::ENOMEM)));
         }
         self.0.long_term(chunk).map_err(|errno| PinFault::Refused(io::Error::from_raw_os_error(errno)))?;
@@ -214,7 +232,7 @@ impl Drop for ScriptedTrial<'_> {
 }
 
 impl DmaMapper for Mapper<'_> {
-    fn map(&self, chunk: &Chunk) -> Result<(), MapError> {
+    fn map(&self, chunk: &Chunk, held: Option<BorrowedFd<'_>>) -> Result<(), MapError> {
         let failed = |errno| MapError {
             call: "TEST_MAP",
             guest: chunk.guest,
@@ -225,11 +243,27 @@ impl DmaMapper for Mapper<'_> {
         {
             return Err(failed(errno));
         }
+        if self.0.by_user && !self.0.may_lock(chunk.guest.size) {
+            return Err(failed(libc::ENOMEM));
+        }
+        if held.is_some() {
+            let subs = self.0.subs.lock().unwrap();
+            assert!(
+                subs[Scripted::range(chunk)].iter().all(|sub| sub.trial > 0),
+                "mapped by file, but not held"
+            );
+        }
         self.0.long_term(chunk).map_err(failed)?;
         for sub in &mut self.0.subs.lock().unwrap()[Scripted::range(chunk)] {
             assert!(!std::mem::replace(&mut sub.mapped, true), "mapped twice");
         }
         Ok(())
+    }
+    fn room(&self) -> Option<u64> {
+        self.0.room
+    }
+    fn counts_by_user(&self) -> bool {
+        self.0.by_user
     }
     fn unmap(&self, chunk: &Chunk) -> Result<(), MapError> {
         for sub in &mut self.0.subs.lock().unwrap()[Scripted::range(chunk)] {
@@ -349,6 +383,29 @@ fn a_trial_pin_beyond_the_memlock_limit_does_without() {
 }
 
 #[test]
+fn trial_pins_and_maps_that_count_against_one_limit_do_without_trial_pins_in_the_end() {
+    // The first unit fits twice, the last does not.
+    let limited = |limit| Scripted { memlock: Some(limit), by_user: true, ..Scripted::new(16) };
+    let report = limited(32 * MIB).run(&units(4, 8 * MIB), true, 1).unwrap();
+    assert_eq!((report.means.bare, report.mapped.len()), (8 * MIB, 5));
+    assert_eq!(report.means.passed_over, ["the memlock limit (32 MiB) is exceeded"]);
+    let report = limited(40 * MIB).run(&units(4, 8 * MIB), true, 1).unwrap();
+    assert_eq!((report.means.bare, report.mapped.len()), (0, 4));
+    let error = limited(24 * MIB).run(&units(4, 8 * MIB), true, 1).unwrap_err();
+    let PinError::Refused { cause, .. } = &error else { panic!("{error:?}") };
+    assert!(matches!(cause, Cause::Memlock(_)), "{error}");
+}
+
+#[test]
+fn maps_are_as_large_as_the_room_for_them_asks() {
+    let without_trial = |room| Scripted { pinners: vec![], room: Some(room), ..Scripted::new(16) };
+    for (room, maps) in [(100, 8), (8, 8), (7, 4), (4, 4)] {
+        let report = without_trial(room).run(&units(4, 8 * MIB), true, 1).unwrap();
+        assert_eq!(report.mapped.len(), maps, "{room}");
+    }
+}
+
+#[test]
 fn a_map_that_is_refused_for_good_fails_it() {
     let errors = |errno| Mutex::new(BTreeMap::from([(4 * MIB, vec![errno])]));
     for errno in [libc::EEXIST, libc::ENOSPC, libc::EFAULT, libc::ENOMEM] {
@@ -428,7 +485,7 @@ fn real_contents_survive_a_replacement() {
 struct Recorder<'a>(&'a GuestRam, Mutex<Vec<Chunk>>);
 
 impl DmaMapper for Recorder<'_> {
-    fn map(&self, chunk: &Chunk) -> Result<(), MapError> {
+    fn map(&self, chunk: &Chunk, _: Option<BorrowedFd<'_>>) -> Result<(), MapError> {
         assert!(self.0.allocated() > 0);
         ram::populate(chunk).unwrap();
         self.1.lock().unwrap().push(*chunk);

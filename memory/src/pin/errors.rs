@@ -89,7 +89,7 @@ impl Cause {
     fn remedy(&self) -> &'static str {
         match self {
             Self::Memlock(_) => {
-                "raise the memlock limit above the guest's memory (ulimit -l, LimitMEMLOCK=), or grant CAP_IPC_LOCK"
+                "raise the memlock limit above the guest's memory, through iommufd above that of all machines of this user (ulimit -l, LimitMEMLOCK=), or grant CAP_IPC_LOCK"
             }
             Self::NoMemory => {
                 "lower --memory or free host memory; CMA and ZONE_MOVABLE do not count, no device may pin memory there"
@@ -240,6 +240,18 @@ pub enum PinError {
         #[source]
         source: io::Error,
     },
+    /// More maps than the container takes.
+    #[error("mapping the guest takes {need} DMA maps, the container has room for {room}")]
+    #[diagnostic(help(
+        "raise the limit (echo 65535 > /sys/module/vfio_iommu_type1/parameters/dma_entry_limit), or pass the devices \
+         through iommufd, which has none (--vfio BDF,backend=iommufd)"
+    ))]
+    NoRoom {
+        /// How many there would be, each as large as can be.
+        need: u64,
+        /// How many it takes.
+        room: u64,
+    },
     /// Neither trial pin nor DMA map: nothing to fault memory in with.
     #[error("guest memory cannot be faulted in outside CMA: {reason}")]
     #[diagnostic(help("allow io_uring, pass a device through, or start without --prefault"))]
@@ -265,6 +277,7 @@ impl PinError {
             },
             Self::NotAdmitted(_) => "not_admitted",
             Self::Populate { .. } => "populate",
+            Self::NoRoom { .. } => "no_room",
             Self::NoPinner { .. } => "no_pinner",
         }
     }

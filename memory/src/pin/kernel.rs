@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::FileExt;
 use std::sync::atomic::AtomicBool;
 use std::thread;
@@ -33,6 +34,8 @@ pub(super) trait Kernel: Sync {
     ) -> Result<Box<dyn Trial + 'a>, TrialUnavailable>;
     /// What there is to choose from, best first.
     fn pinners(&self) -> &[Pinner];
+    /// What is pinned, as a file.
+    fn memfd(&self) -> Option<BorrowedFd<'_>>;
     /// The host's counters, if they can be read.
     fn counters(&self) -> Option<Vmstat>;
     /// What may be pinned.
@@ -135,6 +138,10 @@ impl Kernel for Host<'_> {
             Some(_) => &[Pinner::HelperIoUring, Pinner::HelperUdmabuf, Pinner::OwnIoUring],
             None => &[Pinner::OwnIoUring],
         }
+    }
+
+    fn memfd(&self) -> Option<BorrowedFd<'_>> {
+        Some(self.memfd.as_fd())
     }
 
     fn counters(&self) -> Option<Vmstat> {

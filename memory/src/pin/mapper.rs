@@ -1,6 +1,7 @@
 //! The seam between pinning and whoever maps memory for devices.
 
 use std::io;
+use std::os::fd::BorrowedFd;
 
 use crate::GuestRange;
 
@@ -31,8 +32,19 @@ pub struct MapError {
 /// Maps guest RAM for the devices of one machine, IOVA = GPA. Mapping pins: the kernel holds the pages
 /// until [`DmaMapper::unmap`] of the same chunk.
 pub trait DmaMapper: Send + Sync {
-    /// Maps the chunk readable and writable. All or nothing.
-    fn map(&self, chunk: &Chunk) -> Result<(), MapError>;
+    /// Maps the chunk readable and writable. All or nothing. `held` is the RAM memfd if a trial pin holds every page of
+    /// the chunk: only then may it be mapped by file, since a pin by file may loop in the kernel for ever where pages
+    /// have to be moved, and no signal ends it.
+    fn map(&self, chunk: &Chunk, held: Option<BorrowedFd<'_>>) -> Result<(), MapError>;
     /// Undoes [`DmaMapper::map`] of exactly this chunk.
     fn unmap(&self, chunk: &Chunk) -> Result<(), MapError>;
+    /// How many more maps it takes; `None` for as many as there is kernel memory for.
+    fn room(&self) -> Option<u64> {
+        None
+    }
+    /// Whether what it pins counts against what the user has locked in all processes, trial pins included, instead of
+    /// this process alone.
+    fn counts_by_user(&self) -> bool {
+        false
+    }
 }

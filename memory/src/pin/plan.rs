@@ -61,6 +61,20 @@ pub fn cut_span(span: Span, size: u64) -> Vec<Span> {
     starts.map(|start| Span { start, size: size.min(span.end() - start) }).collect()
 }
 
+/// The first of `size`, twice that and so on up to `most` of which `count` says that it makes no more than `room` pieces;
+/// `None` for any number. If even `most` makes more: how many.
+pub fn fit(room: Option<u64>, size: u64, most: u64, count: impl Fn(u64) -> u64) -> Result<u64, u64> {
+    let mut size = size.min(most);
+    loop {
+        let pieces = count(size);
+        match room {
+            Some(room) if pieces > room && size < most => size = size.saturating_mul(2).min(most),
+            Some(room) if pieces > room => return Err(pieces),
+            _ => return Ok(size),
+        }
+    }
+}
+
 /// The spans in order, those that touch made one.
 pub fn coalesce(mut spans: Vec<Span>) -> Vec<Span> {
     spans.sort_unstable();

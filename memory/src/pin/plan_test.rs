@@ -80,3 +80,15 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn pieces_grow_until_there_is_room_for_all() {
+    let count = |size: u64| (1024 * MIB).div_ceil(size);
+    for (room, size) in
+        [(None, Ok(64)), (Some(16), Ok(64)), (Some(15), Ok(128)), (Some(3), Ok(500)), (Some(2), Err(3))]
+    {
+        let fitted = fit(room, 64 * MIB, 500 * MIB, count);
+        assert_eq!(fitted.map(|size| size / MIB), size, "{room:?}");
+    }
+    assert_eq!(fit(Some(0), 64 * MIB, 32 * MIB, count), Err(32));
+}

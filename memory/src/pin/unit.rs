@@ -261,7 +261,9 @@ impl Unit {
             (Action::Map(_) | Action::Replace(_), Outcome::Mapped) if self.phase != Phase::Trial => {
                 self.done(lost, policy)
             }
-            (Action::Pin(_) | Action::Replace(_), Outcome::NoTrial) if self.spec.devices => {
+            (Action::Pin(_) | Action::Map(_) | Action::Replace(_), Outcome::NoTrial)
+                if self.spec.devices && self.phase != Phase::Bare =>
+            {
                 self.go_bare(lost, policy)
             }
             (_, Outcome::Lost { stalled }) if attempting && self.phase != Phase::Bare => {

@@ -40,8 +40,9 @@ pub(super) struct Shared<'a> {
 }
 
 impl Shared<'_> {
-    fn map(&self, mapper: &dyn DmaMapper, piece: &Chunk) -> Result<(), Refusal> {
-        mapper.map(piece).map_err(Refusal::DmaMap)?;
+    fn map(&self, mapper: &dyn DmaMapper, piece: &Chunk, held: bool) -> Result<(), Refusal> {
+        let held = if held { self.kernel.memfd() } else { None };
+        mapper.map(piece, held).map_err(Refusal::DmaMap)?;
         self.mapped.lock().unwrap_or_else(PoisonError::into_inner).push(*piece);
         Ok(())
     }
@@ -203,14 +204,23 @@ impl Job<'_, '_> {
         let Some(mapper) = self.shared.mapper else { return Outcome::Mapped };
         let part = self.chunk.part(span);
         if under_trial {
-            // The pages exist, but only the helper has them in its page tables; the map would enter one at a time into ours.
+            // The pages exist, but only the helper has them in its page tables. A map by address would enter one at a time
+            // into ours, a map by file none, and they could not be counted.
             self.shared.kernel.show(&part);
         }
         let before = self.shared.kernel.counters();
         let memlock = self.shared.kernel.memlock();
-        let Err(refusal) = self.shared.map(mapper, &part) else { return Outcome::Mapped };
-        let exceeded = (!memlock.allows(self.shared.ram_bytes)).then_some(memlock);
+        let Err(refusal) = self.shared.map(mapper, &part, under_trial) else { return Outcome::Mapped };
+        // Counted by user it may be hit by any size, as by trial pins.
+        let shared_limit = mapper.counts_by_user() && memlock.limit.is_some();
+        let exceeded = (shared_limit || !memlock.allows(self.shared.ram_bytes)).then_some(memlock);
         let outcome = self.refused(refusal, before, exceeded);
+        if let (true, true, Outcome::Refused(cause @ Cause::Memlock(_))) =
+            (under_trial, shared_limit, &outcome)
+        {
+            self.pinners.give_up(cause.to_string());
+            return Outcome::NoTrial;
+        }
         if under_trial && matches!(outcome, Outcome::Refused(Cause::Migration { .. })) && !self.pinners.hold()
         {
             self.pinners.lost(false, "died while the devices' map was made");

@@ -15,6 +15,7 @@ pub(super) fn all() -> Vec<Case> {
         case("passthrough/NIC, 39 bits", narrow(), nic),
         case("passthrough/NIC, 48 bits", wide(), nic),
         case("passthrough/two devices", narrow(), two_devices),
+        case("passthrough/descriptors opened by a launcher serve a process without rights", wide(), handed),
         case("passthrough/5 reboots, the device works each time", narrow(), reboots),
         case("passthrough/nothing stays behind", narrow(), nothing_stays),
         case("passthrough/a killed vmm leaves a device that works", narrow(), killed),
@@ -42,8 +43,10 @@ fn pinned_outside(guest: &Output, memory: &str, devices: &str, pages: u64) -> Te
 }
 
 fn nvme(ctx: &Ctx) -> TestResult {
-    for cpus in [1, 2] {
-        let guest = ctx.run(&format!("vmm run --memfd --vfio {NVME} --cpus {cpus}")).expect_success()?;
+    for (cpus, backend) in [(1, "iommufd"), (2, "container")] {
+        let command = format!("vmm -v run --memfd --vfio {NVME},backend={backend} --cpus {cpus}");
+        let guest = ctx.run(&command).expect_success()?;
+        reached_through(&guest, backend)?;
         guest.stdout_contains(&format!("cpus {cpus} online"))?;
         pinned_outside(&guest, "512 MiB", NVME, 131072)?;
         read_right(ctx, &guest, "0000:00:01.0")?;
@@ -73,10 +76,12 @@ fn nic(ctx: &Ctx) -> TestResult {
         grep eth0 /proc/interrupts; poweroff -f";
     let initrd = GuestInitrd::with_script(ctx.artefacts, script)?;
     ctx.put("/tmp/guest.cpio", &initrd.build()?)?;
-    for cpus in [1, 2] {
-        let command =
-            format!("vmm run --memfd --vfio {NIC} --cpus {cpus} --memory 256M --initrd /tmp/guest.cpio");
+    for (cpus, backend) in [(1, "container"), (2, "iommufd")] {
+        let command = format!(
+            "vmm -v run --memfd --vfio {NIC},backend={backend} --cpus {cpus} --memory 256M --initrd /tmp/guest.cpio"
+        );
         let guest = ctx.run(&command).expect_success()?;
+        reached_through(&guest, backend)?;
         pinned_outside(&guest, "256 MiB", NIC, 65536)?;
         guest.stdout_contains("lease of 10.0.2.15 obtained")?;
         guest.stdout_contains("3 packets received")?;
@@ -86,11 +91,94 @@ fn nic(ctx: &Ctx) -> TestResult {
     Ok(())
 }
 
+/// Which of the kernel's interfaces it was.
+fn reached_through(guest: &Output, backend: &str) -> TestResult {
+    guest.stderr_contains(&format!("devices opened backend={backend} "))?;
+    Ok(())
+}
+
 fn two_devices(ctx: &Ctx) -> TestResult {
-    let guest = ctx.run(&format!("vmm run --vfio {NVME} --vfio {NIC} --memory 256M")).expect_success()?;
-    pinned_outside(&guest, "256 MiB", &format!("{NVME}, {NIC}"), 65536)?;
+    // Unless something else is insisted on, what lets the devices reach each other is used.
+    for (option, peers) in [("", true), (",backend=iommufd", false)] {
+        let command = format!("vmm -v run --vfio {NVME}{option} --vfio {NIC} --memory 256M");
+        let guest = ctx.run(&command).expect_success()?;
+        pinned_outside(&guest, "256 MiB", &format!("{NVME}, {NIC}"), 65536)?;
+        read_right(ctx, &guest, "0000:00:01.0")?;
+        guest.stdout_contains("pci 0000:00:02.0 Ethernet controller [020000], 8086:10d3, driver e1000e, ")?;
+        if peers {
+            let lost = guest.stderr.contains("other passed-through devices cannot reach this BAR");
+            ensure!(!lost, "the devices cannot reach each other");
+        } else {
+            reached_through(&guest, "iommufd")?;
+        }
+    }
+    Ok(())
+}
+
+/// A user without rights, whose memlock limit is the guest's memory: trial pins and maps count against it together.
+fn handed(ctx: &Ctx) -> TestResult {
+    let cdev = ctx
+        .run(&format!("ls /sys/bus/pci/devices/{NVME}/vfio-dev"))
+        .expect_success()?
+        .stdout
+        .trim()
+        .to_owned();
+    let become_somebody =
+        "echo somebody:x:65534:65534::/:/bin/sh >> /etc/passwd; chmod 666 /dev/kvm; chmod 600 /dev/iommu";
+    ctx.run(&format!("cp /etc/passwd /tmp/passwd; {become_somebody}")).expect_success()?;
+    let somebody = |vmm: &str, descriptors: &str| {
+        format!("ulimit -l 262144; exec su -s /bin/sh somebody -c 'exec {vmm}' {descriptors}")
+    };
+    let descriptors = format!("5<>/dev/vfio/devices/{cdev} 6<>/dev/iommu");
+    let run = "vmm -v run --memory 256M --vfio fd=5 --iommufd fd=6";
+    let guest = ctx.run(&somebody(run, &descriptors)).expect_success()?;
+    reached_through(&guest, "iommufd")?;
+    guest.stderr_contains("pinned 256 MiB for 0000:00:01.0: 65536 pages, residency unknown: ")?;
     read_right(ctx, &guest, "0000:00:01.0")?;
-    guest.stdout_contains("pci 0000:00:02.0 Ethernet controller [020000], 8086:10d3, driver e1000e, ")?;
+
+    // What was not handed over is not to be had.
+    let refused = ctx.run(&somebody("vmm run --vfio fd=5", &descriptors)).expect_status(3)?;
+    refused.stderr_contains("error: no permission to open /dev/iommu, which belongs to uid 0")?;
+    let group = ctx.run(&format!("basename $(readlink /sys/bus/pci/devices/{NVME}/iommu_group)"));
+    let group = group.expect_success()?.stdout.trim().to_owned();
+    for (arguments, descriptors, said) in [
+        ("--vfio fd=5", "5<&-".to_owned(), "file descriptor 5 is not open".to_owned()),
+        ("--vfio fd=0", String::new(), "file descriptor 0 is a standard one".to_owned()),
+        (
+            "--vfio fd=5",
+            "5<>/dev/null".to_owned(),
+            "file descriptor 5 is /dev/null, not a node in".to_owned(),
+        ),
+        (
+            "--vfio fd=5",
+            format!("5<>/dev/vfio/{group}"),
+            format!("file descriptor 5 is /dev/vfio/{group}, not a node in /dev/vfio/devices"),
+        ),
+        (
+            "--vfio fd=5",
+            format!("5</dev/vfio/devices/{cdev}"),
+            format!("file descriptor 5 (/dev/vfio/devices/{cdev}) is not open for reading and writing"),
+        ),
+        (
+            "--vfio fd=5 --iommufd fd=6",
+            format!("5<>/dev/vfio/devices/{cdev} 6<>/dev/vfio/vfio"),
+            "file descriptor 6 is /dev/vfio/vfio, not /dev/iommu".to_owned(),
+        ),
+        (
+            "--vfio fd=5 --vfio fd=5",
+            format!("5<>/dev/vfio/devices/{cdev}"),
+            "file descriptor 5 is given twice".to_owned(),
+        ),
+        (
+            "--vfio fd=5,backend=container",
+            format!("5<>/dev/vfio/devices/{cdev}"),
+            "0000:00:01.0 asks for a container, the descriptor of 0000:00:01.0 for iommufd".to_owned(),
+        ),
+    ] {
+        let refused = ctx.run(&format!("vmm run {arguments} {descriptors}")).expect_status(2)?;
+        refused.stderr_contains(&format!("error: {said}"))?.stderr_contains(" help: ")?;
+    }
+    ctx.run("mv /tmp/passwd /etc/passwd; chmod 600 /dev/kvm").expect_success()?;
     Ok(())
 }
 
@@ -128,9 +216,14 @@ fn nothing_stays(ctx: &Ctx) -> TestResult {
     // Whatever held pins before.
     let (acquired, released) = pins(ctx)?;
     let held = acquired - released;
-    ctx.run(&format!("vmm run --vfio {NVME} --memory 256M")).expect_success()?;
-    let (acquired, released) = pins(ctx)?;
-    ensure!(acquired - released == held, "{} pages stay pinned", acquired - released - held);
+    for command in [
+        format!("vmm run --vfio {NVME} --memory 256M"),
+        format!("vmm check --pin --vfio {NVME},backend=container --memory 256M"),
+    ] {
+        ctx.run(&command).expect_success()?;
+        let (acquired, released) = pins(ctx)?;
+        ensure!(acquired - released == held, "{} pages stay pinned", acquired - released - held);
+    }
     ctx.run("pidof vmm").expect_status(1)?;
     ctx.run(&format!("readlink /sys/bus/pci/devices/{NVME}/driver"))
         .expect_success()?
@@ -141,11 +234,14 @@ fn nothing_stays(ctx: &Ctx) -> TestResult {
 fn killed(ctx: &Ctx) -> TestResult {
     let (acquired, released) = pins(ctx)?;
     let held = acquired - released;
-    let mut guest = ctx.run(&format!("exec vmm run --vfio {NVME} --memory 256M")).start()?;
-    guest.wait_for("vmm> ")?;
-    guest.kill()?;
-    let (acquired, released) = pins(ctx)?;
-    ensure!(acquired - released == held, "{} pages stay pinned", acquired - released - held);
+    for backend in ["iommufd", "container"] {
+        let command = format!("exec vmm run --vfio {NVME},backend={backend} --memory 256M");
+        let mut guest = ctx.run(&command).start()?;
+        guest.wait_for("vmm> ")?;
+        guest.kill()?;
+        let (acquired, released) = pins(ctx)?;
+        ensure!(acquired - released == held, "{} pages stay pinned", acquired - released - held);
+    }
     let guest = ctx.run(&format!("vmm run --vfio {NVME} --memory 256M")).expect_success()?;
     read_right(ctx, &guest, "0000:00:01.0")
 }
@@ -153,8 +249,16 @@ fn killed(ctx: &Ctx) -> TestResult {
 fn busy(ctx: &Ctx) -> TestResult {
     let mut first = ctx.run(&format!("vmm run --vfio {NVME} --memory 128M")).start()?;
     first.wait_for("vmm> ")?;
-    let second = ctx.run(&format!("vmm run --vfio {NVME} --memory 128M")).expect_status(3)?;
-    second.stderr_contains("in use by vmm (pid ")?;
+    for option in ["", ",backend=iommufd", ",backend=container"] {
+        let second = ctx.run(&format!("vmm run --vfio {NVME}{option} --memory 128M")).expect_status(3)?;
+        second.stderr_contains("in use by vmm (pid ")?;
+    }
+    // Where the group cannot be looked at, it comes out when the device is opened.
+    let blind = format!(
+        "group=/dev/vfio/$(basename $(readlink /sys/bus/pci/devices/{NVME}/iommu_group)); mv $group /dev/away
+         vmm check --pin --vfio {NVME} --memory 64M; s=$?; mv /dev/away $group; exit $s"
+    );
+    ctx.run(&blind).expect_status(3)?.stderr_contains("error: 0000:00:01.0 is in use by vmm (pid ")?;
     first.send("poweroff\n");
     let first = first.finish()?;
     ensure!(first.status == 0, "the first ended with status {}", first.status);

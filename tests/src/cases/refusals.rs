@@ -11,6 +11,7 @@ pub(super) fn all() -> Vec<Case> {
         case("refusals/numbers that make no sense", host(), numbers),
         case("refusals/devices that cannot be had", host(), devices),
         case("refusals/hosts that cannot", host(), hosts),
+        case("refusals/a container that takes few maps", host(), few_maps),
         case("refusals/everything is said at once", host(), all_at_once),
         case("refusals/a device of the host", host().unbound(), bound_to_host),
         case(
@@ -88,6 +89,10 @@ fn devices(ctx: &Ctx) -> TestResult {
     refused(ctx, "--vfio nvme0", 2, &["--vfio `nvme0` is not a PCI address", "lspci -D"])?;
     refused(ctx, "--vfio 0000:7f:00.0", 3, &["there is no PCI device 0000:7f:00.0"])?;
     refused(ctx, &format!("--vfio {NVME} --vfio {NVME}"), 3, &["0000:00:01.0 is given twice"])?;
+    let option = format!("--vfio {NVME},backend=vfio");
+    refused(ctx, &option, 2, &["`backend=vfio` is not an option", "backend=iommufd and backend=container"])?;
+    let mixed = format!("--vfio {NVME},backend=iommufd --vfio {NIC},backend=container");
+    refused(ctx, &mixed, 2, &["0000:00:02.0 asks for a container, 0000:00:01.0 for iommufd"])?;
     Ok(())
 }
 
@@ -99,12 +104,35 @@ fn hosts(ctx: &Ctx) -> TestResult {
     output.stderr_contains("error: /dev/kvm does not exist")?.stderr_contains("modprobe kvm_intel")?;
     let output = ctx.run(&lacks("/dev/vfio", &format!("vmm run --vfio {NVME}"))).expect_status(3)?;
     output.stderr_contains("error: /dev/vfio/vfio does not exist")?.stderr_contains("modprobe vfio-pci")?;
+    let output =
+        ctx.run(&lacks("/dev/iommu", &format!("vmm run --vfio {NVME},backend=iommufd"))).expect_status(3)?;
+    output.stderr_contains("error: /dev/iommu does not exist")?.stderr_contains("modprobe iommufd")?;
+    let check = format!("vmm -v check --pin --memory 64M --vfio {NVME}");
+    let output = ctx.run(&lacks("/dev/iommu", &check)).expect_success()?;
+    output.stderr_contains("backend=container")?;
     // As somebody who may not.
     let nobody = "chmod 600 /dev/kvm; echo somebody:x:65534:65534::/:/bin/sh >> /etc/passwd; ulimit -l 64; su -s /bin/sh somebody -c";
     let output = ctx.run(&format!("{nobody} 'vmm run --vfio {NVME}'")).expect_status(3)?;
     output.stderr_contains("error: no permission to open /dev/kvm")?;
     output.stderr_contains("error: pinning the guest needs a memlock limit of 512 MiB, it is 64 KiB")?;
     output.stderr_contains("/dev/vfio/")?;
+    Ok(())
+}
+
+/// Maps are as large as has to be, until that does not help any more.
+fn few_maps(ctx: &Ctx) -> TestResult {
+    let limited = |limit: u32| {
+        let parameter = "/sys/module/vfio_iommu_type1/parameters/dma_entry_limit";
+        let check = format!("vmm check --pin --memory 256M --vfio {NVME},backend=container");
+        format!(
+            "was=$(cat {parameter}); echo {limit} > {parameter}; {check}; s=$?; echo $was > {parameter}; exit $s"
+        )
+    };
+    ctx.run(&limited(2)).expect_success()?.stderr_contains(": 65536 pages, 0 in CMA")?;
+    let output = ctx.run(&limited(0)).expect_status(4)?;
+    output
+        .stderr_contains("error: mapping the guest takes 1 DMA maps, the container has room for 0")?
+        .stderr_contains(" help: raise the limit")?;
     Ok(())
 }
 

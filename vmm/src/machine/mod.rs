@@ -108,16 +108,16 @@ pub struct Machine {
 
 impl Machine {
     /// Builds what `plan` says. Whatever fails, everything is given back.
-    pub fn build(plan: Plan, observer: Arc<dyn Observer>) -> Result<Self, Problems> {
+    pub fn build(mut plan: Plan, observer: Arc<dyn Observer>) -> Result<Self, Problems> {
         let cpus = plan.spec.cpus;
         let mut phases = Phases::start();
         let mut vm =
             Vm::new(&plan.hypervisor).map_err(Unexpected::during("cannot create the virtual machine"))?;
         phases.done("create machine");
 
-        let passthrough = match plan.devices.as_slice() {
-            [] => None,
-            devices => {
+        let passthrough = match plan.devices.take() {
+            None => None,
+            Some(devices) => {
                 let link = vm.vfio_link().map_err(Unexpected::during("cannot link the machine to VFIO"))?;
                 Some(Passthrough::open(devices, Some(link)).map_err(Problem::of(Class::Host))?)
             }
@@ -134,7 +134,7 @@ impl Machine {
 
         if passthrough.is_some() || plan.spec.prefault {
             let progress = |progress: pin::Progress| observer.notify(&Event::Pinning(&progress));
-            let mapper = passthrough.as_ref().map(|it| it.container().as_ref() as &dyn pin::DmaMapper);
+            let mapper = passthrough.as_ref().map(|it| it.space().as_ref() as &dyn pin::DmaMapper);
             let report = pin::bring_up(&ram, mapper, &plan.spec.pin, &progress)
                 .inspect_err(|error| observer.notify(&Event::PinFailed(error)))
                 .map_err(Problem::of(Class::Memory))?;
@@ -162,7 +162,7 @@ impl Machine {
             Some(passthrough) => passthrough.functions(&controller).map_err(Problem::of(Class::Host))?,
             None => Vec::new(),
         };
-        let peers = passthrough.as_ref().filter(|_| functions.len() > 1).map(|p| p.container().clone());
+        let peers = passthrough.as_ref().filter(|_| functions.len() > 1).map(|p| p.space().clone());
         let space: Arc<dyn AddressSpace> = Arc::new(DeviceMemory::new(vm.clone(), peers));
         let acpi =
             AcpiTables::build(&platform::acpi_spec(&layout, cpus)).map_err(Problem::of(Class::Usage))?;

@@ -6,7 +6,7 @@ use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use devices::pci::{AddressSpace, MappedArea};
-use vfio::Container;
+use vfio::DmaSpace;
 
 use crate::hypervisor::vm::Vm;
 
@@ -14,14 +14,14 @@ use crate::hypervisor::vm::Vm;
 pub struct DeviceMemory {
     vm: Arc<Vm>,
     /// The devices' address space, if there are peers to reach each other.
-    peers: Option<Arc<Container>>,
+    peers: Option<Arc<DmaSpace>>,
     /// GPAs of areas that peers can reach.
     reachable: Mutex<BTreeSet<u64>>,
 }
 
 impl DeviceMemory {
     /// For a machine whose devices share `peers`; `None` when it has no two of them.
-    pub fn new(vm: Arc<Vm>, peers: Option<Arc<Container>>) -> Self {
+    pub fn new(vm: Arc<Vm>, peers: Option<Arc<DmaSpace>>) -> Self {
         Self { vm, peers, reachable: Mutex::default() }
     }
 }
@@ -36,6 +36,7 @@ impl AddressSpace for DeviceMemory {
             }
             Err(error) => tracing::warn!(
                 %error,
+                cause = %error.source,
                 "other passed-through devices cannot reach this BAR by DMA (no peer-to-peer); all else works"
             ),
         }
