@@ -52,6 +52,8 @@ struct Scripted {
     memlock: Option<u64>,
     /// Whether that is for trial pins and maps together.
     by_user: bool,
+    /// What others have locked of it, and until when.
+    others: (u64, Duration),
     /// How many maps there may be.
     room: Option<u64>,
     /// Sub-units that can be made good before memory runs out.
@@ -85,7 +87,9 @@ impl Scripted {
     /// Whether as many bytes more may be locked.
     fn may_lock(&self, bytes: u64) -> bool {
         let count = |sub: &Sub| u64::from(sub.trial) + u64::from(sub.mapped);
-        let locked = self.subs.lock().unwrap().iter().map(count).sum::<u64>() * SUB_UNIT;
+        let (others, until) = self.others;
+        let others = if self.now() < until { others } else { 0 };
+        let locked = self.subs.lock().unwrap().iter().map(count).sum::<u64>() * SUB_UNIT + others;
         self.memlock.is_none_or(|limit| bytes + if self.by_user { locked } else { 0 } <= limit)
     }
 
@@ -391,6 +395,12 @@ fn trial_pins_and_maps_that_count_against_one_limit_do_without_trial_pins_in_the
     assert_eq!(report.means.passed_over, ["the memlock limit (32 MiB) is exceeded"]);
     let report = limited(40 * MIB).run(&units(4, 8 * MIB), true, 1).unwrap();
     assert_eq!((report.means.bare, report.mapped.len()), (0, 4));
+    // Another's trial pins go in time, or do not.
+    let crowded = |until| Scripted { others: (8 * MIB, Duration::from_secs(until)), ..limited(32 * MIB) };
+    let report = crowded(5).run(&units(4, 8 * MIB), true, 1).unwrap();
+    assert_eq!(report.mapped.iter().map(|it| it.guest.size).sum::<u64>(), 32 * MIB);
+    let error = crowded(60).run(&units(4, 8 * MIB), true, 1).unwrap_err();
+    assert!(matches!(error, PinError::Refused { cause: Cause::Memlock(_), .. }), "{error}");
     let error = limited(24 * MIB).run(&units(4, 8 * MIB), true, 1).unwrap_err();
     let PinError::Refused { cause, .. } = &error else { panic!("{error:?}") };
     assert!(matches!(cause, Cause::Memlock(_)), "{error}");

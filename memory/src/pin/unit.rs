@@ -124,6 +124,8 @@ pub struct UnitSpec {
     pub bare: u64,
     /// Whether it is to be mapped.
     pub devices: bool,
+    /// Whether the memlock limit covers the trial pins of others as well, which go.
+    pub crowded: bool,
     /// Whether pages of it exist.
     pub populated: bool,
     /// Varies the waits of units that are refused together.
@@ -330,9 +332,15 @@ impl Unit {
 
     fn refused(&mut self, cause: Cause, lost: Duration, policy: &RetryPolicy) -> Action {
         let late = lost >= policy.deadline;
-        let Some(mut piece) = self.current.filter(|_| cause.is_transient()) else { return self.fail() };
+        let crowded = self.spec.crowded && self.is_bare() && matches!(cause, Cause::Memlock(_));
+        let passes = cause.is_transient() || crowded;
+        let Some(mut piece) = self.current.filter(|_| passes) else { return self.fail() };
         piece.tried = true;
         self.retries = self.retries.saturating_add(1);
+        if crowded && !late {
+            piece.refusals = piece.refusals.saturating_add(1);
+            return self.set_aside(piece, lost, policy);
+        }
         if cause == Cause::Interrupted && !late {
             self.todo.push(piece);
             self.current = None;
@@ -347,19 +355,27 @@ impl Unit {
         if matches!(self.action, Action::Replace(_)) {
             piece.replaced = piece.replaced.saturating_add(1);
         }
-        let help =
-            policy.root_help && !piece.helped && piece.refusals >= HELP_AFTER && self.phase != Phase::Map;
+        let help = !crowded
+            && policy.root_help
+            && !piece.helped
+            && piece.refusals >= HELP_AFTER
+            && self.phase != Phase::Map;
         piece.helped |= help;
         self.current = Some(piece);
         if help {
             return self.reach(UnitState::Stuck, Action::Help(piece.span));
         }
-        if self.may_replace(&piece, late, policy) {
+        if !crowded && self.may_replace(&piece, late, policy) {
             return self.reach(UnitState::Stuck, Action::Replace(piece.span));
         }
         if late {
             return self.fail();
         }
+        self.set_aside(piece, lost, policy)
+    }
+
+    /// Tries the rest, and this again later.
+    fn set_aside(&mut self, piece: Piece, lost: Duration, policy: &RetryPolicy) -> Action {
         self.stuck.push(piece);
         self.current = None;
         self.attempt_next(lost, policy.deadline)

@@ -14,7 +14,7 @@ const STALL: Duration = Duration::from_millis(500);
 const STUCK: Cause = Cause::Migration { pages: 1 };
 
 fn spec(size: u64, devices: bool) -> UnitSpec {
-    UnitSpec { size, step: 16 * MIB, bare: 8 * MIB, devices, populated: true, seed: 1 }
+    UnitSpec { size, step: 16 * MIB, bare: 8 * MIB, devices, crowded: false, populated: true, seed: 1 }
 }
 
 fn span(start: u64, size: u64) -> Span {
@@ -227,6 +227,22 @@ fn what_does_not_pass_fails_at_once() {
     for cause in [Cause::NoMemory, Cause::Memlock(memlock), Cause::Unbacked, Cause::Other] {
         assert_eq!(play(true, &[Outcome::Refused(cause)]).1, UnitState::Failed);
     }
+}
+
+#[test]
+fn a_limit_that_others_fill_passes_without_trial_pins() {
+    use Outcome::{Mapped, NoTrial, Refused, Waited};
+    let full = || Refused(Cause::Memlock(Memlock { limit: Some(8 * MIB) }));
+    let play = |outcomes: &[Outcome]| {
+        let mut unit = Unit::new(UnitSpec { crowded: true, ..spec(8 * MIB, true) });
+        let mut actions = vec![unit.start()];
+        actions.extend(outcomes.iter().map(|outcome| unit.step(outcome.clone(), Duration::ZERO, &POLICY)));
+        actions
+    };
+    let actions = play(&[NoTrial, full(), Waited, full(), Waited, Mapped]);
+    assert!(matches!(actions[2..5], [Action::Wait(_), Action::Map(_), Action::Wait(_)]), "{actions:?}");
+    assert_eq!(actions[6], Action::Release);
+    assert_eq!(play(&[full()]).last(), Some(&Action::Fail));
 }
 
 #[test]

@@ -106,6 +106,7 @@ impl<'a> Worker<'a> {
             step: shared.step,
             bare: shared.bare,
             devices: shared.mapper.is_some(),
+            crowded: shared.mapper.is_some_and(DmaMapper::counts_by_user),
             populated,
             seed: chunk.hva,
         });
