@@ -169,10 +169,33 @@ impl Layout {
         Ok(Self { ram, ecam: ECAM, mmio32: MMIO32, mmio64 })
     }
 
+    /// Takes the 64-bit window where BARs of these sizes (powers of two) fit, if they do not where it is: beyond what
+    /// the IOMMU maps the guest reaches them as well, and only other devices do not. Returns whether it has moved.
+    pub fn make_room(&mut self, bars: &[u64], limits: &AddressLimits) -> bool {
+        if holds(&self.mmio64, bars) {
+            return false;
+        }
+        let ram_end = self.ram.last().map_or(0, GuestRange::end);
+        let beyond =
+            clip(&GuestRange::new(0, limits.end()), ram_end.max(HIGH_RAM_START), limits.end(), RAM_ALIGN);
+        let moved = beyond.filter(|window| *window != self.mmio64 && holds(window, bars));
+        self.mmio64 = moved.unwrap_or(self.mmio64);
+        moved.is_some()
+    }
+
     /// All RAM, in bytes.
     pub fn ram_bytes(&self) -> u64 {
         self.ram.iter().map(|r| r.size).sum()
     }
+}
+
+/// Whether BARs of these sizes fit into a window, the largest first, each naturally aligned.
+fn holds(window: &GuestRange, bars: &[u64]) -> bool {
+    let largest = bars.iter().copied().max().unwrap_or(1).max(1);
+    let start = window.start.checked_next_multiple_of(largest);
+    let total = bars.iter().try_fold(0u64, |total, size| total.checked_add(*size));
+    let end = start.zip(total).and_then(|(start, total)| start.checked_add(total));
+    end.is_some_and(|end| end <= window.end())
 }
 
 fn fill(segments: &[GuestRange], bytes: u64) -> Vec<GuestRange> {

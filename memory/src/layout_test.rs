@@ -177,6 +177,26 @@ fn check(layout: &Layout, bytes: u64, limits: &AddressLimits) -> Result<(), Test
 }
 
 #[test]
+fn the_window_moves_for_bars_that_do_not_fit_into_the_aperture() {
+    let limits = AddressLimits { phys_bits: 46, iova: Some(vec![0..=(1 << 39) - 1]) };
+    let layout = Layout::new(4 * GIB, &limits).unwrap();
+    let inside = layout.mmio64;
+    for bars in
+        [&[][..], &[256 * GIB], &[128 * GIB, 128 * GIB, 64 * GIB], &[GIB; 100], &[1 << 50], &[u64::MAX]]
+    {
+        let mut layout = layout.clone();
+        assert!(!layout.make_room(bars, &limits), "{bars:?} fit, or nowhere");
+        assert_eq!(layout.mmio64, inside);
+    }
+    for bars in [&[512 * GIB][..], &[256 * GIB, 256 * GIB]] {
+        let mut layout = layout.clone();
+        assert!(layout.make_room(bars, &limits));
+        assert_eq!((layout.mmio64.start, layout.mmio64.end()), (5 * GIB, 1 << 46));
+        assert!(!layout.make_room(bars, &limits), "once is enough");
+    }
+}
+
+#[test]
 fn fixed_pieces_do_not_overlap() {
     let fixed = [GuestRange::new(0, LOW_RAM_END), ECAM, MMIO32, IOAPIC, LAPIC, KVM_IDENTITY_MAP, KVM_TSS];
     for pair in fixed.windows(2) {

@@ -97,7 +97,7 @@ impl Device {
         Ok(mapping)
     }
 
-    /// A BAR's region. `None`: not implemented.
+    /// The region of a BAR, or of the expansion ROM as number 6. `None`: not implemented.
     pub(crate) fn bar(&self, index: u8) -> Option<&RegionInfo> {
         self.regions.get(usize::from(index).min(6)).into_iter().flatten().find(|region| region.size != 0)
     }
@@ -132,7 +132,7 @@ impl Device {
         }
     }
 
-    /// The vectors of an interrupt type, `VFIO_PCI_MSI_IRQ_INDEX` or `VFIO_PCI_MSIX_IRQ_INDEX`. `None`: it has none.
+    /// The interrupts of a type, `VFIO_PCI_*_IRQ_INDEX`. `None`: it has none.
     pub(crate) fn irqs(self: &Arc<Self>, index: u32) -> Option<DeviceIrqs> {
         let info = sys::irq_info(&self.file, index).ok()?;
         let usable = info.count != 0 && info.flags & VFIO_IRQ_INFO_EVENTFD != 0;
@@ -172,7 +172,7 @@ fn place(region: &RegionInfo, offset: u64, length: usize) -> io::Result<u64> {
     end.and_then(|_| region.offset.checked_add(offset)).ok_or_else(|| io::ErrorKind::InvalidInput.into())
 }
 
-/// The vectors of one interrupt type of a device.
+/// The interrupts of one type of a device.
 pub(crate) struct DeviceIrqs {
     device: Arc<Device>,
     index: u32,

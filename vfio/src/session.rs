@@ -225,6 +225,13 @@ impl Passthrough {
         &self.space
     }
 
+    /// The sizes of all BARs, in bytes: powers of two.
+    pub fn bar_sizes(&self) -> Vec<u64> {
+        let size = |(device, bar): (&Arc<Device>, u8)| device.bar(bar)?.size.checked_next_power_of_two();
+        let bars = self.devices.iter().flat_map(|device| (0..6).map(move |bar| (device, bar)));
+        bars.filter_map(size).collect()
+    }
+
     /// The guest's functions, one per device in the order given to [`Passthrough::open`]. To be called once: two
     /// functions of one device would take its interrupts from each other. Fails when a device does not answer.
     pub fn functions(

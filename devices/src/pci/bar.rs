@@ -4,6 +4,7 @@
 //! whatever address the guest writes; whether anything is decoded there is for [`PciBus`](super::PciBus) to decide.
 
 use super::function::{BarSpace, BarWindow};
+use super::rom::{ROM_BAR, ROM_REGISTER, ROM_SIZES, RomRegister};
 
 /// Configuration space offset of BAR 0.
 pub const BAR0: u16 = 0x10;
@@ -19,7 +20,7 @@ const COMMAND_MEMORY: u16 = 1 << 1;
 /// One BAR as its function implements it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BarSpec {
-    /// BAR number, 0 to 5; the lower one of a 64-bit pair.
+    /// BAR number, 0 to 5; the lower one of a 64-bit pair. [`ROM_BAR`] is the expansion ROM.
     pub index: u8,
     /// Address space.
     pub space: BarSpace,
@@ -50,10 +51,11 @@ pub enum BarError {
     },
 }
 
-/// The six BAR registers of a function.
+/// The six BAR registers of a function, and its expansion ROM's.
 #[derive(Clone, Debug, Default)]
 pub struct BarSet {
     slots: [Slot; BAR_COUNT],
+    rom: Option<RomRegister>,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -77,6 +79,9 @@ impl BarSet {
     /// Implements a BAR, at address 0.
     pub fn add(&mut self, spec: BarSpec) -> Result<(), BarError> {
         let BarSpec { index, space, size, .. } = spec;
+        if index == ROM_BAR {
+            return self.add_rom(&spec);
+        }
         let sizes = match space {
             BarSpace::Memory32 => 16..=1 << 31,
             BarSpace::Memory64 => 16..=1 << 63,
@@ -98,25 +103,37 @@ impl BarSet {
         Ok(())
     }
 
+    fn add_rom(&mut self, spec: &BarSpec) -> Result<(), BarError> {
+        let BarSpec { index, space, size, .. } = *spec;
+        let good = space == BarSpace::Memory32 && size.is_power_of_two() && ROM_SIZES.contains(&size);
+        match self.rom {
+            _ if !good => Err(BarError::Size { index, space, size }),
+            Some(_) => Err(BarError::Taken(index)),
+            None => {
+                self.rom = Some(RomRegister::new(size as u32));
+                Ok(())
+            }
+        }
+    }
+
     /// Reads configuration space at `offset`; bytes that are not part of a BAR register are left alone.
     pub fn read(&self, offset: u16, data: &mut [u8]) {
-        let registers = self.bytes();
-        for (at, byte) in (usize::from(offset)..).zip(data) {
-            if let Some(value) = at.checked_sub(usize::from(BAR0)).and_then(|at| registers.get(at)) {
-                *byte = *value;
-            }
+        copy(&self.bytes(), BAR0, offset, data);
+        if let Some(rom) = &self.rom {
+            copy(&rom.value().to_le_bytes(), ROM_REGISTER, offset, data);
         }
     }
 
     /// Writes configuration space at `offset`; bytes that are not part of a BAR register are ignored.
     /// Writing all ones makes the register read back the BAR's size mask.
     pub fn write(&mut self, offset: u16, data: &[u8]) {
-        let mut registers = self.bytes();
-        for (at, byte) in (usize::from(offset)..).zip(data) {
-            if let Some(value) = at.checked_sub(usize::from(BAR0)).and_then(|at| registers.get_mut(at)) {
-                *value = *byte;
-            }
+        if let Some(rom) = &mut self.rom {
+            let mut register = rom.value().to_le_bytes();
+            copy(data, offset, ROM_REGISTER, &mut register);
+            rom.write(u32::from_le_bytes(register));
         }
+        let mut registers = self.bytes();
+        copy(data, offset, BAR0, &mut registers);
         // What was not written holds what it reads as, and writing that back changes nothing.
         let mut values = registers.as_chunks::<4>().0.iter().map(|register| u32::from_le_bytes(*register));
         let mut low = None;
@@ -137,7 +154,9 @@ impl BarSet {
 
     /// Sets a BAR's address as firmware would, rounded down to the BAR's size. Ignores BARs that do not exist.
     pub fn place(&mut self, index: u8, to: u64) {
-        if let Some(Slot::Low { spec, address }) = self.slots.get_mut(usize::from(index)) {
+        if let (ROM_BAR, Some(rom)) = (index, &mut self.rom) {
+            rom.place(to);
+        } else if let Some(Slot::Low { spec, address }) = self.slots.get_mut(usize::from(index)) {
             let reachable = if spec.space == BarSpace::Memory64 { u64::MAX } else { u64::from(u32::MAX) };
             *address = to & reachable & !(spec.size - 1);
         }
@@ -151,7 +170,7 @@ impl BarSet {
             }
             Slot::Absent | Slot::High => None,
         };
-        self.slots.iter().filter_map(window).collect()
+        self.slots.iter().filter_map(window).chain(self.rom.as_ref().map(RomRegister::window)).collect()
     }
 
     /// The BARs that the bits of the command register let decode.
@@ -159,13 +178,17 @@ impl BarSet {
         let mut windows = self.windows();
         windows.retain(|window| {
             let enable = if window.space == BarSpace::Io { COMMAND_IO } else { COMMAND_MEMORY };
-            command & enable != 0
+            let rom_off = window.index == ROM_BAR && !self.rom.is_some_and(|rom| rom.is_enabled());
+            command & enable != 0 && !rom_off
         });
         windows
     }
 
-    /// All addresses back to 0, as after a reset.
+    /// All addresses back to 0 and the ROM disabled, as after a reset.
     pub fn reset(&mut self) {
+        if let Some(rom) = &mut self.rom {
+            rom.write(0);
+        }
         for slot in &mut self.slots {
             if let Slot::Low { address, .. } = slot {
                 *address = 0;
@@ -189,6 +212,15 @@ impl BarSet {
             *register = value.to_le_bytes();
         }
         bytes
+    }
+}
+
+/// Copies what `from`, which lies at `source` in configuration space, has of `to`, which lies at `place`.
+fn copy(from: &[u8], source: u16, place: u16, to: &mut [u8]) {
+    for (at, byte) in (usize::from(place)..).zip(to) {
+        if let Some(value) = at.checked_sub(usize::from(source)).and_then(|at| from.get(at)) {
+            *byte = *value;
+        }
     }
 }
 

@@ -89,7 +89,7 @@ fn refuses_impossible_bars() {
     let mut bars = example();
     assert_eq!(bars.add(spec(1, BarSpace::Memory32, 0x1000)), Err(BarError::Taken(1)));
     assert_eq!(bars.add(spec(4, BarSpace::Memory64, 0x1000)), Err(BarError::Taken(4)));
-    assert_eq!(bars.add(spec(6, BarSpace::Memory32, 0x1000)), Err(BarError::Index(6)));
+    assert_eq!(bars.add(spec(7, BarSpace::Memory32, 0x1000)), Err(BarError::Index(7)));
     let mut bars = BarSet::new();
     assert_eq!(bars.add(spec(5, BarSpace::Memory64, 0x1000)), Err(BarError::Index(5)));
     for (space, size) in [
@@ -167,4 +167,51 @@ proptest! {
             for (r, value) in registers.iter().zip(&before) { prop_assert_eq!(register(&bars, *r), *value); }
         }
     }
+}
+
+fn with_rom(size: u64) -> BarSet {
+    let mut bars = example();
+    bars.add(spec(ROM_BAR, BarSpace::Memory32, size)).unwrap();
+    bars
+}
+
+fn rom(bars: &BarSet) -> u32 {
+    let mut data = [0; 4];
+    bars.read(ROM_REGISTER, &mut data);
+    u32::from_le_bytes(data)
+}
+
+#[test]
+fn the_rom_decodes_when_memory_and_itself_are_enabled() {
+    let mut bars = with_rom(0x1_0000);
+    bars.write(ROM_REGISTER, &0xffff_fffeu32.to_le_bytes());
+    assert_eq!(rom(&bars), 0xffff_0000, "sizing");
+    bars.place(ROM_BAR, 0xd123_4567);
+    assert_eq!(rom(&bars), 0xd123_0000);
+    let window = BarWindow { index: 6, space: BarSpace::Memory32, address: 0xd123_0000, size: 0x1_0000 };
+    assert!(bars.windows().contains(&window));
+    assert!(!bars.decoded(COMMAND_MEMORY).contains(&window), "not enabled");
+    bars.write(ROM_REGISTER, &[0xff]);
+    assert_eq!(rom(&bars), 0xd123_0001);
+    assert!(bars.decoded(COMMAND_MEMORY).contains(&window));
+    assert!(!bars.decoded(COMMAND_IO).contains(&window));
+    bars.place(ROM_BAR, 0xe000_0000);
+    assert_eq!(rom(&bars), 0xe000_0001, "placing does not disable it");
+    bars.reset();
+    assert_eq!(rom(&bars), 0);
+}
+
+#[test]
+fn a_rom_has_a_size_its_register_can_say() {
+    for (space, size) in [
+        (BarSpace::Memory32, 0x400),
+        (BarSpace::Memory32, 0x2800),
+        (BarSpace::Memory32, 1 << 25),
+        (BarSpace::Memory64, 0x1000),
+        (BarSpace::Io, 0x1000),
+    ] {
+        assert!(matches!(example().add(spec(ROM_BAR, space, size)), Err(BarError::Size { index: 6, .. })));
+    }
+    assert_eq!(with_rom(0x800).add(spec(ROM_BAR, BarSpace::Memory32, 0x800)), Err(BarError::Taken(6)));
+    assert_eq!(rom(&example()), 0, "without one the register is left alone");
 }

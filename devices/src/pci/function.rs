@@ -18,7 +18,7 @@ pub enum BarSpace {
 /// A BAR as its function decodes it at this moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct BarWindow {
-    /// BAR number, 0 to 5.
+    /// BAR number, 0 to 5, or [`ROM_BAR`](super::rom::ROM_BAR).
     pub index: u8,
     /// Address space.
     pub space: BarSpace,

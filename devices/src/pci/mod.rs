@@ -10,6 +10,7 @@ pub mod function;
 mod host_bridge;
 pub mod msi;
 pub mod msix;
+pub mod rom;
 mod vector;
 
 pub use address::{Devfn, PciAddress};

@@ -5,6 +5,7 @@ use std::ops::Range;
 use std::sync::{Arc, Mutex};
 
 use devices::irq::{InterruptController, MsiMessage, MsiVector};
+use devices::pci::rom::ROM_BAR;
 use devices::pci::{PciAddress, VectorBackend};
 use vfio_bindings::bindings::vfio::VFIO_PCI_MSI_IRQ_INDEX;
 use vmm_sys_util::eventfd::EventFd;
@@ -98,6 +99,7 @@ pub(crate) fn e1000e() -> Config {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Event {
     Config(u16, Vec<u8>),
+    BarRead(u8, usize),
     BarWrite(u8, u64, Vec<u8>),
     Connect(u16),
     Disconnect,
@@ -108,12 +110,22 @@ pub(crate) enum Event {
 pub(crate) struct FakeDevice {
     pub(crate) config: Mutex<Vec<u8>>,
     pub(crate) events: Arc<Mutex<Vec<Event>>>,
-    regions: [Option<RegionInfo>; 6],
+    regions: [Option<RegionInfo>; 7],
     file: std::fs::File,
 }
 
 impl FakeDevice {
     pub(crate) fn new(config: Config, sizes: [u64; 6]) -> Arc<Self> {
+        let [a, b, c, d, e, f] = sizes;
+        Arc::new(Self::with(config, [a, b, c, d, e, f, 0]))
+    }
+
+    /// The NVMe, with a ROM of `rom` bytes.
+    pub(crate) fn with_rom(config: Config, bar: u64, rom: u64) -> Arc<Self> {
+        Arc::new(Self::with(config, [bar, 0, 0, 0, 0, 0, rom]))
+    }
+
+    fn with(config: Config, sizes: [u64; 7]) -> Self {
         let file = tempfile::tempfile().unwrap();
         file.set_len(0x100_0000).unwrap();
         let region = |size| RegionInfo {
@@ -125,7 +137,7 @@ impl FakeDevice {
             sparse: None,
         };
         let regions = sizes.map(|size| (size != 0).then(|| region(size)));
-        Arc::new(Self { config: Mutex::new(config.0), events: Arc::default(), regions, file })
+        Self { config: Mutex::new(config.0), events: Arc::default(), regions, file }
     }
 
     pub(crate) fn take_events(&self) -> Vec<Event> {
@@ -160,8 +172,9 @@ impl Hardware for FakeDevice {
         self.regions.get(usize::from(index))?.as_ref()
     }
 
-    fn bar_read(&self, _: u8, _: u64, data: &mut [u8]) {
-        data.fill(0xba);
+    fn bar_read(&self, index: u8, _: u64, data: &mut [u8]) {
+        data.fill(if index == ROM_BAR { 0x55 } else { 0xba });
+        self.log(Event::BarRead(index, data.len()));
     }
 
     fn bar_write(&self, index: u8, offset: u64, data: &[u8]) {

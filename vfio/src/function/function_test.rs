@@ -87,7 +87,7 @@ fn port_io_and_small_bars_are_trapped() {
     assert_eq!(device.take_events(), [Event::BarWrite(2, 4, vec![1, 2, 3, 4])]);
     let mut data = [0; 2];
     function.bar_read(1, 0, &mut data);
-    assert_eq!(data, [0xba; 2]);
+    assert_eq!((data, device.take_events()), ([0xba; 2], vec![Event::BarRead(1, 2)]));
 }
 
 #[test]
@@ -177,6 +177,31 @@ fn dropping_it_stops_the_device() {
     device.take_events();
     drop(function);
     assert_eq!(device.take_events(), [command(0x0402), Event::Disconnect]);
+}
+
+#[test]
+fn the_rom_is_read_once() {
+    let device = FakeDevice::with_rom(nvme(), 0x4000, 0x1_0000);
+    let controller: Arc<dyn InterruptController> = Arc::new(FakeController);
+    let function = PassthroughFunction::new(device.clone(), &controller).unwrap();
+    device.take_events();
+    write(&function, 0x30, &[0xff; 4]);
+    assert_eq!(read(&function, 0x30), 0xffff_0001);
+    function.place_bar(6, 0xd100_0000);
+    write(&function, COMMAND, &[0x02, 0]);
+    let window = BarWindow { index: 6, space: BarSpace::Memory32, address: 0xd100_0000, size: 0x1_0000 };
+    assert!(function.decoded().contains(&window));
+    assert!(function.mapped_areas(6).is_empty());
+    device.take_events();
+    let mut data = [0; 4];
+    function.bar_read(6, 0, &mut data);
+    function.bar_read(6, 0xfffc, &mut data);
+    assert_eq!(data, [0x55; 4]);
+    function.bar_read(6, 0xfffe, &mut data);
+    assert_eq!(data, [0x55, 0x55, 0xff, 0xff]);
+    assert_eq!(device.take_events(), [Event::BarRead(6, 0x1_0000)]);
+    assert_eq!(function.bar_write(6, 0, &[1]), Action::None);
+    assert_eq!(device.take_events(), []);
 }
 
 proptest! {

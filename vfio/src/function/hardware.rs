@@ -21,7 +21,7 @@ pub(crate) trait Hardware: Send + Sync {
     fn config_read(&self, offset: u16, data: &mut [u8]);
     /// Writes configuration space.
     fn config_write(&self, offset: u16, data: &[u8]);
-    /// A BAR's region. `None`: not implemented.
+    /// The region of a BAR, or of the expansion ROM as number 6. `None`: not implemented.
     fn bar(&self, index: u8) -> Option<&RegionInfo>;
     /// Reads a BAR; all ones where that fails.
     fn bar_read(&self, index: u8, offset: u64, data: &mut [u8]);

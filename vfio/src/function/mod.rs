@@ -1,14 +1,14 @@
 //! The PCI function a guest sees of a passed-through device.
 //!
 //! BARs, command register and interrupts are virtual; the device's own memory stays enabled underneath, since VFIO
-//! faults accesses to it otherwise, and only mastering the bus is the guest's to switch. INTx and the expansion ROM
-//! are not offered.
+//! faults accesses to it otherwise, and only mastering the bus is the guest's to switch. INTx is not offered.
 
 mod capability;
 #[cfg(test)]
 mod fixture;
 mod hardware;
 mod interrupts;
+mod rom;
 mod space;
 
 use std::ops::Range;
@@ -16,6 +16,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use devices::Action;
 use devices::irq::InterruptController;
+use devices::pci::rom::{ROM_BAR, ROM_SIZES};
 use devices::pci::{BarSet, BarSpace, BarSpec, BarWindow, MappedArea, PciAddress, PciFunction};
 use tracing::{debug, warn};
 
@@ -25,6 +26,7 @@ use crate::session::{OpenError, ResetError};
 use capability::{CONFIG_SIZE, EXTENDED_START, Policy, dword};
 use hardware::Hardware;
 use interrupts::Interrupts;
+use rom::Rom;
 use space::{
     COMMAND, COMMAND_INTX_DISABLE, COMMAND_IO, COMMAND_MASTER, COMMAND_MEMORY, COMMAND_PARITY, COMMAND_SERR,
     Space,
@@ -40,6 +42,7 @@ const PM_STATE: u8 = 3;
 pub struct PassthroughFunction {
     state: Mutex<State>,
     interrupts: Interrupts,
+    rom: Rom,
     /// By BAR number.
     mappings: Vec<Option<BarMapping>>,
     /// Where the power management registers are, if the device has them.
@@ -84,7 +87,8 @@ impl PassthroughFunction {
             }
         }
 
-        let specs = bar_specs(&config, |index| device.bar(index).map_or(0, |region| region.size));
+        let mut specs = bar_specs(&config, |index| device.bar(index).map_or(0, |region| region.size));
+        specs.extend(rom_spec(&*device));
         let mut bars = BarSet::new();
         let mut mappings: Vec<Option<BarMapping>> = (0..BARS).map(|_| None).collect();
         let mut enable = 0;
@@ -103,8 +107,8 @@ impl PassthroughFunction {
         let power =
             standard.iter().find(|capability| capability.id == capability::PM && capability.size >= 8);
         let power = power.map(|capability| capability.offset + PM_CONTROL);
-        let state = State { space, bars, asleep: false };
-        let function = Self { state: Mutex::new(state), interrupts, mappings, power, enable, device };
+        let state = Mutex::new(State { space, bars, asleep: false });
+        let function = Self { state, interrupts, rom: Rom::default(), mappings, power, enable, device };
         function.drive_command(0);
         Ok(function)
     }
@@ -119,9 +123,7 @@ impl PassthroughFunction {
     /// The virtual state is reset even when the hardware cannot be.
     pub fn reset(&self) -> Result<(), ResetError> {
         let mut state = self.state();
-        // No DMA and no interrupts from here on.
-        self.drive_command(0);
-        self.interrupts.reset();
+        self.stop();
         state.space.reset();
         state.bars.reset();
         if let Some(power) = self.power.filter(|_| state.asleep) {
@@ -143,6 +145,12 @@ impl PassthroughFunction {
         let passed = guest & (COMMAND_MASTER | COMMAND_PARITY | COMMAND_SERR);
         let command = passed | self.enable | COMMAND_INTX_DISABLE;
         self.device.config_write(COMMAND, &command.to_le_bytes());
+    }
+
+    /// No DMA and no interrupts from here on.
+    fn stop(&self) {
+        self.drive_command(0);
+        self.interrupts.reset();
     }
 }
 
@@ -190,13 +198,16 @@ impl PciFunction for PassthroughFunction {
     }
 
     fn bar_read(&self, bar: u8, offset: u64, data: &mut [u8]) {
+        if bar == ROM_BAR {
+            return self.rom.read(&*self.device, bar, offset, data);
+        }
         if !self.interrupts.bar_read(bar, offset, data) {
             self.device.bar_read(bar, offset, data);
         }
     }
 
     fn bar_write(&self, bar: u8, offset: u64, data: &[u8]) -> Action {
-        if !self.interrupts.bar_write(bar, offset, data) {
+        if bar != ROM_BAR && !self.interrupts.bar_write(bar, offset, data) {
             self.device.bar_write(bar, offset, data);
         }
         Action::None
@@ -206,8 +217,7 @@ impl PciFunction for PassthroughFunction {
 impl Drop for PassthroughFunction {
     /// Stops the device. Closing it, once the session lets go of it too, resets it.
     fn drop(&mut self) {
-        self.drive_command(0);
-        self.interrupts.reset();
+        self.stop();
     }
 }
 
@@ -234,6 +244,13 @@ fn bar_specs(config: &[u8], size: impl Fn(u8) -> u64) -> Vec<BarSpec> {
         index += if space == BarSpace::Memory64 { 2 } else { 1 };
     }
     specs
+}
+
+/// The expansion ROM, if the device has one that VFIO can read.
+fn rom_spec(device: &dyn Hardware) -> Option<BarSpec> {
+    let region = device.bar(ROM_BAR).filter(|region| region.readable)?;
+    let size = region.size.checked_next_power_of_two()?.max(*ROM_SIZES.start());
+    Some(BarSpec { index: ROM_BAR, space: BarSpace::Memory32, prefetchable: false, size })
 }
 
 /// Maps what a memory BAR allows outside `holes`. What is not mapped is trapped.

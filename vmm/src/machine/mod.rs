@@ -128,7 +128,11 @@ impl Machine {
             phys_bits: plan.hypervisor.phys_bits(),
             iova: passthrough.as_ref().map(|passthrough| passthrough.aperture().ranges.clone()),
         };
-        let layout = Layout::new(plan.spec.memory, &limits).map_err(Problem::of(Class::Usage))?;
+        let mut layout = Layout::new(plan.spec.memory, &limits).map_err(Problem::of(Class::Usage))?;
+        let bars = passthrough.as_ref().map(Passthrough::bar_sizes).unwrap_or_default();
+        if layout.make_room(&bars, &limits) {
+            tracing::warn!(window = %layout.mmio64, "the BARs of the devices do not fit into what the IOMMU maps: no peer-to-peer DMA");
+        }
         let ram = Arc::new(GuestRam::new(&layout).map_err(Problem::of(Class::Memory))?);
         phases.done("lay out memory");
 
