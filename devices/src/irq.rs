@@ -21,6 +21,8 @@ pub struct MsiMessage {
 pub trait MsiVector: Send + Sync {
     /// What to write to in order to raise it.
     fn eventfd(&self) -> &EventFd;
+    /// Which of its controller's vectors it is, for [`InterruptController::set_messages`].
+    fn number(&self) -> u32;
     /// Sets the message and unmasks, or masks with `None`.
     fn set_message(&self, message: Option<MsiMessage>) -> io::Result<()>;
 }
@@ -29,6 +31,9 @@ pub trait MsiVector: Send + Sync {
 pub trait InterruptController: Send + Sync {
     /// A new, masked vector. Fails when the host's routes are used up.
     fn msi_vector(&self) -> io::Result<Arc<dyn MsiVector>>;
+    /// Sets the messages of many vectors of this controller, each named by its number, for the price of one. On
+    /// failure any of them may be as they were: [`MsiVector::set_message`] then tells which one cannot be set.
+    fn set_messages(&self, messages: &[(u32, Option<MsiMessage>)]) -> io::Result<()>;
     /// Delivers a message at once.
     fn signal_msi(&self, message: MsiMessage) -> io::Result<()>;
     /// Tells which message each IOAPIC pin sends (`None`: masked), so that the hypervisor can report the

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::AsRawFd;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
@@ -24,10 +24,13 @@ pub(crate) struct FakeController {
     pub(crate) exhausted: AtomicBool,
     /// New vectors refuse every message.
     pub(crate) refusing: AtomicBool,
+    /// How often messages were set, of however many vectors.
+    pub(crate) updates: AtomicUsize,
 }
 
 pub(crate) struct FakeVector {
     eventfd: EventFd,
+    number: u32,
     pub(crate) message: Mutex<Option<MsiMessage>>,
     pub(crate) changes: Mutex<usize>,
     pub(crate) refusing: AtomicBool,
@@ -49,14 +52,23 @@ impl InterruptController for FakeController {
         if self.exhausted.load(Ordering::Relaxed) {
             return Err(io::Error::from_raw_os_error(libc::ENOSPC));
         }
+        let mut vectors = self.vectors.lock().unwrap();
         let vector = Arc::new(FakeVector {
             eventfd: EventFd::new(EFD_NONBLOCK)?,
+            number: vectors.len() as u32,
             message: Mutex::default(),
             changes: Mutex::default(),
             refusing: AtomicBool::new(self.refusing.load(Ordering::Relaxed)),
         });
-        self.vectors.lock().unwrap().push(Arc::downgrade(&vector));
+        vectors.push(Arc::downgrade(&vector));
         Ok(vector)
+    }
+
+    /// As a hypervisor may: in order, until one is refused.
+    fn set_messages(&self, messages: &[(u32, Option<MsiMessage>)]) -> io::Result<()> {
+        self.updates.fetch_add(1, Ordering::Relaxed);
+        let vector = |number: u32| self.vectors.lock().unwrap()[number as usize].upgrade().unwrap();
+        messages.iter().try_for_each(|(number, message)| vector(*number).set_message(*message))
     }
 
     fn signal_msi(&self, message: MsiMessage) -> io::Result<()> {
@@ -80,12 +92,17 @@ impl MsiVector for FakeVector {
         &self.eventfd
     }
 
+    fn number(&self) -> u32 {
+        self.number
+    }
+
     fn set_message(&self, message: Option<MsiMessage>) -> io::Result<()> {
         if message.is_some() && self.refusing.load(Ordering::Relaxed) {
             return Err(io::Error::from_raw_os_error(libc::EINVAL));
         }
-        *self.message.lock().unwrap() = message;
-        *self.changes.lock().unwrap() += 1;
+        if std::mem::replace(&mut *self.message.lock().unwrap(), message) != message {
+            *self.changes.lock().unwrap() += 1;
+        }
         Ok(())
     }
 }
@@ -96,6 +113,10 @@ pub(crate) struct FakeBackend {
     connected: Mutex<BTreeMap<u16, EventFd>>,
     pub(crate) disconnects: Mutex<usize>,
     pub(crate) refusing: AtomicBool,
+    /// A vector that cannot be connected.
+    pub(crate) refused: Mutex<Option<u16>>,
+    /// The vectors of each call to connect.
+    pub(crate) calls: Mutex<Vec<Vec<u16>>>,
 }
 
 impl FakeBackend {
@@ -115,13 +136,19 @@ impl FakeBackend {
 }
 
 impl VectorBackend for FakeBackend {
-    fn connect(&self, vector: u16, trigger: &EventFd) -> io::Result<()> {
-        if self.refusing.load(Ordering::Relaxed) {
-            return Err(io::Error::from_raw_os_error(libc::EIO));
+    fn connect(&self, vectors: &[(u16, &EventFd)]) -> io::Result<()> {
+        self.calls.lock().unwrap().push(vectors.iter().map(|(vector, _)| *vector).collect());
+        for (vector, trigger) in vectors {
+            if self.refusing.load(Ordering::Relaxed) || Some(*vector) == *self.refused.lock().unwrap() {
+                return Err(io::Error::from_raw_os_error(libc::EIO));
+            }
+            assert!(trigger.as_raw_fd() >= 0);
+            let before = self.connected.lock().unwrap().insert(*vector, trigger.try_clone()?);
+            assert!(
+                before.is_none() || self.refused.lock().unwrap().is_some(),
+                "vector {vector} connected twice"
+            );
         }
-        assert!(trigger.as_raw_fd() >= 0);
-        let before = self.connected.lock().unwrap().insert(vector, trigger.try_clone()?);
-        assert!(before.is_none(), "vector {vector} connected twice");
         Ok(())
     }
 

@@ -198,4 +198,8 @@ impl SetIrqs for DeviceIrqs {
         let flags = VFIO_IRQ_SET_DATA_NONE | VFIO_IRQ_SET_ACTION_TRIGGER;
         sys::set_irqs(&self.device.file, flags, self.index, 0, 0, &[])
     }
+
+    fn owner(&self) -> String {
+        self.device.address.to_string()
+    }
 }

@@ -1,6 +1,7 @@
-//! Message-signalled interrupts of the hardware, wired one by one to the eventfds the guest's vectors are raised by.
+//! Message-signalled interrupts of the hardware, wired to the eventfds the guest's vectors are raised by.
 //!
 //! The host allocates a vector when the guest first unmasks it, so that a device with 2048 of them costs what it uses.
+//! Vectors that the guest unmasks together are wired together.
 //! Where the kernel can grow the set (MSI-X since 6.5, `VFIO_IRQ_INFO_NORESIZE` absent) a vector is just added. Where
 //! it cannot, all are disabled and a set twice as large is enabled; what a device raises in between is lost, so all
 //! vectors are then raised once: a spurious interrupt is harmless, a lost one is not.
@@ -24,6 +25,8 @@ pub(crate) trait SetIrqs: Send + Sync {
     fn set(&self, start: u32, triggers: &[RawFd]) -> io::Result<()>;
     /// Disables all.
     fn disable(&self) -> io::Result<()>;
+    /// The device, for messages.
+    fn owner(&self) -> String;
 }
 
 /// The vectors of one interrupt type.
@@ -48,6 +51,26 @@ impl<I: SetIrqs> Vectors<I> {
 
     fn wired(&self) -> MutexGuard<'_, Wired> {
         self.wired.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Adds vectors to those that are enabled.
+    fn add(&self, wired: &mut Wired, vectors: &[(u16, &EventFd)]) -> io::Result<()> {
+        if wired.enabled == 0 {
+            // The first call enables all vectors up to the last it names: let that be one.
+            self.irqs.set(0, &[-1])?;
+            wired.enabled = 1;
+        }
+        self.set(vectors)
+    }
+
+    /// Wires vectors, each run of consecutive ones with one call.
+    fn set(&self, vectors: &[(u16, &EventFd)]) -> io::Result<()> {
+        for run in vectors.chunk_by(|(one, _), (next, _)| u32::from(*one) + 1 == u32::from(*next)) {
+            let triggers: Vec<RawFd> = run.iter().map(|(_, trigger)| trigger.as_raw_fd()).collect();
+            let start = run.first().map_or(0, |(vector, _)| u32::from(*vector));
+            self.irqs.set(start, &triggers)?;
+        }
+        Ok(())
     }
 
     /// Enables so many vectors that `vector` is one of them.
@@ -81,30 +104,26 @@ impl<I: SetIrqs> Vectors<I> {
 }
 
 impl<I: SetIrqs> VectorBackend for Vectors<I> {
-    fn connect(&self, vector: u16, trigger: &EventFd) -> io::Result<()> {
-        let vector = u32::from(vector);
-        if vector >= self.irqs.count() {
+    fn connect(&self, vectors: &[(u16, &EventFd)]) -> io::Result<()> {
+        let Some((last, _)) = vectors.last() else { return Ok(()) };
+        if u32::from(*last) >= self.irqs.count() {
             return Err(io::ErrorKind::InvalidInput.into());
         }
         let mut wired = self.wired();
         let wired = &mut *wired;
-        if !self.irqs.resizable() {
-            wired.triggers.insert(vector, trigger.try_clone()?);
+        if self.irqs.resizable() {
+            return self.add(wired, vectors);
         }
-        let result = if vector < wired.enabled {
-            self.irqs.set(vector, &[trigger.as_raw_fd()])
-        } else if self.irqs.resizable() {
-            // The first call enables all vectors up to the one it names: let that be one.
-            let first = if wired.enabled == 0 { self.irqs.set(0, &[-1]) } else { Ok(()) };
-            first.and_then(|()| {
-                wired.enabled = wired.enabled.max(1);
-                self.irqs.set(vector, &[trigger.as_raw_fd()])
-            })
+        for (vector, trigger) in vectors {
+            wired.triggers.insert(u32::from(*vector), trigger.try_clone()?);
+        }
+        let result = if u32::from(*last) < wired.enabled {
+            self.set(vectors)
         } else {
-            self.enlarge(wired, vector)
+            self.enlarge(wired, u32::from(*last))
         };
         if result.is_err() {
-            wired.triggers.remove(&vector);
+            vectors.iter().for_each(|(vector, _)| drop(wired.triggers.remove(&u32::from(*vector))));
         }
         result
     }
@@ -118,6 +137,10 @@ impl<I: SetIrqs> VectorBackend for Vectors<I> {
             warn!(%error, "cannot disable a device's interrupts");
         }
         wired.enabled = 0;
+    }
+
+    fn owner(&self) -> String {
+        self.irqs.owner()
     }
 }
 

@@ -37,6 +37,10 @@ impl SetIrqs for Arc<FakeIrqs> {
         *self.enabled.lock().unwrap() = 0;
         Ok(())
     }
+
+    fn owner(&self) -> String {
+        "0000:01:00.0".into()
+    }
 }
 
 fn setup(count: u32, resizable: bool, limit: u32) -> (Vectors<Arc<FakeIrqs>>, Arc<FakeIrqs>) {
@@ -56,9 +60,9 @@ fn calls(irqs: &FakeIrqs) -> Vec<String> {
 #[test]
 fn a_resizable_set_grows_by_what_is_used() {
     let (vectors, irqs) = setup(2048, true, 2048);
-    vectors.connect(7, &trigger()).unwrap();
-    vectors.connect(0, &trigger()).unwrap();
-    vectors.connect(2047, &trigger()).unwrap();
+    vectors.connect(&[(7, &trigger())]).unwrap();
+    vectors.connect(&[(0, &trigger())]).unwrap();
+    vectors.connect(&[(2047, &trigger())]).unwrap();
     assert_eq!(calls(&irqs), ["0:-", "7:x", "0:x", "2047:x"]);
     vectors.disconnect_all();
     vectors.disconnect_all();
@@ -70,7 +74,7 @@ fn a_fixed_set_doubles_and_loses_no_interrupt() {
     let (vectors, irqs) = setup(5, false, 5);
     let triggers: Vec<EventFd> = (0..5).map(|_| trigger()).collect();
     for (vector, trigger) in (0..).zip(&triggers) {
-        vectors.connect(vector, trigger).unwrap();
+        vectors.connect(&[(vector, trigger)]).unwrap();
     }
     assert_eq!(calls(&irqs), ["0:x", "off", "0:xx", "off", "0:xxx-", "3:x", "off", "0:xxxxx"]);
     let raised: Vec<bool> = triggers.iter().map(|trigger| trigger.read().is_ok()).collect();
@@ -80,8 +84,8 @@ fn a_fixed_set_doubles_and_loses_no_interrupt() {
 #[test]
 fn what_worked_keeps_working_when_the_host_has_no_more() {
     let (vectors, irqs) = setup(4, false, 1);
-    vectors.connect(0, &trigger()).unwrap();
-    assert!(vectors.connect(1, &trigger()).is_err());
+    vectors.connect(&[(0, &trigger())]).unwrap();
+    assert!(vectors.connect(&[(1, &trigger())]).is_err());
     assert_eq!(calls(&irqs), ["0:x", "off", "0:xx", "0:x"]);
     vectors.disconnect_all();
     assert_eq!(calls(&irqs), ["off"]);
@@ -90,6 +94,35 @@ fn what_worked_keeps_working_when_the_host_has_no_more() {
 #[test]
 fn a_vector_the_device_has_not_is_refused() {
     let (vectors, irqs) = setup(4, true, 4);
-    assert!(vectors.connect(4, &trigger()).is_err());
+    assert!(vectors.connect(&[(4, &trigger())]).is_err());
     assert_eq!(calls(&irqs), Vec::<String>::new());
+}
+
+#[test]
+fn vectors_unmasked_together_are_wired_together() {
+    let (vectors, irqs) = setup(2048, true, 2048);
+    let triggers: Vec<EventFd> = (0..5).map(|_| trigger()).collect();
+    let batch: Vec<(u16, &EventFd)> = [0, 1, 2, 7, 8].into_iter().zip(&triggers).collect();
+    vectors.connect(&batch).unwrap();
+    assert_eq!(calls(&irqs), ["0:-", "0:xxx", "7:xx"]);
+
+    let (vectors, irqs) = setup(32, false, 32);
+    vectors.connect(&batch).unwrap();
+    assert_eq!(calls(&irqs), ["0:xxx----xx-------"]);
+    assert!(triggers.iter().all(|trigger| trigger.read().is_err()), "nothing was enabled that could be lost");
+    vectors.connect(&[(3, &triggers[0]), (4, &triggers[1])]).unwrap();
+    assert_eq!(calls(&irqs), ["3:xx"]);
+    vectors.connect(&[]).unwrap();
+    assert_eq!(calls(&irqs), Vec::<String>::new());
+}
+
+#[test]
+fn a_batch_that_fails_can_be_wired_one_by_one() {
+    let (vectors, irqs) = setup(8, false, 2);
+    let triggers: Vec<EventFd> = (0..3).map(|_| trigger()).collect();
+    let batch: Vec<(u16, &EventFd)> = (0..).zip(&triggers).collect();
+    assert!(vectors.connect(&batch).is_err());
+    let alone: Vec<bool> = batch.iter().map(|one| vectors.connect(&[*one]).is_ok()).collect();
+    assert_eq!(alone, [true, true, false]);
+    assert_eq!(calls(&irqs), ["0:xxx-", "0:x", "off", "0:xx", "off", "0:xxx-", "0:xx"]);
 }

@@ -77,6 +77,7 @@ fn poke(address: u64, value: u32) {
 }
 
 struct Vector {
+    number: u32,
     event: EventFd,
     message: Mutex<Option<MsiMessage>>,
 }
@@ -84,6 +85,10 @@ struct Vector {
 impl MsiVector for Vector {
     fn eventfd(&self) -> &EventFd {
         &self.event
+    }
+
+    fn number(&self) -> u32 {
+        self.number
     }
 
     fn set_message(&self, message: Option<MsiMessage>) -> io::Result<()> {
@@ -98,9 +103,15 @@ struct Controller(Mutex<Vec<Arc<Vector>>>);
 impl InterruptController for Controller {
     fn msi_vector(&self) -> io::Result<Arc<dyn MsiVector>> {
         let event = EventFd::new(libc::EFD_NONBLOCK)?;
-        let vector = Arc::new(Vector { event, message: Mutex::default() });
-        self.0.lock().unwrap().push(vector.clone());
+        let mut vectors = self.0.lock().unwrap();
+        let vector = Arc::new(Vector { number: vectors.len() as u32, event, message: Mutex::default() });
+        vectors.push(vector.clone());
         Ok(vector)
+    }
+
+    fn set_messages(&self, messages: &[(u32, Option<MsiMessage>)]) -> io::Result<()> {
+        let vectors = self.0.lock().unwrap();
+        messages.iter().try_for_each(|(number, message)| vectors[*number as usize].set_message(*message))
     }
 
     fn signal_msi(&self, _: MsiMessage) -> io::Result<()> {

@@ -2,7 +2,7 @@
 //!
 //! The capability's registers live in configuration space; after a write to them their owner hands the bytes to
 //! [`Msi::update`]. A vector is live while MSI is enabled, the guest allotted it and it is not masked. Its host
-//! resources are allocated when it first becomes live.
+//! resources are allocated when it first becomes live; those that become live together are set up together.
 
 use std::sync::{Arc, Mutex};
 
@@ -10,7 +10,8 @@ use super::vector::{VectorBackend, Vectors};
 use crate::irq::{InterruptController, MsiMessage};
 use crate::sync::lock;
 
-const CONTROL_ENABLE: u16 = 1 << 0;
+/// Control word: MSI is on.
+pub const CONTROL_ENABLE: u16 = 1 << 0;
 const CONTROL_ALLOTTED_SHIFT: u16 = 4;
 const CONTROL_OFFERED_SHIFT: u16 = 1;
 const CONTROL_64BIT: u16 = 1 << 7;
@@ -150,9 +151,8 @@ impl Msi {
         let was_enabled = state.enabled;
         state.enabled = registers.control & CONTROL_ENABLE != 0;
         if state.enabled {
-            for vector in 0..self.shape.count() {
-                state.vectors.set(vector, registers.message(vector, self.shape));
-            }
+            let vectors = 0..self.shape.count();
+            state.vectors.set(vectors.map(|vector| (vector, registers.message(vector, self.shape))));
         } else if was_enabled {
             state.vectors.disconnect();
         }
@@ -161,7 +161,8 @@ impl Msi {
     /// Pending bits: set while a vector is masked and has been raised.
     pub fn pending(&self) -> u32 {
         let state = lock(&self.state);
-        let pending = (0..self.shape.count()).filter(|vector| state.vectors.is_pending(*vector));
+        let pending =
+            (0..self.shape.count()).filter(|vector| state.vectors.is_pending(*vector) == Some(true));
         pending.fold(0, |bits, vector| bits | 1 << vector)
     }
 

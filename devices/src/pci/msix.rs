@@ -2,7 +2,9 @@
 //!
 //! A vector is live while MSI-X is enabled, the function is not masked and the vector is not masked. Its host
 //! resources are allocated when it first becomes live, since most guests use a few of the vectors a device offers.
+//! Vectors that become live together, as when the function is unmasked, are set up together.
 
+use std::ops::Range;
 use std::sync::{Arc, Mutex};
 
 use super::vector::{VectorBackend, Vectors};
@@ -101,7 +103,7 @@ impl Msix {
             return;
         }
         if state.control & CONTROL_ENABLE != 0 {
-            (0..self.count).for_each(|vector| state.refresh(vector));
+            state.refresh(0..self.count);
         } else {
             state.vectors.disconnect();
         }
@@ -127,27 +129,33 @@ impl Msix {
             return;
         }
         let mut state = lock(&self.state);
-        let places = || (offset / 4..).zip(dwords).filter(|(dword, _)| dword / 4 < u64::from(self.count));
-        for (dword, value) in places() {
-            if let Some(entry) = state.table.get_mut(to_index(dword / 4)) {
+        let mut written = 0..0;
+        for (dword, value) in
+            (offset / 4..).zip(dwords).filter(|(dword, _)| dword / 4 < u64::from(self.count))
+        {
+            let vector = (dword / 4) as u16;
+            if let Some(entry) = state.table.get_mut(usize::from(vector)) {
                 entry.set_register(dword, u32::from_le_bytes(*value));
             }
+            written = if written.is_empty() { vector..vector + 1 } else { written.start..vector + 1 };
         }
         // Only now, so that a qword sets both halves of an address before the message is used.
-        for (dword, _) in places() {
-            state.refresh((dword / 4) as u16);
-        }
+        state.refresh(written);
     }
 
-    /// Reads the pending bit array: a bit is set while its vector is masked and has been raised.
+    /// Reads the pending bit array: a bit is set while its vector is masked and has been raised. `data` comes with what
+    /// whoever raises the vectors says of them, which is kept for those that were never unmasked; 0 if it says nothing.
     pub fn pba_read(&self, offset: u64, data: &mut [u8]) {
         let state = lock(&self.state);
         for (at, byte) in data.iter_mut().enumerate() {
             let first = offset.saturating_add(at as u64).saturating_mul(8);
-            let pending = (0..8).filter(|bit| {
-                u16::try_from(first.saturating_add(*bit)).is_ok_and(|vector| state.vectors.is_pending(vector))
-            });
-            *byte = pending.fold(0, |bits, bit| bits | 1 << bit);
+            for bit in 0..8 {
+                let vector = u16::try_from(first.saturating_add(bit)).unwrap_or(u16::MAX);
+                let own = if vector < self.count { state.vectors.is_pending(vector) } else { Some(false) };
+                if let Some(pending) = own {
+                    *byte = *byte & !(1 << bit) | u8::from(pending) << bit;
+                }
+            }
         }
     }
 
@@ -161,12 +169,14 @@ impl Msix {
 }
 
 impl State {
-    /// Makes one vector's message what the table and the control word say.
-    fn refresh(&mut self, vector: u16) {
+    /// Makes the vectors' messages what the table and the control word say.
+    fn refresh(&mut self, vectors: Range<u16>) {
         let live = self.control & CONTROL_WRITABLE == CONTROL_ENABLE;
-        let entry = self.table.get(usize::from(vector)).filter(|entry| live && !entry.is_masked());
-        let message = entry.map(Entry::message);
-        self.vectors.set(vector, message);
+        let message = |vector: u16| {
+            let entry = self.table.get(usize::from(vector)).filter(|entry| live && !entry.is_masked());
+            (vector, entry.map(Entry::message))
+        };
+        self.vectors.set(vectors.map(message));
     }
 }
 

@@ -135,6 +135,59 @@ fn turning_off_gives_everything_back_and_keeps_the_table() {
 }
 
 #[test]
+fn vectors_that_become_live_together_are_set_up_together() {
+    let s = setup(2048);
+    for vector in 0..2048 {
+        s.program(vector, 0xfee0_0000, vector as u32, false);
+    }
+    s.msix.set_control(LIVE);
+    assert_eq!(s.controller.updates.load(Ordering::Relaxed), 1);
+    assert_eq!(*s.backend.calls.lock().unwrap(), [(0..2048).collect::<Vec<u16>>()]);
+    assert!(s.messages().into_iter().eq((0..2048).map(|data| message(0xfee0_0000, data))));
+    s.msix.set_control(LIVE | CONTROL_FUNCTION_MASK);
+    s.msix.set_control(LIVE);
+    assert_eq!((s.controller.updates.load(Ordering::Relaxed), s.backend.calls.lock().unwrap().len()), (3, 1));
+}
+
+#[test]
+fn one_that_fails_does_not_take_the_others_with_it() {
+    let s = setup(8);
+    for vector in 0..8 {
+        s.program(vector, 0xfee0_0000, vector as u32, false);
+    }
+    *s.backend.refused.lock().unwrap() = Some(5);
+    s.msix.set_control(LIVE);
+    assert_eq!(s.backend.connected(), [0, 1, 2, 3, 4, 6, 7]);
+    assert_eq!(s.messages().len(), 7);
+    *s.backend.refused.lock().unwrap() = None;
+    s.mask(5, true);
+    s.mask(5, false);
+    assert_eq!(s.backend.connected(), [0, 1, 2, 3, 4, 5, 6, 7]);
+
+    let s = setup(4);
+    s.msix.set_control(LIVE);
+    (0..4).for_each(|vector| s.program(vector, 0xfee0_0000, vector as u32, false));
+    s.msix.set_control(LIVE | CONTROL_FUNCTION_MASK);
+    s.controller.alive()[1].refusing.store(true, Ordering::Relaxed);
+    s.msix.set_control(LIVE);
+    let expected: Vec<_> = (0..4).map(|data| message(0xfee0_0000, data).filter(|_| data != 1)).collect();
+    assert_eq!(s.messages(), expected);
+}
+
+#[test]
+fn a_vector_whose_first_message_fails_is_wired_when_the_next_works() {
+    let s = setup(1);
+    s.msix.set_control(LIVE);
+    s.controller.refusing.store(true, Ordering::Relaxed);
+    s.program(0, 0xfee0_0000, 1, false);
+    assert!(s.controller.alive().is_empty() && s.backend.connected().is_empty());
+    s.controller.refusing.store(false, Ordering::Relaxed);
+    s.mask(0, true);
+    s.mask(0, false);
+    assert_eq!((s.messages(), s.backend.connected()), (vec![message(0xfee0_0000, 1)], vec![0]));
+}
+
+#[test]
 fn nothing_is_disconnected_that_was_not_connected() {
     let s = setup(4);
     s.msix.set_control(LIVE);
@@ -166,9 +219,15 @@ fn pending_while_masked_and_raised() {
     assert_eq!((s.pending(0), s.pending(8), s.pending(16)), (1 << 1, 1 << 5, 0));
     let mut byte = [0xff];
     s.msix.pba_read(8, &mut byte);
-    assert_eq!(byte, [1 << 5]);
+    assert_eq!(byte, [0x3f], "vector 69 by itself, none past it");
     s.msix.pba_read(u64::MAX / 8 + 1, &mut byte);
     assert_eq!(byte, [0]);
+    byte = [0xff];
+    s.msix.pba_read(0, &mut byte);
+    assert_eq!(byte, [0xff], "what was never unmasked is pending where it would be raised");
+    s.mask(0, false);
+    s.msix.pba_read(0, &mut byte);
+    assert_eq!(byte, [0xfe]);
     s.mask(1, false);
     assert_eq!(s.pending(0), 0);
     s.msix.set_control(0);

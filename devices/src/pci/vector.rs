@@ -1,6 +1,7 @@
 //! What MSI and MSI-X share: interrupt vectors that get their host resources when first needed.
 
 use std::io;
+use std::slice;
 use std::sync::Arc;
 
 use vmm_sys_util::eventfd::EventFd;
@@ -12,12 +13,17 @@ use crate::irq::{InterruptController, MsiMessage, MsiVector};
 ///
 /// Called with the capability's lock held: it must not call back into [`Msix`](super::Msix) or [`Msi`](super::Msi).
 pub trait VectorBackend: Send + Sync {
-    /// From now on raise `vector` by signalling `trigger`. Called once for a vector, when the guest first
-    /// unmasks it, and again only after [`VectorBackend::disconnect_all`].
-    fn connect(&self, vector: u16, trigger: &EventFd) -> io::Result<()>;
-    /// Raise nothing any more: the guest turned the capability off, or it was reset. Called only when a vector
-    /// was connected before. The triggers are closed afterwards.
+    /// From now on raise each of these vectors by signalling its trigger. Vectors ascend; each comes once, when the guest first
+    /// unmasks it, and again only after [`VectorBackend::disconnect_all`], or if this failed: any of them may be
+    /// connected then, and they are tried again one by one.
+    fn connect(&self, vectors: &[(u16, &EventFd)]) -> io::Result<()>;
+    /// Raise nothing any more: the guest turned the capability off, or it was reset. Called only after
+    /// [`VectorBackend::connect`]. The triggers are closed afterwards.
     fn disconnect_all(&self);
+    /// Whose interrupts they are, for messages.
+    fn owner(&self) -> String {
+        "an emulated device".to_owned()
+    }
 }
 
 /// The vectors of one capability. Message `None` is masked; a vector costs nothing before its first message.
@@ -26,18 +32,19 @@ pub(super) struct Vectors {
     controller: Arc<dyn InterruptController>,
     backend: Arc<dyn VectorBackend>,
     slots: Vec<Slot>,
+    /// Any may be connected.
     connected: bool,
+    complained: bool,
 }
 
 #[derive(Default)]
 struct Slot {
     vector: Option<Arc<dyn MsiVector>>,
     message: Option<MsiMessage>,
-    complained: bool,
 }
 
-/// The step that failed, and how.
-type Failure = (&'static str, io::Error);
+/// A vector that stays silent, the step that failed, and how.
+type Failure = (u16, &'static str, io::Error);
 
 impl Vectors {
     pub(super) fn new(
@@ -47,35 +54,99 @@ impl Vectors {
         backend: Arc<dyn VectorBackend>,
     ) -> Self {
         let slots = std::iter::repeat_with(Slot::default).take(count.into()).collect();
-        Self { kind, controller, backend, slots, connected: false }
+        Self { kind, controller, backend, slots, connected: false, complained: false }
     }
 
-    /// Gives a vector its message, or masks it. A vector that fails stays silent and is tried again next time.
-    pub(super) fn set(&mut self, index: u16, message: Option<MsiMessage>) {
-        let Some(slot) = self.slots.get_mut(usize::from(index)) else { return };
-        if slot.message == message {
+    /// Gives vectors (ascending) their messages, or masks them. One that fails stays silent and is tried again next
+    /// time.
+    pub(super) fn set(&mut self, messages: impl IntoIterator<Item = (u16, Option<MsiMessage>)>) {
+        let mut failures = Vec::new();
+        let (mut changes, mut fresh) = (Vec::new(), Vec::new());
+        for (index, message) in messages {
+            let Some(slot) = self.slots.get_mut(usize::from(index)) else { continue };
+            if slot.message == message {
+                continue;
+            }
+            if slot.vector.is_none() {
+                match self.controller.msi_vector() {
+                    Ok(vector) => slot.vector = Some(vector),
+                    Err(error) => {
+                        failures.push((index, "allocate", error));
+                        continue;
+                    }
+                }
+                fresh.push(index);
+            }
+            changes.push((index, message));
+        }
+        // Messages first: an interrupt that comes as soon as it is connected then has somewhere to go.
+        self.set_messages(&changes, &mut failures);
+        for index in &fresh {
+            // Without a message it would never be connected: the next try is to begin anew.
+            if let Some(slot) = self.slots.get_mut(usize::from(*index)).filter(|slot| slot.message.is_none())
+            {
+                *slot = Slot::default();
+            }
+        }
+        self.connect(&fresh, &mut failures);
+        self.complain(&failures);
+    }
+
+    fn slot(&self, index: u16) -> Option<&Slot> {
+        self.slots.get(usize::from(index))
+    }
+
+    fn set_messages(&mut self, changes: &[(u16, Option<MsiMessage>)], failures: &mut Vec<Failure>) {
+        let number = |index| Some(self.slot(index)?.vector.as_ref()?.number());
+        let batch: Vec<_> =
+            changes.iter().filter_map(|(index, message)| Some((number(*index)?, *message))).collect();
+        let together = !batch.is_empty() && self.controller.set_messages(&batch).is_ok();
+        for (index, message) in changes {
+            let Some(slot) = self.slots.get_mut(usize::from(*index)) else { continue };
+            let alone = || slot.vector.as_ref().map_or(Ok(()), |vector| change(&**vector, *message));
+            let outcome = if together { Ok(()) } else { alone() };
+            slot.message = message.filter(|_| outcome.is_ok());
+            if let Err(error) = outcome {
+                failures.push((*index, "set message", error));
+            }
+        }
+    }
+
+    /// Connects vectors, and lets go of those that cannot be.
+    fn connect(&mut self, fresh: &[u16], failures: &mut Vec<Failure>) {
+        let trigger = |index: u16| Some((index, self.slot(index)?.vector.as_ref()?.eventfd()));
+        let batch: Vec<_> = fresh.iter().filter_map(|index| trigger(*index)).collect();
+        if batch.is_empty() {
             return;
         }
-        let outcome = match &slot.vector {
-            Some(vector) => change(&**vector, message),
-            None => first_message(&*self.controller, &*self.backend, index, message).map(|vector| {
-                slot.vector = Some(vector);
-                self.connected = true;
-            }),
+        let outcomes: Vec<_> = match self.backend.connect(&batch) {
+            Ok(()) => Vec::new(),
+            Err(_) => batch.iter().map(|one| (one.0, self.backend.connect(slice::from_ref(one)))).collect(),
         };
-        slot.message = message.filter(|_| outcome.is_ok());
-        if let Err((step, error)) = outcome
-            && !std::mem::replace(&mut slot.complained, true)
-        {
-            tracing::warn!(kind = self.kind, vector = index, step, %error, "interrupt vector stays silent");
+        self.connected = true;
+        for (index, outcome) in outcomes {
+            if let (Err(error), Some(slot)) = (outcome, self.slots.get_mut(usize::from(index))) {
+                *slot = Slot::default();
+                failures.push((index, "connect", error));
+            }
         }
     }
 
-    /// Whether a masked vector has been raised.
-    pub(super) fn is_pending(&self, index: u16) -> bool {
-        let slot = self.slots.get(usize::from(index)).filter(|slot| slot.message.is_none());
-        slot.and_then(|slot| slot.vector.as_ref())
-            .is_some_and(|vector| eventfd::is_signalled(vector.eventfd()))
+    /// Says what failed, once: a guest may try for ever.
+    fn complain(&mut self, failures: &[Failure]) {
+        let Some((first, step, error)) = failures.first() else { return };
+        if !std::mem::replace(&mut self.complained, true) {
+            let (device, kind, vectors) = (self.backend.owner(), self.kind, failures.len());
+            tracing::warn!(device, kind, vectors, first, step, %error, "interrupt vectors stay silent");
+        }
+    }
+
+    /// Whether a masked vector has been raised. `None`: it was never unmasked, and whoever would raise it has not been
+    /// told where to.
+    pub(super) fn is_pending(&self, index: u16) -> Option<bool> {
+        let slot = self.slot(index)?;
+        let vector = slot.vector.as_ref()?;
+        Some(slot.message.is_none() && eventfd::is_signalled(vector.eventfd()))
     }
 
     /// Gives everything back.
@@ -93,25 +164,11 @@ impl Drop for Vectors {
     }
 }
 
-fn first_message(
-    controller: &dyn InterruptController,
-    backend: &dyn VectorBackend,
-    index: u16,
-    message: Option<MsiMessage>,
-) -> Result<Arc<dyn MsiVector>, Failure> {
-    let vector = controller.msi_vector().map_err(|error| ("allocate", error))?;
-    // The message first: an interrupt that comes at once then has somewhere to go.
-    change(&*vector, message)?;
-    backend.connect(index, vector.eventfd()).map_err(|error| ("connect", error))?;
-    Ok(vector)
-}
-
-fn change(vector: &dyn MsiVector, message: Option<MsiMessage>) -> Result<(), Failure> {
-    vector.set_message(message).map_err(|error| {
+fn change(vector: &dyn MsiVector, message: Option<MsiMessage>) -> io::Result<()> {
+    vector.set_message(message).inspect_err(|_| {
         // The old message must not be sent in the new one's place.
         if message.is_some() {
             let _ = vector.set_message(None);
         }
-        ("set message", error)
     })
 }

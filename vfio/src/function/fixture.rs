@@ -199,8 +199,8 @@ impl Hardware for FakeDevice {
 struct FakeBackend(Arc<Mutex<Vec<Event>>>);
 
 impl VectorBackend for FakeBackend {
-    fn connect(&self, vector: u16, _: &EventFd) -> io::Result<()> {
-        self.0.lock().unwrap().push(Event::Connect(vector));
+    fn connect(&self, vectors: &[(u16, &EventFd)]) -> io::Result<()> {
+        self.0.lock().unwrap().extend(vectors.iter().map(|(vector, _)| Event::Connect(*vector)));
         Ok(())
     }
 
@@ -219,6 +219,10 @@ impl MsiVector for FakeVector {
         &self.0
     }
 
+    fn number(&self) -> u32 {
+        0
+    }
+
     fn set_message(&self, _: Option<MsiMessage>) -> io::Result<()> {
         Ok(())
     }
@@ -227,6 +231,10 @@ impl MsiVector for FakeVector {
 impl InterruptController for FakeController {
     fn msi_vector(&self) -> io::Result<Arc<dyn MsiVector>> {
         Ok(Arc::new(FakeVector(EventFd::new(libc::EFD_NONBLOCK)?)))
+    }
+
+    fn set_messages(&self, _: &[(u32, Option<MsiMessage>)]) -> io::Result<()> {
+        Ok(())
     }
 
     fn signal_msi(&self, _: MsiMessage) -> io::Result<()> {

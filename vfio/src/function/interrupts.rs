@@ -124,14 +124,16 @@ impl Interrupts {
         }
     }
 
-    /// Reads the table or the pending bits. False: the access is not for them.
-    pub(crate) fn bar_read(&self, bar: u8, offset: u64, data: &mut [u8]) -> bool {
+    /// Reads the table or the pending bits of `device`. False: the access is not for them.
+    pub(crate) fn bar_read(&self, device: &dyn Hardware, bar: u8, offset: u64, data: &mut [u8]) -> bool {
         let Some(place) = &self.msix else { return false };
         let length = data.len();
-        if let Some(offset) = place.table.within(bar, offset, length) {
-            place.msix.table_read(offset, data);
-        } else if let Some(offset) = place.pba.within(bar, offset, length) {
-            place.msix.pba_read(offset, data);
+        if let Some(within) = place.table.within(bar, offset, length) {
+            place.msix.table_read(within, data);
+        } else if let Some(within) = place.pba.within(bar, offset, length) {
+            // A vector that the guest never unmasked is masked in the device, which keeps its pending bit.
+            device.bar_read(bar, offset, data);
+            place.msix.pba_read(within, data);
         } else {
             return false;
         }
@@ -194,10 +196,10 @@ fn take_msix(
     capability: &Capability,
     controller: &Arc<dyn InterruptController>,
 ) -> Option<MsixPlace> {
-    let register = |offset| dword(config, capability.offset + offset);
     if capability.size < MSIX_SIZE {
         return None;
     }
+    let register = |offset| dword(config, capability.offset + offset);
     let count = (word(config, capability.offset + MSIX_CONTROL) & (MAX_VECTORS - 1)) + 1;
     let table = BarRange::new(&**device, register(MSIX_TABLE), u64::from(count) * ENTRY_SIZE)?;
     let pba = BarRange::new(&**device, register(MSIX_PBA), u64::from(count).div_ceil(64) * 8)?;

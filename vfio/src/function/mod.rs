@@ -201,7 +201,7 @@ impl PciFunction for PassthroughFunction {
         if bar == ROM_BAR {
             return self.rom.read(&*self.device, bar, offset, data);
         }
-        if !self.interrupts.bar_read(bar, offset, data) {
+        if !self.interrupts.bar_read(&*self.device, bar, offset, data) {
             self.device.bar_read(bar, offset, data);
         }
     }

@@ -1,7 +1,7 @@
 //! Interrupt routes: which message an eventfd (irqfd) or an IOAPIC pin becomes. KVM takes the whole table at
 //! once (KVM_SET_GSI_ROUTING), so it is kept here and handed over on every change.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
@@ -27,8 +27,15 @@ pub struct KvmInterrupts {
 #[derive(Default)]
 struct Routes {
     messages: BTreeMap<u32, MsiMessage>,
-    /// GSIs handed out to vectors, routed or not.
-    taken: BTreeSet<u32>,
+    /// The vectors handed out, routed or not, by their GSIs.
+    vectors: BTreeMap<u32, Irqfd>,
+}
+
+/// What KVM knows of a vector.
+struct Irqfd {
+    eventfd: Arc<EventFd>,
+    /// KVM listens.
+    live: bool,
 }
 
 impl Routes {
@@ -38,6 +45,12 @@ impl Routes {
             Some(message) => self.messages.insert(gsi, message),
             None => self.messages.remove(&gsi),
         }
+    }
+
+    /// The lowest GSI that is no pin's and no vector's.
+    fn free_gsi(&self) -> u32 {
+        let first = u32::from(IOAPIC_PINS);
+        self.vectors.keys().fold(first, |free, taken| if *taken == free { free + 1 } else { free })
     }
 }
 
@@ -56,17 +69,28 @@ impl KvmInterrupts {
         self.routes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Sets or clears the route of one GSI.
-    fn route(&self, gsi: u32, message: Option<MsiMessage>) -> io::Result<()> {
-        let mut routes = self.routes();
-        let before = routes.set(gsi, message);
-        if before == message {
+    /// Sets or clears the routes of GSIs, all of them or none.
+    fn route(
+        &self,
+        routes: &mut Routes,
+        changes: impl IntoIterator<Item = (u32, Option<MsiMessage>)>,
+    ) -> io::Result<()> {
+        let mut before = Vec::new();
+        for (gsi, message) in changes {
+            let old = routes.set(gsi, message);
+            if old != message {
+                before.push((gsi, old));
+            }
+        }
+        if before.is_empty() {
             return Ok(());
         }
-        // What KVM did not take must not look as if it had.
-        let handed_over = self.hand_over(&routes);
+        let handed_over = self.hand_over(routes);
         if handed_over.is_err() {
-            routes.set(gsi, before);
+            // What KVM did not take must not look as if it had.
+            for (gsi, message) in before.into_iter().rev() {
+                routes.set(gsi, message);
+            }
         }
         handed_over
     }
@@ -99,30 +123,49 @@ impl KvmInterrupts {
         }
     }
 
-    fn take_gsi(&self) -> io::Result<u32> {
-        let mut routes = self.routes();
-        let gsi =
-            (u32::from(IOAPIC_PINS)..self.most_routes).find(|gsi| !routes.taken.contains(gsi)).ok_or_else(
-                || io::Error::other(format!("all {} interrupt routes of KVM are in use", self.most_routes)),
-            )?;
-        routes.taken.insert(gsi);
-        Ok(gsi)
+    /// Makes KVM listen to a vector's eventfd, or stop.
+    fn listen(&self, routes: &mut Routes, gsi: u32, live: bool) -> io::Result<()> {
+        let Some(irqfd) = routes.vectors.get_mut(&gsi).filter(|irqfd| irqfd.live != live) else {
+            return Ok(());
+        };
+        let call = if live { VmFd::register_irqfd } else { VmFd::unregister_irqfd };
+        call(&self.vm, &irqfd.eventfd, gsi).map_err(os_error)?;
+        irqfd.live = live;
+        Ok(())
     }
 
     fn give_back(&self, gsi: u32) {
-        if let Err(error) = self.route(gsi, None) {
-            tracing::warn!(gsi, %error, "interrupt route not given back");
+        let mut routes = self.routes();
+        if let Err(error) = self.listen(&mut routes, gsi, false) {
+            tracing::warn!(gsi, %error, "irqfd not given back");
         }
-        self.routes().taken.remove(&gsi);
+        routes.vectors.remove(&gsi);
+        // KVM hears of it with the next change: until then the route leads nowhere, since nobody raises it.
+        routes.set(gsi, None);
     }
 }
 
 impl InterruptController for KvmInterrupts {
     fn msi_vector(&self) -> io::Result<Arc<dyn MsiVector>> {
-        let routes = self.this.upgrade().ok_or_else(|| io::Error::other("the machine is gone"))?;
-        let eventfd = EventFd::new(EFD_CLOEXEC | EFD_NONBLOCK)?;
-        let gsi = self.take_gsi()?;
-        Ok(Arc::new(IrqfdVector { routes, eventfd, gsi, live: Mutex::new(false) }))
+        let controller = self.this.upgrade().ok_or_else(|| io::Error::other("the machine is gone"))?;
+        let eventfd = Arc::new(EventFd::new(EFD_CLOEXEC | EFD_NONBLOCK)?);
+        let mut routes = self.routes();
+        let gsi = routes.free_gsi();
+        if gsi >= self.most_routes {
+            let all = self.most_routes;
+            return Err(io::Error::other(format!("all {all} interrupt routes of KVM are in use")));
+        }
+        routes.vectors.insert(gsi, Irqfd { eventfd: eventfd.clone(), live: false });
+        drop(routes);
+        Ok(Arc::new(IrqfdVector { controller, eventfd, gsi }))
+    }
+
+    fn set_messages(&self, messages: &[(u32, Option<MsiMessage>)]) -> io::Result<()> {
+        let mut routes = self.routes();
+        // A masked vector keeps its route. Routes are set before KVM listens: what collected in an eventfd is
+        // delivered right then.
+        self.route(&mut routes, messages.iter().copied().filter(|(_, message)| message.is_some()))?;
+        messages.iter().try_for_each(|(gsi, message)| self.listen(&mut routes, *gsi, message.is_some()))
     }
 
     fn signal_msi(&self, message: MsiMessage) -> io::Result<()> {
@@ -138,16 +181,15 @@ impl InterruptController for KvmInterrupts {
     }
 
     fn set_ioapic_route(&self, pin: u8, message: Option<MsiMessage>) -> io::Result<()> {
-        self.route(u32::from(pin), message)
+        self.route(&mut self.routes(), [(u32::from(pin), message)])
     }
 }
 
 /// A vector whose eventfd KVM listens to while it has a message.
 struct IrqfdVector {
-    routes: Arc<KvmInterrupts>,
-    eventfd: EventFd,
+    controller: Arc<KvmInterrupts>,
+    eventfd: Arc<EventFd>,
     gsi: u32,
-    live: Mutex<bool>,
 }
 
 impl MsiVector for IrqfdVector {
@@ -155,31 +197,25 @@ impl MsiVector for IrqfdVector {
         &self.eventfd
     }
 
+    fn number(&self) -> u32 {
+        self.gsi
+    }
+
     fn set_message(&self, message: Option<MsiMessage>) -> io::Result<()> {
-        let mut live = self.live.lock().unwrap_or_else(PoisonError::into_inner);
-        // The route is set before KVM listens: what collected in the eventfd is delivered right then.
-        if message.is_some() {
-            self.routes.route(self.gsi, message)?;
-        }
-        match (message.is_some(), *live) {
-            (true, false) => self.routes.vm.register_irqfd(&self.eventfd, self.gsi).map_err(os_error)?,
-            (false, true) => self.routes.vm.unregister_irqfd(&self.eventfd, self.gsi).map_err(os_error)?,
-            _ => {}
-        }
-        *live = message.is_some();
-        Ok(())
+        self.controller.set_messages(&[(self.gsi, message)])
     }
 }
 
 impl Drop for IrqfdVector {
     fn drop(&mut self) {
-        if let Err(error) = self.set_message(None) {
-            tracing::warn!(gsi = self.gsi, %error, "irqfd not given back");
-        }
-        self.routes.give_back(self.gsi);
+        self.controller.give_back(self.gsi);
     }
 }
 
 fn os_error(error: kvm_ioctls::Error) -> io::Error {
     io::Error::from_raw_os_error(error.errno())
 }
+
+#[cfg(test)]
+#[path = "interrupts_test.rs"]
+mod tests;

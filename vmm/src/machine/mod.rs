@@ -6,6 +6,7 @@
 
 pub mod ending;
 pub mod events;
+mod files;
 pub mod output;
 pub mod phases;
 pub mod platform;
@@ -111,6 +112,7 @@ impl Machine {
     pub fn build(mut plan: Plan, observer: Arc<dyn Observer>) -> Result<Self, Problems> {
         let cpus = plan.spec.cpus;
         let mut phases = Phases::start();
+        files::raise_limit();
         let mut vm =
             Vm::new(&plan.hypervisor).map_err(Unexpected::during("cannot create the virtual machine"))?;
         phases.done("create machine");
