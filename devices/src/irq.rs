@@ -27,6 +27,15 @@ pub trait MsiVector: Send + Sync {
     fn set_message(&self, message: Option<MsiMessage>) -> io::Result<()>;
 }
 
+/// An eventfd that raises a pin of the I/O APIC, for hardware whose interrupts do not pass through this process.
+///
+/// A signal becomes the message that the pin sends at that moment, and is lost while the pin sends none. Dropping it
+/// disconnects the eventfd.
+pub trait PinTrigger: Send + Sync {
+    /// What to write to in order to raise the pin.
+    fn eventfd(&self) -> &EventFd;
+}
+
 /// The interrupt side of the hypervisor.
 pub trait InterruptController: Send + Sync {
     /// A new, masked vector. Fails when the host's routes are used up.
@@ -40,4 +49,6 @@ pub trait InterruptController: Send + Sync {
     /// end of interrupt of level-triggered ones and drive pins from eventfds. A pin that is masked while its
     /// level-triggered interrupt is being handled keeps its message until the end of that interrupt.
     fn set_ioapic_route(&self, pin: u8, message: Option<MsiMessage>) -> io::Result<()>;
+    /// Lets an eventfd raise an IOAPIC pin by its route. Several may raise the same pin.
+    fn pin_trigger(&self, pin: u8) -> io::Result<Box<dyn PinTrigger>>;
 }

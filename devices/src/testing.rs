@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, Weak};
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
 use crate::Action;
-use crate::irq::{InterruptController, MsiMessage, MsiVector};
+use crate::irq::{InterruptController, MsiMessage, MsiVector, PinTrigger};
 use crate::pci::config::{ConfigSpace, Identity};
 use crate::pci::{AddressSpace, BarSet, BarSpec, BarWindow, MappedArea, PciFunction, VectorBackend};
 
@@ -26,6 +26,8 @@ pub(crate) struct FakeController {
     pub(crate) refusing: AtomicBool,
     /// How often messages were set, of however many vectors.
     pub(crate) updates: AtomicUsize,
+    /// The pins that are raised by eventfds now.
+    pub(crate) triggers: Arc<Mutex<Vec<u8>>>,
 }
 
 pub(crate) struct FakeVector {
@@ -84,6 +86,35 @@ impl InterruptController for FakeController {
         };
         *self.route_changes.lock().unwrap() += 1;
         Ok(())
+    }
+
+    fn pin_trigger(&self, pin: u8) -> io::Result<Box<dyn PinTrigger>> {
+        self.triggers.lock().unwrap().push(pin);
+        Ok(Box::new(FakeTrigger {
+            eventfd: EventFd::new(EFD_NONBLOCK)?,
+            pin,
+            triggers: self.triggers.clone(),
+        }))
+    }
+}
+
+struct FakeTrigger {
+    eventfd: EventFd,
+    pin: u8,
+    triggers: Arc<Mutex<Vec<u8>>>,
+}
+
+impl PinTrigger for FakeTrigger {
+    fn eventfd(&self) -> &EventFd {
+        &self.eventfd
+    }
+}
+
+impl Drop for FakeTrigger {
+    fn drop(&mut self) {
+        let mut triggers = self.triggers.lock().unwrap();
+        let place = triggers.iter().position(|pin| *pin == self.pin).unwrap();
+        triggers.remove(place);
     }
 }
 

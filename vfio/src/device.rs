@@ -7,7 +7,7 @@
 use std::fs::File;
 use std::io;
 use std::ops::Range;
-use std::os::fd::RawFd;
+use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
@@ -15,11 +15,13 @@ use devices::pci::PciAddress;
 use tracing::{debug, warn};
 use vfio_bindings::bindings::vfio::{
     VFIO_DEVICE_FLAGS_PCI, VFIO_DEVICE_FLAGS_RESET, VFIO_IRQ_INFO_EVENTFD, VFIO_IRQ_INFO_NORESIZE,
-    VFIO_IRQ_SET_ACTION_TRIGGER, VFIO_IRQ_SET_DATA_EVENTFD, VFIO_IRQ_SET_DATA_NONE,
-    VFIO_PCI_CONFIG_REGION_INDEX, VFIO_PCI_NUM_REGIONS,
+    VFIO_IRQ_SET_ACTION_TRIGGER, VFIO_IRQ_SET_ACTION_UNMASK, VFIO_IRQ_SET_DATA_EVENTFD,
+    VFIO_IRQ_SET_DATA_NONE, VFIO_PCI_CONFIG_REGION_INDEX, VFIO_PCI_NUM_REGIONS,
 };
+use vmm_sys_util::eventfd::EventFd;
 
 use crate::dma::DmaSpace;
+use crate::function::IntxLine;
 use crate::info::RegionInfo;
 use crate::ioas::Attachment;
 use crate::kvm::KvmMember;
@@ -201,5 +203,20 @@ impl SetIrqs for DeviceIrqs {
 
     fn owner(&self) -> String {
         self.device.address.to_string()
+    }
+}
+
+impl IntxLine for DeviceIrqs {
+    fn connect(&self, trigger: &EventFd) -> io::Result<()> {
+        self.set(0, &[trigger.as_raw_fd()])
+    }
+
+    fn disconnect(&self) -> io::Result<()> {
+        self.disable()
+    }
+
+    fn unmask(&self) -> io::Result<()> {
+        let flags = VFIO_IRQ_SET_DATA_NONE | VFIO_IRQ_SET_ACTION_UNMASK;
+        sys::set_irqs(&self.device.file, flags, self.index, 0, 1, &[])
     }
 }

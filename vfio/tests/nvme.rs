@@ -25,7 +25,7 @@ use std::ptr;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use devices::irq::{InterruptController, MsiMessage, MsiVector};
+use devices::irq::{InterruptController, MsiMessage, MsiVector, PinTrigger};
 use devices::pci::{PciAddress, PciFunction};
 use memory::GuestRange;
 use memory::pin::{Chunk, DmaMapper};
@@ -120,6 +120,10 @@ impl InterruptController for Controller {
 
     fn set_ioapic_route(&self, _: u8, _: Option<MsiMessage>) -> io::Result<()> {
         Ok(())
+    }
+
+    fn pin_trigger(&self, _: u8) -> io::Result<Box<dyn PinTrigger>> {
+        Err(io::ErrorKind::Unsupported.into())
     }
 }
 

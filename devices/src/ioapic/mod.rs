@@ -3,11 +3,13 @@
 //! Pins become messages to the local APICs in the kernel. Delivery is [`InterruptController::signal_msi`]; besides, the
 //! hypervisor is told each pin's message, so that it reports the end of level-triggered interrupts to
 //! [`Ioapic::end_of_interrupt`]. Lines are asserted or not: the polarity bit is kept for the guest and has no effect.
+//! Emulated devices have an [`IrqLine`], hardware has a [`LevelLine`].
 
 mod entry;
+mod level;
 mod line;
 
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use crate::irq::{InterruptController, MsiMessage};
 use crate::sync::lock;
@@ -15,6 +17,8 @@ use crate::{Action, BusDevice};
 
 pub use entry::PINS;
 use entry::RedirectionEntry;
+use level::Sources;
+pub use level::{LevelLine, LevelSource};
 pub use line::IrqLine;
 
 /// Bytes of the register window.
@@ -42,6 +46,9 @@ struct State {
     select: u8,
     id: u32,
     pins: [Pin; PINS as usize],
+    sources: Sources,
+    /// A bit for each pin whose sources are to be asked again.
+    resample: u32,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -56,8 +63,19 @@ struct Pin {
 impl Ioapic {
     /// All pins masked, as after reset.
     pub fn new(controller: Arc<dyn InterruptController>) -> Arc<Self> {
-        let state = State { controller, select: 0, id: 0, pins: [Pin::default(); PINS as usize] };
+        let state = State {
+            controller,
+            select: 0,
+            id: 0,
+            pins: [Pin::default(); PINS as usize],
+            sources: Sources::default(),
+            resample: 0,
+        };
         Arc::new(Self { state: Mutex::new(state) })
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        lock(&self.state)
     }
 
     /// A handle for the device on `pin`. A pin that does not exist leads nowhere.
@@ -67,12 +85,12 @@ impl Ioapic {
 
     /// Asserts or deasserts a pin.
     pub fn set_line(&self, pin: u8, asserted: bool) {
-        lock(&self.state).set_line(pin, asserted);
+        self.state().set_line(pin, asserted);
     }
 
     /// Asserts a pin and deasserts it again: one edge.
     pub fn pulse(&self, pin: u8) {
-        let mut state = lock(&self.state);
+        let mut state = self.state();
         state.set_line(pin, true);
         state.set_line(pin, false);
     }
@@ -80,12 +98,14 @@ impl Ioapic {
     /// A local APIC finished a level-triggered interrupt. Pins with this vector that are still asserted are
     /// delivered again.
     pub fn end_of_interrupt(&self, vector: u8) {
-        lock(&self.state).end_of_interrupt(vector);
+        let mut state = self.state();
+        state.end_of_interrupt(vector);
+        resample(state);
     }
 
     /// All entries masked. Lines stay as their devices hold them.
     pub fn reset(&self) {
-        let mut state = lock(&self.state);
+        let mut state = self.state();
         (state.select, state.id) = (0, 0);
         for pin in 0..PINS {
             state.change(pin, |entry| *entry = RedirectionEntry::default());
@@ -93,7 +113,19 @@ impl Ioapic {
     }
 }
 
+/// Asks those to resample whose pins have come to take interrupts, with the lock let go: they may raise the pin.
+fn resample(mut state: MutexGuard<'_, State>) {
+    let pins = std::mem::take(&mut state.resample);
+    let sources = if pins == 0 { Vec::new() } else { state.sources.on(pins) };
+    drop(state);
+    sources.iter().for_each(|source| source.resample());
+}
+
 impl State {
+    fn is_open(&self, pin: u8) -> bool {
+        self.pins.get(usize::from(pin)).is_some_and(|pin| !pin.entry.is_masked())
+    }
+
     fn set_line(&mut self, number: u8, asserted: bool) {
         let Some(pin) = self.pins.get_mut(usize::from(number)) else { return };
         let before = std::mem::replace(&mut pin.asserted, asserted);
@@ -106,8 +138,15 @@ impl State {
 
     fn end_of_interrupt(&mut self, vector: u8) {
         for number in 0..PINS {
-            let ended = |pin: &Pin| pin.entry.remote_irr() && pin.entry.vector() == vector;
-            if self.pins.get(usize::from(number)).is_some_and(ended) {
+            let Some(Pin { entry, .. }) = self.pins.get(usize::from(number)).copied() else { continue };
+            if !entry.is_level() || entry.vector() != vector {
+                continue;
+            }
+            // What hardware raised is not seen here, so it may have been its interrupt.
+            if !entry.is_masked() {
+                self.resample |= 1 << number;
+            }
+            if entry.remote_irr() {
                 self.change(number, |entry| entry.set_remote_irr(false));
             }
         }
@@ -116,7 +155,12 @@ impl State {
     /// Changes an entry, tells the hypervisor, and delivers what the change lets through.
     fn change(&mut self, number: u8, change: impl FnOnce(&mut RedirectionEntry)) {
         let Some(pin) = self.pins.get_mut(usize::from(number)) else { return };
+        let sent = |entry: RedirectionEntry| entry.message().filter(|_| !entry.is_masked());
+        let before = sent(pin.entry);
         change(&mut pin.entry);
+        if sent(pin.entry).is_some() && sent(pin.entry) != before {
+            self.resample |= 1 << number;
+        }
         // The hypervisor reports the end of interrupts by these routes, so a pin that was masked while its
         // interrupt is being handled keeps its route until the end.
         let reachable = !pin.entry.is_masked() || pin.entry.remote_irr();
@@ -176,7 +220,7 @@ impl Pin {
 
 impl BusDevice for Ioapic {
     fn read(&self, offset: u64, data: &mut [u8]) {
-        let state = lock(&self.state);
+        let state = self.state();
         for (at, byte) in data.iter_mut().enumerate() {
             let at = offset.saturating_add(at as u64);
             let register = match at & !3 {
@@ -190,13 +234,14 @@ impl BusDevice for Ioapic {
 
     /// The data window takes dwords only, as the data sheet asks.
     fn write(&self, offset: u64, data: &[u8]) -> Action {
-        let mut state = lock(&self.state);
+        let mut state = self.state();
         match (offset, data) {
             (IOREGSEL, [select, ..]) => state.select = *select,
             (IOWIN, [a, b, c, d, ..]) => state.write_register(u32::from_le_bytes([*a, *b, *c, *d])),
             (EOI, [vector, ..]) => state.end_of_interrupt(*vector),
             _ => {}
         }
+        resample(state);
         Action::None
     }
 }

@@ -16,6 +16,7 @@ use super::decode::Decoder;
 use super::function::{AddressSpace, BarSpace, PciFunction};
 use super::host_bridge::HostBridge;
 use super::{Devfn, PciAddress};
+use crate::ioapic::Ioapic;
 use crate::sync::{self, lock};
 use crate::{Action, Bus, BusDevice};
 
@@ -159,6 +160,15 @@ impl PciBus {
         }
         self.refresh();
         Ok(())
+    }
+
+    /// Connects the interrupt pins of all functions to `ioapic`.
+    pub fn connect_interrupts(&self, ioapic: &Arc<Ioapic>) {
+        for (devfn, function) in sync::read(&self.functions).iter() {
+            if let Some(pin) = function.interrupt_pin() {
+                function.connect_interrupt(ioapic, pin.ioapic_pin(devfn.device()));
+            }
+        }
     }
 
     /// Makes what all functions decode what is mapped. For whoever changes a function other than by a

@@ -1,8 +1,11 @@
 //! What a PCI function offers to the bus it sits on, and what the bus needs of the hypervisor.
 
 use std::io;
+use std::sync::Arc;
 
+use super::intx::InterruptPin;
 use crate::Action;
+use crate::ioapic::Ioapic;
 
 /// Which address space a BAR decodes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -57,6 +60,15 @@ pub trait PciFunction: Send + Sync {
     fn bar_read(&self, bar: u8, offset: u64, data: &mut [u8]);
     /// A trapped write inside a BAR.
     fn bar_write(&self, bar: u8, offset: u64, data: &[u8]) -> Action;
+    /// The interrupt pin it has, if it has one.
+    fn interrupt_pin(&self) -> Option<InterruptPin> {
+        None
+    }
+    /// Gives a function with an interrupt pin the I/O APIC pin it leads to, before the guest runs. Lasts until the
+    /// function is reset.
+    fn connect_interrupt(&self, ioapic: &Arc<Ioapic>, pin: u8) {
+        let _ = (ioapic, pin);
+    }
 }
 
 /// The guest's physical address space as the hypervisor (and the IOMMU, for peer-to-peer DMA) has it.

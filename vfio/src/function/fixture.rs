@@ -2,15 +2,17 @@
 
 use std::io;
 use std::ops::Range;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
-use devices::irq::{InterruptController, MsiMessage, MsiVector};
+use devices::irq::{InterruptController, MsiMessage, MsiVector, PinTrigger};
 use devices::pci::rom::ROM_BAR;
 use devices::pci::{PciAddress, VectorBackend};
 use vfio_bindings::bindings::vfio::VFIO_PCI_MSI_IRQ_INDEX;
 use vmm_sys_util::eventfd::EventFd;
 
 use super::hardware::Hardware;
+use super::intx::IntxLine;
 use crate::info::RegionInfo;
 use crate::mapping::BarMapping;
 
@@ -103,6 +105,9 @@ pub(crate) enum Event {
     BarWrite(u8, u64, Vec<u8>),
     Connect(u16),
     Disconnect,
+    IntxConnect,
+    IntxUnmask,
+    IntxDisconnect,
     Reset,
 }
 
@@ -111,6 +116,8 @@ pub(crate) struct FakeDevice {
     pub(crate) config: Mutex<Vec<u8>>,
     pub(crate) events: Arc<Mutex<Vec<Event>>>,
     regions: [Option<RegionInfo>; 7],
+    /// VFIO offers INTx.
+    intx: bool,
     file: std::fs::File,
 }
 
@@ -120,9 +127,9 @@ impl FakeDevice {
         Arc::new(Self::with(config, [a, b, c, d, e, f, 0]))
     }
 
-    /// The NVMe, with a ROM of `rom` bytes.
-    pub(crate) fn with_rom(config: Config, bar: u64, rom: u64) -> Arc<Self> {
-        Arc::new(Self::with(config, [bar, 0, 0, 0, 0, 0, rom]))
+    /// The NVMe, with a ROM of `rom` bytes and INTx.
+    pub(crate) fn with_rom_and_intx(config: Config, bar: u64, rom: u64) -> Arc<Self> {
+        Arc::new(Self { intx: true, ..Self::with(config, [bar, 0, 0, 0, 0, 0, rom]) })
     }
 
     fn with(config: Config, sizes: [u64; 7]) -> Self {
@@ -137,7 +144,7 @@ impl FakeDevice {
             sparse: None,
         };
         let regions = sizes.map(|size| (size != 0).then(|| region(size)));
-        Self { config: Mutex::new(config.0), events: Arc::default(), regions, file }
+        Self { config: Mutex::new(config.0), events: Arc::default(), regions, intx: false, file }
     }
 
     pub(crate) fn take_events(&self) -> Vec<Event> {
@@ -190,9 +197,47 @@ impl Hardware for FakeDevice {
         Some((count, Arc::new(FakeBackend(self.events.clone()))))
     }
 
+    fn intx(self: Arc<Self>) -> Option<Arc<dyn IntxLine>> {
+        self.intx.then(|| Arc::new(FakeIntx::new(self.events.clone())) as Arc<dyn IntxLine>)
+    }
+
     fn reset(&self) -> io::Result<()> {
         self.log(Event::Reset);
         Ok(())
+    }
+}
+
+/// An INTx that goes nowhere.
+pub(crate) struct FakeIntx {
+    events: Arc<Mutex<Vec<Event>>>,
+    pub(crate) refusing: AtomicBool,
+}
+
+impl FakeIntx {
+    pub(crate) fn new(events: Arc<Mutex<Vec<Event>>>) -> Self {
+        Self { events, refusing: AtomicBool::new(false) }
+    }
+
+    fn log(&self, event: Event) -> io::Result<()> {
+        self.events.lock().unwrap().push(event);
+        Ok(())
+    }
+}
+
+impl IntxLine for FakeIntx {
+    fn connect(&self, _: &EventFd) -> io::Result<()> {
+        if self.refusing.load(Ordering::Relaxed) {
+            return Err(io::Error::from_raw_os_error(libc::EBUSY));
+        }
+        self.log(Event::IntxConnect)
+    }
+
+    fn disconnect(&self) -> io::Result<()> {
+        self.log(Event::IntxDisconnect)
+    }
+
+    fn unmask(&self) -> io::Result<()> {
+        self.log(Event::IntxUnmask)
     }
 }
 
@@ -213,6 +258,12 @@ impl VectorBackend for FakeBackend {
 pub(crate) struct FakeController;
 
 struct FakeVector(EventFd);
+
+impl PinTrigger for FakeVector {
+    fn eventfd(&self) -> &EventFd {
+        &self.0
+    }
+}
 
 impl MsiVector for FakeVector {
     fn eventfd(&self) -> &EventFd {
@@ -243,5 +294,9 @@ impl InterruptController for FakeController {
 
     fn set_ioapic_route(&self, _: u8, _: Option<MsiMessage>) -> io::Result<()> {
         Ok(())
+    }
+
+    fn pin_trigger(&self, _: u8) -> io::Result<Box<dyn PinTrigger>> {
+        Ok(Box::new(FakeVector(EventFd::new(libc::EFD_NONBLOCK)?)))
     }
 }

@@ -1,7 +1,10 @@
 use proptest::prelude::*;
 
 use super::fixture::{Config, Event, FakeController, FakeDevice, e1000e, nvme};
+use super::space::{COMMAND, COMMAND_INTX_DISABLE};
 use super::*;
+use devices::BusDevice;
+use devices::ioapic::Ioapic;
 
 const NVME_BARS: [u64; 6] = [0x4000, 0, 0, 0, 0, 0];
 const E1000E_BARS: [u64; 6] = [0x2_0000, 0x2_0000, 0x20, 0x4000, 0, 0];
@@ -183,11 +186,96 @@ fn dropping_it_stops_the_device() {
     assert_eq!(device.take_events(), [command(0x0402), Event::Disconnect]);
 }
 
-#[test]
-fn the_rom_is_read_once() {
-    let device = FakeDevice::with_rom(nvme(), 0x4000, 0x1_0000);
+/// The NVMe with INTx, on pin 17 of an I/O APIC, and a ROM.
+fn with_intx() -> (PassthroughFunction, Arc<FakeDevice>, Arc<Ioapic>) {
+    let device = FakeDevice::with_rom_and_intx(nvme(), 0x4000, 0x1_0000);
     let controller: Arc<dyn InterruptController> = Arc::new(FakeController);
     let function = PassthroughFunction::new(device.clone(), &controller).unwrap();
+    let ioapic = Ioapic::new(controller);
+    function.connect_interrupt(&ioapic, 17);
+    (function, device, ioapic)
+}
+
+/// Writes the low half of an I/O APIC entry: level-triggered, vector 0x51.
+fn program(ioapic: &Ioapic, pin: u8, masked: bool) {
+    let value: u32 = 1 << 15 | u32::from(masked) << 16 | 0x51;
+    let _ = ioapic.write(0, &[0x10 + pin * 2]);
+    let _ = ioapic.write(0x10, &value.to_le_bytes());
+}
+
+#[test]
+fn intx_is_connected_when_the_guest_unmasks_its_pin() {
+    let (function, device, ioapic) = with_intx();
+    assert_eq!(function.interrupt_pin(), Some(InterruptPin::A));
+    assert_eq!(read(&function, 0x3c) & 0xffff, 0x0111, "INTA#, and where firmware says it leads");
+    write(&function, COMMAND, &MEMORY_AND_MASTER);
+    assert_eq!(device.take_events(), [command(0x0402), command(0x0406)]);
+    program(&ioapic, 17, true);
+    assert_eq!(device.take_events(), []);
+    program(&ioapic, 17, false);
+    assert_eq!(device.take_events(), [Event::IntxConnect, command(0x0006)]);
+    ioapic.end_of_interrupt(0x51);
+    assert_eq!(device.take_events(), [Event::IntxUnmask]);
+    // The guest masks the device itself.
+    write(&function, COMMAND, &[0x06, 0x04]);
+    write(&function, COMMAND, &[0x06, 0x00]);
+    assert_eq!(device.take_events(), [command(0x0406), command(0x0006)]);
+}
+
+#[test]
+fn messages_exclude_intx() {
+    let (function, device, ioapic) = with_intx();
+    write(&function, 0xb2, &[0x00, 0x80]);
+    program(&ioapic, 17, false);
+    unmask(&function, 0, 0x3000, 0);
+    assert_eq!(device.take_events(), [command(0x0402), Event::Connect(0)]);
+    write(&function, 0xb2, &[0x00, 0x00]);
+    assert_eq!(device.take_events(), [Event::Disconnect, Event::IntxConnect, command(0x0002)]);
+    write(&function, 0xb2, &[0x00, 0x80]);
+    let off = [command(0x0402), Event::IntxDisconnect];
+    let events = device.take_events();
+    assert_eq!((&events[..2], &events[2..]), (&off[..], &[Event::Connect(0)][..]));
+    // Nor is INTx wanted while its pin is masked.
+    program(&ioapic, 17, true);
+    write(&function, 0xb2, &[0x00, 0x00]);
+    assert_eq!(device.take_events(), [Event::Disconnect]);
+}
+
+#[test]
+fn a_reset_takes_intx_off_the_machine() {
+    let (function, device, ioapic) = with_intx();
+    program(&ioapic, 17, false);
+    device.take_events();
+    function.reset().unwrap();
+    let stopped = [command(COMMAND_INTX_DISABLE | 2), Event::IntxDisconnect, Event::Reset];
+    assert_eq!(device.take_events(), [&[command(0x0002)], &stopped[..], &[command(0x0402)]].concat());
+    assert_eq!(read(&function, 0x3c) & 0xffff, 0x0100);
+    ioapic.end_of_interrupt(0x51);
+    program(&ioapic, 17, true);
+    program(&ioapic, 17, false);
+    assert_eq!(device.take_events(), []);
+    // The next run has a new I/O APIC.
+    let ioapic = Ioapic::new(Arc::new(FakeController));
+    function.connect_interrupt(&ioapic, 18);
+    program(&ioapic, 18, false);
+    assert_eq!(device.take_events(), [Event::IntxConnect, command(0x0002)]);
+    assert_eq!(read(&function, 0x3c) & 0xff, 18);
+}
+
+#[test]
+fn without_intx_there_is_no_pin() {
+    let (function, device) = function(nvme(), NVME_BARS);
+    let ioapic = Ioapic::new(Arc::new(FakeController));
+    device.take_events();
+    function.connect_interrupt(&ioapic, 17);
+    program(&ioapic, 17, false);
+    assert_eq!((function.interrupt_pin(), read(&function, 0x3c) & 0xffff), (None, 0));
+    assert_eq!(device.take_events(), []);
+}
+
+#[test]
+fn the_rom_is_read_once() {
+    let (function, device, _ioapic) = with_intx();
     device.take_events();
     write(&function, 0x30, &[0xff; 4]);
     assert_eq!(read(&function, 0x30), 0xffff_0001);

@@ -5,7 +5,9 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use devices::pci::{PciAddress, VectorBackend};
+use vfio_bindings::bindings::vfio::VFIO_PCI_INTX_IRQ_INDEX;
 
+use super::intx::IntxLine;
 use crate::device::Device;
 use crate::info::RegionInfo;
 use crate::mapping::BarMapping;
@@ -32,6 +34,8 @@ pub(crate) trait Hardware: Send + Sync {
     /// How many vectors of an interrupt type (`VFIO_PCI_MSI_IRQ_INDEX`, `VFIO_PCI_MSIX_IRQ_INDEX`) there are, and
     /// what wires them. `None`: there are none.
     fn vectors(self: Arc<Self>, index: u32) -> Option<(u32, Arc<dyn VectorBackend>)>;
+    /// Its INTx. `None`: it has none, or none that works.
+    fn intx(self: Arc<Self>) -> Option<Arc<dyn IntxLine>>;
     /// Resets it, if it can be.
     fn reset(&self) -> io::Result<()>;
 }
@@ -72,6 +76,10 @@ impl Hardware for Device {
     fn vectors(self: Arc<Self>, index: u32) -> Option<(u32, Arc<dyn VectorBackend>)> {
         let irqs = self.irqs(index)?;
         Some((irqs.count(), Arc::new(Vectors::new(irqs))))
+    }
+
+    fn intx(self: Arc<Self>) -> Option<Arc<dyn IntxLine>> {
+        Some(Arc::new(self.irqs(VFIO_PCI_INTX_IRQ_INDEX)?))
     }
 
     fn reset(&self) -> io::Result<()> {

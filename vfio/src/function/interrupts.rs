@@ -5,7 +5,8 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use devices::irq::InterruptController;
-use devices::pci::msix::{CONTROL_WRITABLE, ENTRY_SIZE, MAX_VECTORS};
+use devices::pci::msi::CONTROL_ENABLE as MSI_ENABLE;
+use devices::pci::msix::{CONTROL_ENABLE as MSIX_ENABLE, CONTROL_WRITABLE, ENTRY_SIZE, MAX_VECTORS};
 use devices::pci::{Msi, MsiShape, Msix};
 use tracing::warn;
 use vfio_bindings::bindings::vfio::{VFIO_PCI_MSI_IRQ_INDEX, VFIO_PCI_MSIX_IRQ_INDEX};
@@ -15,6 +16,8 @@ use super::hardware::Hardware;
 use super::space::Space;
 use super::touches;
 
+/// Control word, from the start of the MSI capability.
+const MSI_CONTROL: u16 = 2;
 /// Control word, table and pending bit array, from the start of the MSI-X capability.
 const MSIX_CONTROL: u16 = 2;
 const MSIX_TABLE: u16 = 4;
@@ -122,6 +125,13 @@ impl Interrupts {
                 msix.set_control(word(&space.values(control, 2), 0));
             }
         }
+    }
+
+    /// Whether the guest has MSI or MSI-X on.
+    pub(crate) fn enabled(&self, space: &Space) -> bool {
+        let msi = self.msi.as_ref().map(|(capability, _)| (capability.offset + MSI_CONTROL, MSI_ENABLE));
+        let msix = self.msix.as_ref().map(|place| (place.capability.offset + MSIX_CONTROL, MSIX_ENABLE));
+        msi.into_iter().chain(msix).any(|(control, bit)| word(&space.values(control, 2), 0) & bit != 0)
     }
 
     /// Reads the table or the pending bits of `device`. False: the access is not for them.

@@ -1,13 +1,15 @@
 //! The PCI function a guest sees of a passed-through device.
 //!
 //! BARs, command register and interrupts are virtual; the device's own memory stays enabled underneath, since VFIO
-//! faults accesses to it otherwise, and only mastering the bus is the guest's to switch. INTx is not offered.
+//! faults accesses to it otherwise, and only mastering the bus and INTx are the guest's to switch.
 
 mod capability;
+mod command;
 #[cfg(test)]
 mod fixture;
 mod hardware;
 mod interrupts;
+mod intx;
 mod rom;
 mod space;
 
@@ -15,22 +17,23 @@ use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use devices::Action;
+use devices::ioapic::Ioapic;
 use devices::irq::InterruptController;
 use devices::pci::rom::{ROM_BAR, ROM_SIZES};
-use devices::pci::{BarSet, BarSpace, BarSpec, BarWindow, MappedArea, PciAddress, PciFunction};
+use devices::pci::{BarSet, BarSpace, BarSpec, BarWindow, InterruptPin, MappedArea, PciAddress, PciFunction};
 use tracing::{debug, warn};
 
 use crate::area::{self, PAGE};
 use crate::mapping::BarMapping;
 use crate::session::{OpenError, ResetError};
-use capability::{CONFIG_SIZE, EXTENDED_START, Policy, dword};
+use capability::{CONFIG_SIZE, EXTENDED_START, Policy, byte, dword};
+use command::Command;
 use hardware::Hardware;
 use interrupts::Interrupts;
+use intx::Intx;
+pub(crate) use intx::IntxLine;
 use rom::Rom;
-use space::{
-    COMMAND, COMMAND_INTX_DISABLE, COMMAND_IO, COMMAND_MASTER, COMMAND_MEMORY, COMMAND_PARITY, COMMAND_SERR,
-    Space,
-};
+use space::{INTERRUPT_PIN, Space};
 
 const BAR0: u16 = 0x10;
 const BARS: u8 = 6;
@@ -42,13 +45,13 @@ const PM_STATE: u8 = 3;
 pub struct PassthroughFunction {
     state: Mutex<State>,
     interrupts: Interrupts,
+    intx: Option<Arc<Intx>>,
     rom: Rom,
     /// By BAR number.
     mappings: Vec<Option<BarMapping>>,
     /// Where the power management registers are, if the device has them.
     power: Option<u16>,
-    /// The command bits that keep the device's own BARs enabled.
-    enable: u16,
+    command: Arc<Command>,
     device: Arc<dyn Hardware>,
 }
 
@@ -91,26 +94,30 @@ impl PassthroughFunction {
         specs.extend(rom_spec(&*device));
         let mut bars = BarSet::new();
         let mut mappings: Vec<Option<BarMapping>> = (0..BARS).map(|_| None).collect();
-        let mut enable = 0;
+        let (mut has_memory, mut has_io) = (false, false);
         for spec in specs {
             if let Err(error) = bars.add(spec) {
                 warn!(%address, %error, "a BAR stays hidden");
                 continue;
             }
-            enable |= if spec.space == BarSpace::Io { COMMAND_IO } else { COMMAND_MEMORY };
+            *(if spec.space == BarSpace::Io { &mut has_io } else { &mut has_memory }) = true;
             if let Some(mapping) = mappings.get_mut(usize::from(spec.index)) {
                 *mapping = map(&*device, &spec, &interrupts.trapped(spec.index));
             }
         }
+        let command = Arc::new(Command::new(device.clone(), has_memory, has_io));
+        let pin = InterruptPin::from_register(byte(&config, INTERRUPT_PIN));
+        let line = pin.and_then(|pin| Some((pin, device.clone().intx()?)));
+        let intx = line.map(|(pin, line)| Intx::new(address, pin, line, command.clone()));
+
         let mut space = Space::new(&config, &standard, &extended);
         interrupts.lay(&mut space);
+        space.lay_interrupt_pin(intx.as_ref().map(|intx| intx.pin()));
         let power =
             standard.iter().find(|capability| capability.id == capability::PM && capability.size >= 8);
         let power = power.map(|capability| capability.offset + PM_CONTROL);
         let state = Mutex::new(State { space, bars, asleep: false });
-        let function = Self { state, interrupts, rom: Rom::default(), mappings, power, enable, device };
-        function.drive_command(0);
-        Ok(function)
+        Ok(Self { state, interrupts, intx, rom: Rom::default(), mappings, power, command, device })
     }
 
     /// The device's address on the host.
@@ -132,7 +139,7 @@ impl PassthroughFunction {
             state.asleep = false;
         }
         let result = self.device.reset();
-        self.drive_command(0);
+        self.command.set(0);
         result.map_err(|source| ResetError { address: self.device.address(), source })
     }
 
@@ -140,17 +147,13 @@ impl PassthroughFunction {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Gives the device what the guest's command register means for it.
-    fn drive_command(&self, guest: u16) {
-        let passed = guest & (COMMAND_MASTER | COMMAND_PARITY | COMMAND_SERR);
-        let command = passed | self.enable | COMMAND_INTX_DISABLE;
-        self.device.config_write(COMMAND, &command.to_le_bytes());
-    }
-
     /// No DMA and no interrupts from here on.
     fn stop(&self) {
-        self.drive_command(0);
+        self.command.set(0);
         self.interrupts.reset();
+        if let Some(intx) = &self.intx {
+            intx.reset();
+        }
     }
 }
 
@@ -168,9 +171,18 @@ impl PciFunction for PassthroughFunction {
         state.space.write(&*self.device, offset, data);
         state.bars.write(offset, data);
         if state.space.command() != command {
-            self.drive_command(state.space.command());
+            self.command.set(state.space.command());
+        }
+        // VFIO has one type of interrupt enabled at a time.
+        let messages = self.interrupts.enabled(&state.space);
+        let intx = |excluded| self.intx.iter().for_each(|intx| intx.exclude(excluded));
+        if messages {
+            intx(true);
         }
         self.interrupts.config_written(offset, data.len(), &state.space);
+        if !messages {
+            intx(false);
+        }
         if let Some(power) = self.power.filter(|power| touches(offset, data.len(), *power..*power + 1)) {
             let mut control = [0];
             self.device.config_read(power, &mut control);
@@ -211,6 +223,17 @@ impl PciFunction for PassthroughFunction {
             self.device.bar_write(bar, offset, data);
         }
         Action::None
+    }
+
+    fn interrupt_pin(&self) -> Option<InterruptPin> {
+        self.intx.as_ref().map(|intx| intx.pin())
+    }
+
+    fn connect_interrupt(&self, ioapic: &Arc<Ioapic>, pin: u8) {
+        if let Some(intx) = &self.intx {
+            self.state().space.set_interrupt_line(pin);
+            intx.attach(ioapic, pin);
+        }
     }
 }
 

@@ -3,6 +3,8 @@
 //! The header is ours but for the status register, the lists of capabilities are rewritten so that they skip what is
 //! hidden, and the rest is the device's as VFIO shows it (drivers/vfio/pci/vfio_pci_config.c), which guards it as well.
 
+use devices::pci::InterruptPin;
+
 use super::capability::{CONFIG_SIZE, Capability, EXTENDED_START, Policy, STANDARD_START, byte, dword, word};
 use super::hardware::Hardware;
 
@@ -31,6 +33,8 @@ const MULTI_FUNCTION: u8 = 0x80;
 const SUBSYSTEM: u16 = 0x2c;
 const LIST: u16 = 0x34;
 const INTERRUPT_LINE: u16 = 0x3c;
+/// Interrupt pin.
+pub(crate) const INTERRUPT_PIN: u16 = 0x3d;
 const MIN_GRANT: u16 = 0x3e;
 
 /// One byte of configuration space.
@@ -116,6 +120,23 @@ impl Space {
         }
     }
 
+    /// Gives the function an interrupt pin, and the device's own INTx status with it.
+    pub(crate) fn lay_interrupt_pin(&mut self, pin: Option<InterruptPin>) {
+        let Some(pin) = pin else { return };
+        self.fix(INTERRUPT_PIN, pin.register());
+        if let Some(cell) = self.cells.get_mut(usize::from(STATUS)) {
+            cell.ours &= !STATUS_INTX;
+        }
+    }
+
+    /// Leaves in the interrupt line register what firmware would: the pin of the interrupt controller. Lasts until
+    /// [`Space::reset`].
+    pub(crate) fn set_interrupt_line(&mut self, line: u8) {
+        if let Some(cell) = self.cells.get_mut(usize::from(INTERRUPT_LINE)) {
+            cell.value = line;
+        }
+    }
+
     /// What the guest wrote is gone.
     pub(crate) fn reset(&mut self) {
         for cell in &mut self.cells {
@@ -146,7 +167,7 @@ impl Space {
 
     fn lay_header(&mut self, config: &[u8]) {
         for offset in 0..STANDARD_START {
-            // IDs, class and the like. BARs, ROM, INTx and the built-in self test are not the guest's.
+            // IDs, class and the like. BARs, ROM and interrupt pin are laid over it; the self test is not the guest's.
             let copied =
                 matches!(offset, 0x00..0x04 | 0x08..0x0c | SUBSYSTEM..0x30 | MIN_GRANT..STANDARD_START);
             self.fix(offset, if copied { byte(config, offset) } else { 0 });

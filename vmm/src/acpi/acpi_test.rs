@@ -13,6 +13,9 @@ impl AcpiSpec {
             mmio32: GuestRange::new(0xd000_0000, 0x2e00_0000),
             mmio64: GuestRange::new(0x40_0000_0000, 0x40_0000_0000),
             io: 0x1000..=0xffff,
+            intx: (0..128)
+                .map(|n| IntxRoute { device: n / 4, pin: n % 4, gsi: 16 + (n / 4 + n % 4) % 8 })
+                .collect(),
             sleep: SleepPorts { control: 0x600, status: 0x601 },
             reset: ResetPort { port: 0x602, value: 1 },
             serial: Some(IsaDevice { port: 0x3f8, gsi: 4 }),
@@ -27,6 +30,7 @@ impl AcpiSpec {
             mmio32: GuestRange::new(0, 0),
             mmio64: GuestRange::new(0, 0),
             io: RangeInclusive::new(1, 0),
+            intx: Vec::new(),
             serial: None,
             rtc: false,
             power_button: None,
@@ -162,6 +166,12 @@ fn iasl_accepts_every_table() {
             if name == "DSDT" {
                 assert!(text.contains("0 Errors, 0 Warnings, 0 Remarks"), "{text}\n{source}");
                 let again = std::fs::read(dir.path().join("again.aml")).unwrap();
+                if !spec.intx.is_empty() {
+                    let entry = "Package (0x04)\n                {\n                    0x001FFFFF, \n                    \
+                                 0x03, \n                    Zero, \n                    0x12\n";
+                    let lines = |text: &str| text.lines().map(str::trim).collect::<Vec<_>>().join(" ");
+                    assert!(lines(&source).contains(&lines(entry)), "{source}");
+                }
                 // Creator and checksum are iasl's own.
                 assert_eq!(again[36..], table[36..], "{source}");
             }

@@ -5,7 +5,7 @@
 //! ```text
 //! Name (_S5, Package { 5, 0, 0, 0 })
 //! Scope (_SB) {
-//!     Device (PCI0) { ... }   // host bridge: bus numbers, I/O and memory windows, _OSC
+//!     Device (PCI0) { ... }   // host bridge: bus numbers, I/O and memory windows, interrupt pins, _OSC
 //!     Device (MBRD) { ... }   // keeps the ECAM from being given away
 //!     Device (COM1) { ... }   Device (RTC0) { ... }
 //!     Device (PWRB) { ... }   Device (GED0) { ... }   // power button, and what rings it
@@ -15,16 +15,16 @@
 use acpi_tables::aml::{
     AddressSpace, AddressSpaceCacheable, And, Arg, CreateDWordField, Device, EISAName, Else, Equal, Field,
     FieldAccessType, FieldEntry, FieldLockRule, FieldUpdateRule, IO, If, Interrupt, Local, Method, Name,
-    NotEqual, Notify, OpRegion, OpRegionSpace, Or, Package, Path, ResourceTemplate, Return, Scope, Store,
-    Uuid, ZERO,
+    NotEqual, Notify, OpRegion, OpRegionSpace, Or, Package, PackageBuilder, Path, ResourceTemplate, Return,
+    Scope, Store, Uuid, ZERO,
 };
 use acpi_tables::sdt::Sdt;
 use acpi_tables::{Aml, AmlSink};
 use memory::GuestRange;
 
 use super::{
-    AcpiSpec, IsaDevice, OEM_ID, OEM_REVISION, OEM_TABLE_ID, POWER_BUTTON_EVENT, PowerButton, S5_TYPE,
-    bytes_of, tables,
+    AcpiSpec, IntxRoute, IsaDevice, OEM_ID, OEM_REVISION, OEM_TABLE_ID, POWER_BUTTON_EVENT, PowerButton,
+    S5_TYPE, bytes_of, tables,
 };
 
 const HEADER_SIZE: u32 = 36;
@@ -68,18 +68,30 @@ fn pci_host_bridge(spec: &AcpiSpec) -> Vec<u8> {
     resources.extend(mmio32.as_ref().map(|window| window as &dyn Aml));
     resources.extend(mmio64.as_ref().map(|window| window as &dyn Aml));
 
-    bytes_of(&Device::new(
-        "PCI0".into(),
-        vec![
-            &Name::new("_HID".into(), &EISAName::new("PNP0A08")),
-            &Name::new("_CID".into(), &EISAName::new("PNP0A03")),
-            &Name::new("_UID".into(), &ZERO),
-            &Name::new("_SEG".into(), &ZERO),
-            &Name::new("_BBN".into(), &ZERO),
-            &Name::new("_CRS".into(), &ResourceTemplate::new(resources)),
-            &Osc,
-        ],
-    ))
+    let mut names = vec![
+        Name::new("_HID".into(), &EISAName::new("PNP0A08")),
+        Name::new("_CID".into(), &EISAName::new("PNP0A03")),
+        Name::new("_UID".into(), &ZERO),
+        Name::new("_SEG".into(), &ZERO),
+        Name::new("_BBN".into(), &ZERO),
+        Name::new("_CRS".into(), &ResourceTemplate::new(resources)),
+    ];
+    if !spec.intx.is_empty() {
+        names.push(Name::new("_PRT".into(), &interrupt_routes(&spec.intx)));
+    }
+    let children = names.iter().map(|name| name as &dyn Aml).chain([&Osc as &dyn Aml]);
+    bytes_of(&Device::new("PCI0".into(), children.collect()))
+}
+
+/// `_PRT` (ACPI 6.5, 6.2.13): each interrupt pin of each device is wired to a GSI, with no link device to choose one.
+fn interrupt_routes(routes: &[IntxRoute]) -> PackageBuilder {
+    const ALL_FUNCTIONS: u32 = 0xffff;
+    let mut table = PackageBuilder::new();
+    for IntxRoute { device, pin, gsi } in routes {
+        let address = u32::from(*device) << 16 | ALL_FUNCTIONS;
+        table.add_element(&Package::new(vec![&address, pin, &ZERO, gsi]));
+    }
+    table
 }
 
 /// First and last address of what is not empty.

@@ -39,6 +39,8 @@ pub struct AcpiSpec {
     pub mmio64: GuestRange,
     /// I/O ports for BARs. Every fixed port lies outside.
     pub io: RangeInclusive<u16>,
+    /// Where the interrupt pins of bus 0 lead; empty for nowhere.
+    pub intx: Vec<IntxRoute>,
     /// Registers that put the machine to sleep; [`SLEEP_S5`] written to control is power-off.
     pub sleep: SleepPorts,
     /// Register that resets the machine.
@@ -58,6 +60,17 @@ pub struct IoApic {
     pub id: u8,
     /// Its registers, guest physical.
     pub address: u32,
+}
+
+/// Where an interrupt pin of all functions of a device leads: level-triggered, active low.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct IntxRoute {
+    /// Device number on bus 0.
+    pub device: u8,
+    /// 0 for INTA# to 3 for INTD#.
+    pub pin: u8,
+    /// The interrupt.
+    pub gsi: u8,
 }
 
 /// The sleep registers of hardware-reduced ACPI (4.8.3.7), a byte wide.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
-use devices::irq::{InterruptController, MsiMessage, MsiVector};
+use devices::irq::{InterruptController, MsiMessage, MsiVector, PinTrigger};
 use kvm_bindings::{KVM_IRQ_ROUTING_MSI, KvmIrqRouting, kvm_irq_routing_entry, kvm_msi};
 use kvm_ioctls::VmFd;
 use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
@@ -183,6 +183,12 @@ impl InterruptController for KvmInterrupts {
     fn set_ioapic_route(&self, pin: u8, message: Option<MsiMessage>) -> io::Result<()> {
         self.route(&mut self.routes(), [(u32::from(pin), message)])
     }
+
+    fn pin_trigger(&self, pin: u8) -> io::Result<Box<dyn PinTrigger>> {
+        let eventfd = EventFd::new(EFD_CLOEXEC | EFD_NONBLOCK)?;
+        self.vm.register_irqfd(&eventfd, pin.into()).map_err(os_error)?;
+        Ok(Box::new(PinIrqfd { vm: self.vm.clone(), eventfd, pin }))
+    }
 }
 
 /// A vector whose eventfd KVM listens to while it has a message.
@@ -209,6 +215,27 @@ impl MsiVector for IrqfdVector {
 impl Drop for IrqfdVector {
     fn drop(&mut self) {
         self.controller.give_back(self.gsi);
+    }
+}
+
+/// An eventfd that KVM turns into a pin's message.
+struct PinIrqfd {
+    vm: Arc<VmFd>,
+    eventfd: EventFd,
+    pin: u8,
+}
+
+impl PinTrigger for PinIrqfd {
+    fn eventfd(&self) -> &EventFd {
+        &self.eventfd
+    }
+}
+
+impl Drop for PinIrqfd {
+    fn drop(&mut self) {
+        if let Err(error) = self.vm.unregister_irqfd(&self.eventfd, self.pin.into()) {
+            tracing::warn!(pin = self.pin, %error, "irqfd of an interrupt pin not given back");
+        }
     }
 }
 

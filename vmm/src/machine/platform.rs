@@ -9,12 +9,12 @@ use devices::ioapic::Ioapic;
 use devices::irq::InterruptController;
 use devices::legacy::{acpi, debug_exit, i8042, rtc};
 use devices::pci::bus::{CONFIG_PORTS, CONFIG_PORTS_SIZE};
-use devices::pci::{AddressSpace, Apertures, PciAddress, PciBus, PciBusError, PciFunction};
+use devices::pci::{AddressSpace, Apertures, InterruptPin, PciAddress, PciBus, PciBusError, PciFunction};
 use devices::serial::{self, SerialPort};
 use devices::{Bus, BusDevice};
 use memory::{GuestRange, Layout, layout};
 
-use crate::acpi::{AcpiSpec, IoApic, IsaDevice, ResetPort, SleepPorts};
+use crate::acpi::{AcpiSpec, IntxRoute, IoApic, IsaDevice, ResetPort, SleepPorts};
 use devices::bus::BusError;
 
 /// COM1 and its interrupt, where every PC has them.
@@ -108,6 +108,7 @@ impl Platform {
         let addresses =
             parts.functions.into_iter().map(|function| pci.add(None, function)).collect::<Result<_, _>>()?;
         pci.assign_bars()?;
+        pci.connect_interrupts(&ioapic);
 
         Ok(Self { pio, mmio, ioapic, serial: com1, pci, addresses })
     }
@@ -122,10 +123,15 @@ pub fn acpi_spec(layout: &Layout, cpus: u32) -> AcpiSpec {
         mmio32: layout.mmio32,
         mmio64: layout.mmio64,
         io: IO_BARS,
+        intx: (0..32).flat_map(|device| InterruptPin::ALL.map(|pin| intx_route(device, pin))).collect(),
         sleep: SLEEP,
         reset: RESET,
         serial: Some(SERIAL),
         rtc: true,
         power_button: None,
     }
+}
+
+fn intx_route(device: u8, pin: InterruptPin) -> IntxRoute {
+    IntxRoute { device, pin: pin.number(), gsi: pin.ioapic_pin(device) }
 }
