@@ -87,13 +87,18 @@ const EXTENDED: &[(u16, Policy)] = &[
     (0x000f, Policy::Hidden("ATS lets the device translate past the guest's IOMMU, which it has not got")),
     (0x0010, Policy::Hidden("virtual functions are the host's to make")),
     (0x0011, Policy::Hidden("multi-root virtualisation is the host's")),
+    (0x0012, Policy::Hidden("multicast groups are set up in the host's switches")),
     (0x0013, Policy::Hidden("page requests need an IOMMU in the guest")),
     (0x0015, Policy::Hidden("the size of a BAR is fixed while it is mapped")),
+    (0x0016, Policy::Hidden("power allocation is the host's")),
     (0x0017, Policy::Hidden("processing hints name processors of the host")),
     (0x001b, Policy::Hidden("PASIDs need an IOMMU in the guest")),
     (0x001d, Policy::Hidden("containing errors is up to the host's ports")),
+    (0x001f, Policy::Hidden("precise time comes from ports the guest does not have")),
     (0x0023, Policy::Through), // Designated vendor-specific.
-    (0x0024, Policy::Hidden("virtual functions are the host's to make")),
+    (0x0024, Policy::Hidden("the sizes of virtual functions' BARs are the host's")),
+    (0x002e, Policy::Hidden("mailboxes to the device's firmware are the host's")),
+    (0x0030, Policy::Hidden("links are encrypted by the host's ports")),
 ];
 
 /// The capabilities of a device in the order of its list. `config` is its configuration space.

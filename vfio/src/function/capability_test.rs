@@ -46,6 +46,11 @@ fn hides_what_is_the_hosts() {
             (0x1b0, 0x15, 1),
             (0x1c0, 0x13, 1),
             (0x1d0, 0x1b, 1),
+            (0x1e0, 0x12, 1),
+            (0x1f0, 0x16, 1),
+            (0x200, 0x1f, 1),
+            (0x210, 0x2e, 1),
+            (0x220, 0x30, 1),
         ])
         .0;
     let visible = |found: Vec<Capability>| -> Vec<u16> {

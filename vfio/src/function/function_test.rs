@@ -296,6 +296,23 @@ fn the_rom_is_read_once() {
     assert_eq!(device.take_events(), []);
 }
 
+#[test]
+fn devices_with_quirks_get_what_they_need() {
+    let mut config = nvme();
+    config.put(0, &[0x25, 0x14, 0x07, 0x58]);
+    config.put(0xb8, &[0x00, 0x80, 0, 0]);
+    let (function, _) = function(config, NVME_BARS);
+    assert_eq!(read(&function, 0xb8), 0x1000, "the pending bits where they are");
+
+    let mut config = nvme();
+    config.put(0, &[0xe4, 0x14, 0x8e, 0x16]);
+    let device = FakeDevice::with_rom_and_intx(config, 0x4000, 0x1_0000);
+    let controller: Arc<dyn InterruptController> = Arc::new(FakeController);
+    let function = PassthroughFunction::new(device, &controller).unwrap();
+    write(&function, 0x30, &[0xff; 4]);
+    assert_eq!(read(&function, 0x30), 0, "no ROM");
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
     #[test]

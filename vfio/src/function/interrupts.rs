@@ -13,6 +13,7 @@ use vfio_bindings::bindings::vfio::{VFIO_PCI_MSI_IRQ_INDEX, VFIO_PCI_MSIX_IRQ_IN
 
 use super::capability::{self, Capability, Policy, dword, word};
 use super::hardware::Hardware;
+use super::quirks::Quirk;
 use super::space::Space;
 use super::touches;
 
@@ -53,6 +54,7 @@ impl Interrupts {
         device: &Arc<dyn Hardware>,
         config: &[u8],
         capabilities: &mut [Capability],
+        quirks: &[Quirk],
         controller: &Arc<dyn InterruptController>,
     ) -> Self {
         let mut interrupts = Self { msi: None, msix: None };
@@ -63,7 +65,7 @@ impl Interrupts {
                     interrupts.msi.is_some()
                 }
                 capability::MSIX if interrupts.msix.is_none() => {
-                    interrupts.msix = take_msix(device, config, capability, controller);
+                    interrupts.msix = take_msix(device, config, capability, quirks, controller);
                     interrupts.msix.is_some()
                 }
                 _ => capability.policy != Policy::Emulated,
@@ -204,6 +206,7 @@ fn take_msix(
     device: &Arc<dyn Hardware>,
     config: &[u8],
     capability: &Capability,
+    quirks: &[Quirk],
     controller: &Arc<dyn InterruptController>,
 ) -> Option<MsixPlace> {
     if capability.size < MSIX_SIZE {
@@ -211,14 +214,24 @@ fn take_msix(
     }
     let register = |offset| dword(config, capability.offset + offset);
     let count = (word(config, capability.offset + MSIX_CONTROL) & (MAX_VECTORS - 1)) + 1;
-    let table = BarRange::new(&**device, register(MSIX_TABLE), u64::from(count) * ENTRY_SIZE)?;
-    let pba = BarRange::new(&**device, register(MSIX_PBA), u64::from(count).div_ceil(64) * 8)?;
+    let table_register = register(MSIX_TABLE);
+    let table = BarRange::new(&**device, table_register, u64::from(count) * ENTRY_SIZE)?;
+    let said = register(MSIX_PBA);
+    let known = quirks.iter().find_map(|quirk| match quirk {
+        Quirk::PendingBits(offset) => Some(offset | said & BAR_MASK),
+        Quirk::NoRom => None,
+    });
+    let place = |register| {
+        let range = BarRange::new(&**device, register, u64::from(count).div_ceil(64) * 8)?;
+        Some((register, range))
+    };
+    let (pba_register, pba) = place(said).or_else(|| place(known?))?;
     let (vectors, backend) = device.clone().vectors(VFIO_PCI_MSIX_IRQ_INDEX)?;
     if vectors < u32::from(count) {
         return None;
     }
     let mut body = (count - 1).to_le_bytes().to_vec();
-    body.extend([MSIX_TABLE, MSIX_PBA].into_iter().flat_map(|offset| register(offset).to_le_bytes()));
+    body.extend([table_register, pba_register].into_iter().flat_map(u32::to_le_bytes));
     let msix = Msix::new(count, controller.clone(), backend);
     Some(MsixPlace { capability: *capability, body, msix, table, pba })
 }

@@ -10,6 +10,7 @@ mod fixture;
 mod hardware;
 mod interrupts;
 mod intx;
+mod quirks;
 mod rom;
 mod space;
 
@@ -26,12 +27,13 @@ use tracing::{debug, warn};
 use crate::area::{self, PAGE};
 use crate::mapping::BarMapping;
 use crate::session::{OpenError, ResetError};
-use capability::{CONFIG_SIZE, EXTENDED_START, Policy, byte, dword};
+use capability::{CONFIG_SIZE, EXTENDED_START, Policy, byte, dword, word};
 use command::Command;
 use hardware::Hardware;
 use interrupts::Interrupts;
 use intx::Intx;
 pub(crate) use intx::IntxLine;
+use quirks::Quirk;
 use rom::Rom;
 use space::{INTERRUPT_PIN, Space};
 
@@ -80,9 +82,13 @@ impl PassthroughFunction {
         if dword(&config, 0) == u32::MAX {
             return Err(OpenError::Silent(address));
         }
+        let quirks: Vec<Quirk> = quirks::of(word(&config, 0), word(&config, 2))
+            .inspect(|(_, why)| debug!(%address, why, "known to be special"))
+            .map(|(quirk, _)| quirk)
+            .collect();
         let mut standard = capability::standard(&config);
         let extended = capability::extended(&config);
-        let interrupts = Interrupts::new(&device, &config, &mut standard, controller);
+        let interrupts = Interrupts::new(&device, &config, &mut standard, &quirks, controller);
         for capability in standard.iter().chain(&extended) {
             if let Policy::Hidden(reason) = capability.policy {
                 let (id, offset) = (capability.id, capability.offset);
@@ -91,7 +97,7 @@ impl PassthroughFunction {
         }
 
         let mut specs = bar_specs(&config, |index| device.bar(index).map_or(0, |region| region.size));
-        specs.extend(rom_spec(&*device));
+        specs.extend(rom_spec(&*device).filter(|_| !quirks.contains(&Quirk::NoRom)));
         let mut bars = BarSet::new();
         let mut mappings: Vec<Option<BarMapping>> = (0..BARS).map(|_| None).collect();
         let (mut has_memory, mut has_io) = (false, false);
