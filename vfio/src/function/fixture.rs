@@ -15,6 +15,7 @@ use super::hardware::Hardware;
 use super::intx::IntxLine;
 use crate::info::RegionInfo;
 use crate::mapping::BarMapping;
+use crate::notice::Notice;
 
 /// A configuration space under construction.
 pub(crate) struct Config(pub(crate) Vec<u8>);
@@ -199,6 +200,10 @@ impl Hardware for FakeDevice {
 
     fn intx(self: Arc<Self>) -> Option<Arc<dyn IntxLine>> {
         self.intx.then(|| Arc::new(FakeIntx::new(self.events.clone())) as Arc<dyn IntxLine>)
+    }
+
+    fn notices(self: Arc<Self>) -> Vec<Notice> {
+        Vec::new()
     }
 
     fn reset(&self) -> io::Result<()> {

@@ -5,12 +5,16 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use devices::pci::{PciAddress, VectorBackend};
-use vfio_bindings::bindings::vfio::VFIO_PCI_INTX_IRQ_INDEX;
+use tracing::warn;
+use vfio_bindings::bindings::vfio::{
+    VFIO_PCI_ERR_IRQ_INDEX, VFIO_PCI_INTX_IRQ_INDEX, VFIO_PCI_REQ_IRQ_INDEX,
+};
 
 use super::intx::IntxLine;
 use crate::device::Device;
 use crate::info::RegionInfo;
 use crate::mapping::BarMapping;
+use crate::notice::{DeviceLoss, Notice};
 use crate::vectors::{SetIrqs, Vectors};
 
 /// A PCI function of the host.
@@ -36,6 +40,8 @@ pub(crate) trait Hardware: Send + Sync {
     fn vectors(self: Arc<Self>, index: u32) -> Option<(u32, Arc<dyn VectorBackend>)>;
     /// Its INTx. `None`: it has none, or none that works.
     fn intx(self: Arc<Self>) -> Option<Arc<dyn IntxLine>>;
+    /// What the host has to say of it from now on.
+    fn notices(self: Arc<Self>) -> Vec<Notice>;
     /// Resets it, if it can be.
     fn reset(&self) -> io::Result<()>;
 }
@@ -80,6 +86,19 @@ impl Hardware for Device {
 
     fn intx(self: Arc<Self>) -> Option<Arc<dyn IntxLine>> {
         Some(Arc::new(self.irqs(VFIO_PCI_INTX_IRQ_INDEX)?))
+    }
+
+    fn notices(self: Arc<Self>) -> Vec<Notice> {
+        let address = Device::address(&self);
+        let told = [
+            (VFIO_PCI_ERR_IRQ_INDEX, DeviceLoss::Failed(address)),
+            (VFIO_PCI_REQ_IRQ_INDEX, DeviceLoss::Wanted(address)),
+        ];
+        let wire = |(index, loss)| {
+            let notice = Notice::new(self.irqs(index)?, loss);
+            notice.inspect_err(|error| warn!(%error, "the host cannot say when {loss}")).ok()
+        };
+        told.into_iter().filter_map(wire).collect()
     }
 
     fn reset(&self) -> io::Result<()> {

@@ -26,6 +26,7 @@ use tracing::{debug, warn};
 
 use crate::area::{self, PAGE};
 use crate::mapping::BarMapping;
+use crate::notice::Notice;
 use crate::session::{OpenError, ResetError};
 use capability::{CONFIG_SIZE, EXTENDED_START, Policy, byte, dword, word};
 use command::Command;
@@ -129,6 +130,11 @@ impl PassthroughFunction {
     /// The device's address on the host.
     pub fn host_address(&self) -> PciAddress {
         self.device.address()
+    }
+
+    /// What the host has to say of the device from now on. To be called once.
+    pub fn notices(&self) -> Vec<Notice> {
+        self.device.clone().notices()
     }
 
     /// Puts configuration space, interrupts and the hardware back to their state before the guest ran, for a guest

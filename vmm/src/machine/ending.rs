@@ -7,6 +7,7 @@ use std::sync::{Mutex, PoisonError};
 
 use devices::Action;
 use rustix::event::{EventfdFlags, eventfd};
+use vfio::DeviceLoss;
 
 use crate::hypervisor::vcpu::GuestFailure;
 
@@ -21,6 +22,8 @@ pub enum End {
     DebugExit(u32),
     /// The operator ended it, from the console or by a signal.
     Stopped(&'static str),
+    /// A device is lost to the guest.
+    Lost(DeviceLoss),
     /// The guest, or the machine under it, failed.
     Failed(GuestFailure),
 }
@@ -42,11 +45,11 @@ impl Ending {
         })
     }
 
-    /// Ends the run. The first reason counts, but the operator's comes before a reset.
+    /// Ends the run. The first reason counts, but the operator's and the host's come before a reset.
     pub fn end(&self, reason: End) {
         let mut first = self.first.lock().unwrap_or_else(PoisonError::into_inner);
-        // A guest that resets again and again must not outrun the operator.
-        if matches!((&*first, &reason), (None, _) | (Some(End::Reset), End::Stopped(_))) {
+        // A guest that resets again and again must not outrun them.
+        if matches!((&*first, &reason), (None, _) | (Some(End::Reset), End::Stopped(_) | End::Lost(_))) {
             *first = Some(reason);
         }
         drop(first);

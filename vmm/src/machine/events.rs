@@ -1,4 +1,5 @@
-//! The event loop of the main thread: the operator's keys, the serial port that takes them, signals, and the end.
+//! The event loop of the main thread: the operator's keys, the serial port that takes them, signals, what the host says of
+//! passed-through devices, and the end.
 
 use std::collections::VecDeque;
 use std::fs::File;
@@ -10,6 +11,7 @@ use std::sync::Arc;
 use devices::serial::SerialPort;
 use event_manager::{EventManager, EventOps, EventSet, Events, MutEventSubscriber, SubscriberOps};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use vfio::Notice;
 
 use super::ending::{End, Ending};
 use super::{Event, Observer};
@@ -25,6 +27,8 @@ const EXIT: u32 = 0;
 const INPUT: u32 = 1;
 const DRAINED: u32 = 2;
 const SIGNAL: u32 = 3;
+/// And up: notices, in their order.
+const NOTICES: u32 = 4;
 
 /// Where the operator types.
 pub struct Input {
@@ -75,6 +79,7 @@ pub fn serve(
     serial: &Arc<SerialPort>,
     input: &mut Input,
     signals: &mut Signals,
+    notices: &[Notice],
     observer: &Arc<dyn Observer>,
 ) -> io::Result<()> {
     let service = Service {
@@ -86,6 +91,7 @@ pub fn serve(
         watching: false,
         unpollable: false,
         signals,
+        notices,
     };
     let mut manager = EventManager::<Box<dyn MutEventSubscriber + '_>>::new().map_err(io::Error::other)?;
     manager.add_subscriber(Box::new(service));
@@ -127,6 +133,7 @@ struct Service<'a> {
     /// Input is a file of a kind that is always ready and cannot be polled.
     unpollable: bool,
     signals: &'a mut Signals,
+    notices: &'a [Notice],
 }
 
 impl Service<'_> {
@@ -205,7 +212,9 @@ impl MutEventSubscriber for Service<'_> {
         ];
         let signals =
             self.signals.0.iter().map(|(signal, _)| Events::with_data(&signal.arrived, SIGNAL, EventSet::IN));
-        for events in fixed.into_iter().chain(signals) {
+        let notices = (NOTICES..).zip(self.notices);
+        let notices = notices.map(|(data, notice)| Events::with_data(notice, data, EventSet::IN));
+        for events in fixed.into_iter().chain(signals).chain(notices) {
             if let Err(error) = ops.add(events) {
                 tracing::error!(%error, "cannot poll, stopping");
                 self.ending.end(End::Stopped("stopped: the event loop could not be set up"));
@@ -226,7 +235,12 @@ impl MutEventSubscriber for Service<'_> {
                     self.ending.end(End::Stopped(reason));
                 }
             }
-            _ => {}
+            data => {
+                let number = data.checked_sub(NOTICES).and_then(|number| usize::try_from(number).ok());
+                if let Some(notice) = number.and_then(|number| self.notices.get(number)) {
+                    self.ending.end(End::Lost(notice.loss()));
+                }
+            }
         }
         self.pump(ops);
     }

@@ -22,7 +22,7 @@ use devices::pci::{AddressSpace, PciFunction};
 use memory::layout::AddressLimits;
 use memory::pin::{self, PinError, PinReport};
 use memory::{GuestRam, Layout};
-use vfio::{Passthrough, PassthroughFunction};
+use vfio::{Notice, Passthrough, PassthroughFunction};
 
 use crate::acpi::AcpiTables;
 use crate::boot;
@@ -94,6 +94,8 @@ struct Failed(#[source] GuestFailure);
 pub struct Machine {
     // Dropped in this order: whoever uses a thing goes before it.
     vcpus: Vec<Vcpu>,
+    /// What the host has to say of the devices.
+    notices: Vec<Notice>,
     functions: Vec<Arc<PassthroughFunction>>,
     space: Arc<dyn AddressSpace>,
     interrupts: Arc<KvmInterrupts>,
@@ -168,6 +170,7 @@ impl Machine {
             Some(passthrough) => passthrough.functions(&controller).map_err(Problem::of(Class::Host))?,
             None => Vec::new(),
         };
+        let notices = functions.iter().flat_map(|function| function.notices()).collect();
         let peers = passthrough.as_ref().filter(|_| functions.len() > 1).map(|p| p.space().clone());
         let space: Arc<dyn AddressSpace> = Arc::new(DeviceMemory::new(vm.clone(), peers));
         let acpi =
@@ -176,6 +179,7 @@ impl Machine {
 
         Ok(Self {
             vcpus,
+            notices,
             functions,
             space,
             interrupts,
@@ -203,6 +207,7 @@ impl Machine {
                 End::PowerOff => return Ok(Outcome::PoweredOff),
                 End::DebugExit(value) => return Ok(Outcome::DebugExit(value)),
                 End::Stopped(how) => return Ok(Outcome::Stopped(how)),
+                End::Lost(loss) => return Err(Problem::of(Class::Host)(loss)),
                 End::Failed(failure) => return Err(Problem::of(Class::Guest)(Failed(failure))),
             }
         }
@@ -231,7 +236,14 @@ impl Machine {
         let vcpus = std::mem::take(&mut self.vcpus);
         let threads =
             VcpuThreads::start(vcpus, &platform, &ending).map_err(during("cannot start the vCPU threads"))?;
-        let served = events::serve(&ending, &platform.serial, &mut console.input, signals, &self.observer);
+        let served = events::serve(
+            &ending,
+            &platform.serial,
+            &mut console.input,
+            signals,
+            &self.notices,
+            &self.observer,
+        );
         if served.is_err() {
             ending.end(End::Stopped("stopped: the event loop failed"));
         }
