@@ -1,10 +1,13 @@
 //! The cases, a file for each topic. A case is a function that takes a `Ctx`; its topic's `all` names it and
 //! the host it wants.
 
+mod bars;
 mod boot;
 mod campaign;
 mod console;
+mod extra;
 mod host;
+mod interrupts;
 mod lab;
 mod numa;
 mod passthrough;
@@ -22,6 +25,8 @@ pub(crate) fn all() -> Vec<Case> {
         console::all(),
         numa::all(),
         passthrough::all(),
+        interrupts::all(),
+        bars::all(),
         pinning::all(),
         campaign::all(),
         refusals::all(),

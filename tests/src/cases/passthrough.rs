@@ -20,6 +20,7 @@ pub(super) fn all() -> Vec<Case> {
         case("passthrough/nothing stays behind", narrow(), nothing_stays),
         case("passthrough/a killed vmm leaves a device that works", narrow(), killed),
         case("passthrough/a device in use is said to be", narrow(), busy),
+        case("passthrough/the host gets a device back at once", narrow(), wanted),
     ]
 }
 
@@ -263,4 +264,17 @@ fn busy(ctx: &Ctx) -> TestResult {
     let first = first.finish()?;
     ensure!(first.status == 0, "the first ended with status {}", first.status);
     Ok(())
+}
+
+fn wanted(ctx: &Ctx) -> TestResult {
+    let mut guest = ctx.run(&format!("vmm run --vfio {NVME} --memory 128M")).start()?;
+    guest.wait_for("vmm> ")?;
+    // Returns when the device is closed.
+    ctx.run(&format!("echo {NVME} > /sys/bus/pci/drivers/vfio-pci/unbind")).expect_success()?;
+    let guest = guest.finish()?;
+    ensure!(guest.status == 3, "it ended with status {}", guest.status);
+    guest.stderr_contains(&format!("error: the host wants {NVME} back\n   help: the guest was stopped"))?;
+    ctx.run(&format!("echo {NVME} > /sys/bus/pci/drivers_probe")).expect_success()?;
+    let guest = ctx.run(&format!("vmm run --vfio {NVME} --memory 128M")).expect_success()?;
+    read_right(ctx, &guest, "0000:00:01.0")
 }
