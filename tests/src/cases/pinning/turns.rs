@@ -32,10 +32,23 @@ fn second<'a>(ctx: &'a Ctx<'a>) -> TestResult<Start<'a>> {
     Ok(second)
 }
 
+/// One that knows nothing of the turn pins all its memory, more than theirs, and they still wait.
+fn keep_waiting(ctx: &Ctx, starts: &[Start]) -> TestResult {
+    let aside = format!("unshare -m sh -c 'mount -t tmpfs none /run && exec {CHECK} --memory 192M'");
+    let aside = ctx.run(&aside).expect_success()?;
+    ensure!(aside.stderr.starts_with("faulted in 192 MiB: "), "it says {}", aside.stderr);
+    for Start { pid, .. } in starts {
+        ctx.run(&format!("test -e /proc/{pid}/exe")).expect_success()?;
+    }
+    Ok(())
+}
+
 fn second_waits(ctx: &Ctx) -> TestResult {
     let idle = Idle::now(ctx)?;
     let first = stopped(ctx)?;
-    let second = second(ctx)?;
+    let second = [second(ctx)?];
+    keep_waiting(ctx, &second)?;
+    let [second] = second;
     ctx.run(&format!("kill -CONT {}", first.pid)).expect_success()?;
     let first = first.success()?;
     let second = second.success()?;
@@ -66,6 +79,8 @@ fn four(ctx: &Ctx) -> TestResult {
         start.waits()?;
         starts.push(start);
     }
+    keep_waiting(ctx, &starts)?;
+    ctx.run("pidof vmm-pin-helper").expect_status(1)?;
     turn.pass_on()?;
     for start in starts {
         start.success()?.stdout_contains(": 16384 pages, 0 in CMA, 0 in ZONE_MOVABLE, ")?;
