@@ -7,6 +7,7 @@ use std::{io, thread};
 use miette::Diagnostic;
 use thiserror::Error;
 
+use super::cgroup::Cgroup;
 use super::helper;
 use super::privilege::Memlock;
 use crate::PAGE_SIZE;
@@ -52,7 +53,8 @@ fn patient(
         };
         let errors = host.admit(bytes);
         let freeing = host.pinnable() >= before.saturating_add(FREEING);
-        if !matches!(errors[..], [AdmitError::NotEnough { .. }]) || !wait(freeing) {
+        let may_pass = errors.iter().all(AdmitError::may_pass);
+        if errors.is_empty() || !may_pass || !wait(freeing) {
             return errors;
         }
         before = host.pinnable();
@@ -76,17 +78,19 @@ pub(super) fn pinnable() -> io::Result<u64> {
 }
 
 /// What the host has to give.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 struct HostMemory {
     meminfo: Meminfo,
     movable_free: u64,
     memlock: Memlock,
+    cgroup: Option<Cgroup>,
 }
 
 impl HostMemory {
     fn read() -> io::Result<Self> {
         let movable_free = Zones::read()?.free_movable().saturating_mul(PAGE_SIZE);
-        Ok(Self { meminfo: Meminfo::read()?, movable_free, memlock: Memlock::read() })
+        let (memlock, cgroup) = (Memlock::read(), Cgroup::tightest());
+        Ok(Self { meminfo: Meminfo::read()?, movable_free, memlock, cgroup })
     }
 
     fn admit(&self, bytes: u64) -> Vec<AdmitError> {
@@ -97,7 +101,7 @@ impl HostMemory {
             }
             _ => None,
         };
-        memory.into_iter().chain(memlock).collect()
+        memory.into_iter().chain(self.over_limit(bytes)).chain(memlock).collect()
     }
 
     fn exceeded(&self, need: u64, swap: u64) -> Option<AdmitError> {
@@ -105,16 +109,33 @@ impl HostMemory {
         (need > total).then_some(AdmitError::ExceedsHost { need, total })
     }
 
+    /// What the host has, and the cgroup allows.
     fn pinnable(&self) -> u64 {
+        self.cgroup.as_ref().map_or(u64::MAX, |cgroup| cgroup.free).min(self.outside_cma())
+    }
+
+    fn outside_cma(&self) -> u64 {
         let Meminfo { available, cma_free, .. } = self.meminfo;
         available.saturating_sub(cma_free).saturating_sub(self.movable_free)
     }
 
     fn short(&self, bytes: u64) -> Option<AdmitError> {
-        let (cma_free, movable_free, pinnable) = (self.meminfo.cma_free, self.movable_free, self.pinnable());
-        let need = bytes.saturating_add(bytes / OVERHEAD_SHARE);
+        let (cma_free, movable_free, pinnable) =
+            (self.meminfo.cma_free, self.movable_free, self.outside_cma());
+        let need = needed(bytes);
         (need > pinnable).then_some(AdmitError::NotEnough { need, pinnable, cma_free, movable_free })
     }
+
+    fn over_limit(&self, bytes: u64) -> Option<AdmitError> {
+        let Cgroup { path, limit, free } = self.cgroup.clone()?;
+        let need = needed(bytes);
+        (need > free).then_some(AdmitError::OverLimit { need, path, limit, free })
+    }
+}
+
+/// With what the kernel spends on it.
+fn needed(bytes: u64) -> u64 {
+    bytes.saturating_add(bytes / OVERHEAD_SHARE)
 }
 
 /// Why a guest is not admitted. All figures are in bytes.
@@ -147,6 +168,24 @@ pub enum AdmitError {
         /// Free memory in ZONE_MOVABLE.
         movable_free: u64,
     },
+    /// More than the cgroup may have.
+    #[error(
+        "pinning the guest needs {:.1}, the memory limit of cgroup {path} is {:.1}, {:.1} of it free",
+        Bytes(*need), Bytes(*limit), Bytes(*free)
+    )]
+    #[diagnostic(help(
+        "raise it (memory.max, MemoryMax= in a systemd unit, the memory limit of a container), or lower --memory"
+    ))]
+    OverLimit {
+        /// Guest memory and what the kernel spends on pinning it.
+        need: u64,
+        /// The cgroup with the limit: ours, or one that it is in.
+        path: String,
+        /// Its `memory.max`.
+        limit: u64,
+        /// What of it is not used, or can be reclaimed.
+        free: u64,
+    },
     /// The process may not pin that much.
     #[error("pinning the guest needs a memlock limit of {:.1}, it is {:.1}", Bytes(*need), Bytes(*have))]
     #[diagnostic(help("raise it (ulimit -l {}, or LimitMEMLOCK= in a systemd unit), or grant CAP_IPC_LOCK", need.div_ceil(1024)))]
@@ -164,6 +203,17 @@ pub enum AdmitError {
         #[source]
         source: io::Error,
     },
+}
+
+impl AdmitError {
+    /// Whether it may be due to memory that is being freed.
+    fn may_pass(&self) -> bool {
+        match self {
+            Self::NotEnough { .. } => true,
+            Self::OverLimit { need, limit, .. } => need <= limit,
+            _ => false,
+        }
+    }
 }
 
 #[cfg(test)]

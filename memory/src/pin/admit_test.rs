@@ -12,7 +12,7 @@ fn host() -> HostMemory {
         cma_total: 4 * GIB,
         cma_free: 4 * GIB,
     };
-    HostMemory { meminfo, movable_free: GIB, memlock: Memlock { limit: None } }
+    HostMemory { meminfo, movable_free: GIB, memlock: Memlock { limit: None }, cgroup: None }
 }
 
 #[test]
@@ -29,6 +29,23 @@ fn cma_and_movable_memory_does_not_count() {
         error.to_string(),
         "pinning the guest needs 8224 MiB, the host has 8 GiB (free CMA 4 GiB and ZONE_MOVABLE 1 GiB cannot be pinned)"
     );
+}
+
+#[test]
+fn the_limit_of_the_cgroup_counts() {
+    let within = |limit, free| HostMemory {
+        cgroup: Some(Cgroup { path: "/guests".to_owned(), limit: limit * GIB, free: free * GIB }),
+        ..host()
+    };
+    assert!(within(5, 5).admit(4 * GIB).is_empty());
+    let [error] = &within(5, 3).admit(4 * GIB)[..] else { panic!() };
+    assert_eq!(
+        error.to_string(),
+        "pinning the guest needs 4112 MiB, the memory limit of cgroup /guests is 5 GiB, 3 GiB of it free"
+    );
+    assert!(error.may_pass() && !within(4, 4).admit(4 * GIB)[0].may_pass());
+    assert_eq!((within(5, 3).pinnable(), within(50, 30).pinnable()), (3 * GIB, 8 * GIB));
+    assert_eq!(within(5, 3).admit(9 * GIB).len(), 2);
 }
 
 #[test]

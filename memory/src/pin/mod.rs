@@ -9,6 +9,7 @@
 
 pub mod admit;
 pub mod bring_up;
+mod cgroup;
 mod crew;
 pub mod errors;
 pub mod escalate;

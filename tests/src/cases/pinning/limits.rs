@@ -8,6 +8,7 @@ pub(super) fn all() -> Vec<Case> {
     vec![
         case("pinning/more than there is outside CMA is refused with figures", host(), more_than_there_is),
         case("pinning/nine tenths of what there is outside CMA is pinned", host(), almost_all_there_is),
+        case("pinning/a cgroup with too low a limit is told, not run into", host(), cgroup),
         case("pinning/memlock one page short is refused, enough is enough", host(), memlock),
         case("pinning/sizes at the edges", host(), sizes),
     ]
@@ -41,6 +42,32 @@ fn almost_all_there_is(ctx: &Ctx) -> TestResult {
     ensure!(start.status == 0, "{mib} MiB are not pinned");
     Report::take(ctx)?.pinned_outside(mib)?;
     ensure!(oom_kills(ctx)? == kills, "the OOM killer came");
+    Ok(())
+}
+
+fn cgroup(ctx: &Ctx) -> TestResult {
+    let group = "/sys/fs/cgroup/guests";
+    let inside = |limit: &str, command: &str| {
+        format!(
+            "echo +memory > /sys/fs/cgroup/cgroup.subtree_control; mkdir -p {group}/one; echo {limit} > {group}/memory.max
+             echo $$ > {group}/one/cgroup.procs; exec {command}"
+        )
+    };
+    let kills = oom_kills(ctx)?;
+    for limit in ["48M", "64M"] {
+        let refused = ctx.run(&inside(limit, &check(64))).expect_status(4)?;
+        let limit = limit.replace('M', " MiB");
+        refused.stderr_contains(&format!(
+            "error: pinning the guest needs 65792 KiB, the memory limit of cgroup /guests is {limit}, "
+        ))?;
+        refused.stderr_contains("help: raise it (memory.max, ")?;
+    }
+    for prefault in ["pin", "populate"] {
+        ctx.run(&inside("96M", &format!("{} --prefault {prefault}", check(64)))).expect_success()?;
+        Report::take(ctx)?.pinned_outside(64)?;
+    }
+    ensure!(oom_kills(ctx)? == kills, "the OOM killer came");
+    ctx.run(&format!("rmdir {group}/one {group}")).expect_success()?;
     Ok(())
 }
 
