@@ -78,7 +78,7 @@ fn seccomp(ctx: &Ctx) -> TestResult {
 fn memlock_taken(ctx: &Ctx) -> TestResult {
     let idle = Idle::now(ctx)?;
     ctx.run(
-        "adduser -D somebody 2>/dev/null || echo somebody:x:1000:1000::/:/bin/sh >> /etc/passwd
+        "echo somebody:x:1000:1000::/:/bin/sh >> /etc/passwd
          for n in /dev/vfio/[0-9]*; do chown 1000 $n; done",
     )
     .expect_success()?;
