@@ -7,10 +7,10 @@ use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use memory::bytes::GIB;
-use memory::pin::{PinError, PinReport, Progress, Record, Step};
+use memory::pin::{HelperCommand, PinError, PinReport, Progress, Record, Step};
 
 use crate::args::PinArgs;
-use crate::files;
+use crate::{files, pin_helper};
 
 /// A start that takes less needs no moving line.
 const SHORT: Duration = Duration::from_millis(300);
@@ -25,6 +25,8 @@ pub(crate) struct Teller {
     memory: u64,
     report: Option<PathBuf>,
     metrics: Option<PathBuf>,
+    /// What tries out what the host allows, for the files.
+    helper: Option<HelperCommand>,
     terminal: bool,
     line: Mutex<Line>,
 }
@@ -41,7 +43,8 @@ impl Teller {
     pub(crate) fn new(devices: Vec<String>, memory: u64, args: &PinArgs) -> Self {
         let (report, metrics) = (args.report.clone(), args.metrics.clone());
         let terminal = std::io::stderr().is_terminal();
-        Self { devices, memory, report, metrics, terminal, line: Mutex::default() }
+        let helper = Some(HelperCommand::this_executable(pin_helper::WORD));
+        Self { devices, memory, report, metrics, helper, terminal, line: Mutex::default() }
     }
 
     /// It goes on.
@@ -87,7 +90,7 @@ impl Teller {
         if self.report.is_none() && self.metrics.is_none() {
             return;
         }
-        let record = Record::new(result, &self.devices, self.memory);
+        let record = Record::new(result, &self.devices, self.memory, self.helper.as_ref());
         if let Some(path) = &self.report {
             let json = serde_json::to_string_pretty(&record).map_err(std::io::Error::other);
             let written = json.and_then(|json| files::replace(path, (json + "\n").as_bytes()));
@@ -152,7 +155,10 @@ mod tests {
         let arguments = ["vmm", "check", "--pin", "--report", path.to_str().unwrap(), "--metrics"];
         let cli = Cli::parse_from(arguments.into_iter().chain(metrics.to_str()));
         let Command::Check(args) = cli.command else { panic!("{cli:?}") };
-        let teller = Teller::new(vec!["0000:01:00.0".to_owned()], GIB, &args.pinning);
+        let teller = Teller {
+            helper: None, // this executable is none
+            ..Teller::new(vec!["0000:01:00.0".to_owned()], GIB, &args.pinning)
+        };
         teller.failed(&PinError::NoPinner { reason: "none".to_owned() });
         let json: serde_json::Value = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
         assert_eq!(json["schema"], "vmm-pin-report/1");

@@ -11,7 +11,7 @@ use crate::pin::errors::{Cause, Refusal, Stage};
 use crate::pin::kernel::{PinFault, Trial};
 use crate::pin::plan::Span;
 use crate::pin::privilege::Memlock;
-use crate::pin::trial::{Pinner, TrialUnavailable};
+use crate::pin::trial::{Loss, Pinner, TrialUnavailable};
 use crate::pin::{MapError, serial};
 use crate::residency::Vmstat;
 use crate::{AddressLimits, Layout};
@@ -209,7 +209,8 @@ impl Trial for ScriptedTrial<'_> {
         if helper && (self.0.stalls(chunk) || self.0.deaths.lock().unwrap().contains(&call)) {
             self.release();
             self.3 = false;
-            return Err(PinFault::Lost { stalled: self.0.stalls(chunk), how: "scripted".to_owned() });
+            let loss = if self.0.stalls(chunk) { Loss::Stalled } else { Loss::Died };
+            return Err(PinFault::Lost { loss, how: "scripted".to_owned() });
         }
         if !self.0.may_lock(chunk.guest.size) {
             return Err(PinFault::Refused(io::Error::from_raw_os_error(libc::ENOMEM)));
@@ -362,7 +363,7 @@ fn a_helper_that_dies_is_started_again_and_given_up_when_it_keeps_dying() {
     let kernel = Scripted { deaths: Mutex::new((0..100).collect()), ..Scripted::new(8) };
     let report = kernel.run(&units(4, 4 * MIB), true, 1).unwrap();
     assert_eq!((report.means.pinners, report.means.bare), (vec![Pinner::OwnIoUring], 0));
-    assert_eq!(report.means.passed_over, ["scripted"]);
+    assert_eq!(report.means.passed_over, ["the pin helper process: scripted"]);
 }
 
 #[test]

@@ -17,7 +17,7 @@ use super::helper::{Helper, HelperCommand};
 use super::mapper::Chunk;
 use super::plan::{SUB_UNIT, Span};
 use super::privilege::Memlock;
-use super::trial::{Pinner, TrialRing, TrialUnavailable};
+use super::trial::{Loss, Pinner, TrialRing, TrialUnavailable};
 use crate::residency::pagemap::Pagemap;
 use crate::residency::{Surveyor, Vmstat};
 use crate::{GuestRam, ram};
@@ -81,9 +81,9 @@ pub(super) enum PinFault {
     Refused(io::Error),
     /// The holder is gone with all its pins.
     Lost {
-        /// Because it did not answer in time.
-        stalled: bool,
-        /// What became of it.
+        /// In which way.
+        loss: Loss,
+        /// The same in words.
         how: String,
     },
 }

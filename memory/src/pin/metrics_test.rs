@@ -61,7 +61,7 @@ fn report() -> PinReport {
 #[test]
 fn a_start_that_went_well() {
     let _alone = crate::pin::serial();
-    let record = Record::new(Ok(&report()), &devices(&["0000:01:00.0", "0000:02:00.0"]), GIB);
+    let record = Record::new(Ok(&report()), &devices(&["0000:01:00.0", "0000:02:00.0"]), GIB, None);
     let samples = samples(&record.metrics());
     let expected = [
         ("success{", "}", 1.0),
@@ -89,7 +89,7 @@ fn a_start_that_went_well() {
 fn a_start_that_failed() {
     let _alone = crate::pin::serial();
     let error = PinError::NoPinner { reason: "none".to_owned() };
-    let samples = samples(&Record::new(Err(&error), &devices(&["0000:01:00.0"]), GIB).metrics());
+    let samples = samples(&Record::new(Err(&error), &devices(&["0000:01:00.0"]), GIB, None).metrics());
     let value = |sample: &str| samples.get(sample).copied();
     assert_eq!(value("vmm_pin_success{devices=\"0000:01:00.0\"}"), Some(0.0));
     assert_eq!(value("vmm_pin_failure_info{devices=\"0000:01:00.0\",kind=\"no_pinner\"}"), Some(1.0));

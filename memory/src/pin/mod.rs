@@ -41,7 +41,7 @@ pub use plan::plan;
 pub use probe::Probe;
 pub use record::Record;
 pub use report::{Culprit, Means, PinReport};
-pub use trial::{Pinner, TrialRing, TrialUnavailable};
+pub use trial::{Loss, Pinner, TrialRing, TrialUnavailable};
 
 /// Lets one test at a time pin memory: what is pinned is counted for the whole process.
 #[cfg(test)]

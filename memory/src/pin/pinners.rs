@@ -3,7 +3,7 @@
 use std::sync::atomic::AtomicBool;
 
 use super::kernel::{Kernel, Trial};
-use super::trial::Pinner;
+use super::trial::{Loss, Pinner, TrialUnavailable};
 
 /// How often a helper that dies is started again.
 const LIVES: u32 = 3;
@@ -19,7 +19,8 @@ pub(super) struct Pinners<'a> {
     /// The one in use; `None` before the first and after the last.
     chosen: Option<Pinner>,
     deaths: u32,
-    stalled: bool,
+    /// Why nothing is tried in this process that a helper did not survive.
+    hazard: Option<&'static str>,
     passed_over: Vec<String>,
 }
 
@@ -35,7 +36,7 @@ impl<'a> Pinners<'a> {
             current: None,
             chosen: None,
             deaths: 0,
-            stalled: false,
+            hazard: None,
             passed_over: Vec::new(),
         }
     }
@@ -47,9 +48,8 @@ impl<'a> Pinners<'a> {
                 Some(pinner) => pinner,
                 None => self.left.pop()?,
             };
-            // A call that does not come back must not be made where it cannot be killed.
-            if self.stalled && pinner == Pinner::OwnIoUring {
-                self.pass_over(pinner, "the kernel stalled in a helper process".to_owned());
+            if let (Some(hazard), Pinner::OwnIoUring) = (self.hazard, pinner) {
+                self.pass_over(pinner, hazard.to_owned());
                 continue;
             }
             match self.kernel.trial(pinner, self.unit, self.stop) {
@@ -57,22 +57,39 @@ impl<'a> Pinners<'a> {
                     self.current = Some((trial, pinner));
                     self.chosen = Some(pinner);
                 }
-                Err(reason) => self.pass_over(pinner, reason.to_string()),
+                Err(reason) => {
+                    if let TrialUnavailable::HelperLost { loss, .. } = reason {
+                        self.beware(loss);
+                    }
+                    self.pass_over(pinner, reason.to_string());
+                }
             }
         }
         self.current.as_mut().map(|(trial, pinner)| (trial.as_mut(), *pinner))
     }
 
     /// The current one is gone. It gets another life, unless it has had enough.
-    pub(super) fn lost(&mut self, stalled: bool, how: &str) {
+    pub(super) fn lost(&mut self, loss: Loss, how: String) {
         let Some((_, pinner)) = self.current.take() else { return };
-        self.stalled |= stalled;
-        if stalled {
+        self.beware(loss);
+        if loss == Loss::Stalled {
             return;
         }
         self.deaths += 1;
-        if self.deaths >= LIVES {
-            self.pass_over(pinner, how.to_owned());
+        // A filter kills the next one as well.
+        if self.deaths >= LIVES || loss == Loss::Forbidden {
+            self.pass_over(pinner, TrialUnavailable::HelperLost { loss, how }.to_string());
+        }
+    }
+
+    /// What has cost a helper its life could cost ours.
+    fn beware(&mut self, loss: Loss) {
+        match loss {
+            Loss::Died => (),
+            Loss::Forbidden => {
+                self.hazard = Some("io_uring in this process: a seccomp filter killed a pin helper process");
+            }
+            Loss::Stalled => self.hazard = Some("io_uring in this process: a pin helper process stalled"),
         }
     }
 
@@ -113,3 +130,7 @@ impl<'a> Pinners<'a> {
         self.deaths = 0;
     }
 }
+
+#[cfg(test)]
+#[path = "pinners_test.rs"]
+mod tests;

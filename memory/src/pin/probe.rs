@@ -1,17 +1,21 @@
 //! What the host allows and has, as far as pinning depends on it: once for a report or a check, not on the way of a
 //! start, which finds out by doing.
 
-use std::fs::File;
-use std::io;
+use std::time::Duration;
 
 use serde::Serialize;
 
+use super::helper::{Helper, HelperCommand};
+use super::kernel::{PinFault, Trial};
+use super::plan::{SUB_UNIT, Span};
 use super::privilege::Memlock;
-use super::trial::{TrialRing, TrialUnavailable};
-use super::udmabuf::Udmabuf;
+use super::trial::{Pinner, TrialUnavailable};
 use crate::residency::pagemap::{Page, Pagemap};
 use crate::residency::{CmaAreas, Meminfo, Zones, cma};
 use crate::{AddressLimits, GuestRam, Layout, PAGE_SIZE, text};
+
+/// How long a helper may take to pin a page.
+const STALL: Duration = Duration::from_secs(2);
 
 /// Facts about a host. Memory in bytes.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -56,8 +60,9 @@ pub struct Area {
 }
 
 impl Probe {
-    /// Asks the host. Pins one page for a moment with each means.
-    pub fn of_host() -> Self {
+    /// Asks the host. One page is pinned for a moment with each means, in a `helper`: where io_uring is forbidden, trying it
+    /// may be the end of a process.
+    pub fn of_host(helper: Option<&HelperCommand>) -> Self {
         let meminfo = Meminfo::read().unwrap_or_default();
         let movable = Zones::read().unwrap_or_default().movable();
         let areas = CmaAreas::discover(&meminfo);
@@ -76,7 +81,7 @@ impl Probe {
             name: area.name.clone(),
             ranges: area.ranges.iter().map(bytes).collect(),
         };
-        let (io_uring, udmabuf) = try_means();
+        let lack = |pinner| try_pinner(helper, pinner).err().map(|reason| reason.to_string());
         Self {
             kernel: rustix::system::uname().release().to_string_lossy().into_owned(),
             memory: meminfo.total,
@@ -90,27 +95,29 @@ impl Probe {
             hugetlb_cma_bytes,
             memlock: Memlock::read().limit,
             sees_frames: sees_frames(),
-            io_uring,
-            udmabuf,
+            io_uring: lack(Pinner::HelperIoUring),
+            udmabuf: lack(Pinner::HelperUdmabuf),
         }
     }
 }
 
-/// Pins a page of a memfd with either, and says what came of it.
-fn try_means() -> (Option<String>, Option<String>) {
-    let layout = Layout::new(super::plan::SUB_UNIT * 8, &AddressLimits::cpu_only(40));
-    let Some(ram) = layout.ok().and_then(|layout| GuestRam::new(&layout).ok()) else {
-        let reason = "no memory to try it with".to_owned();
-        return (Some(reason.clone()), Some(reason));
-    };
-    let Some(hva) = ram.regions().first().map(|region| region.hva) else { return (None, None) };
-    let refused = |source: io::Error| TrialUnavailable::Refused { source };
-    let io_uring = TrialRing::new(1).and_then(|ring| ring.pin(0, hva, PAGE_SIZE).map_err(refused));
-    let pin = |mut udmabuf: Udmabuf, file: &File| {
-        udmabuf.pin(file, 0, PAGE_SIZE).map_err(|source| TrialUnavailable::NoUdmabuf { source })
-    };
-    let udmabuf = Udmabuf::open().and_then(|udmabuf| pin(udmabuf, ram.file()));
-    (io_uring.err().map(|reason| reason.to_string()), udmabuf.err().map(|reason| reason.to_string()))
+/// Has a helper pin a page.
+fn try_pinner(helper: Option<&HelperCommand>, pinner: Pinner) -> Result<(), TrialUnavailable> {
+    let odd = |how: &str| TrialUnavailable::NoHelper { how: how.to_owned() };
+    let helper = helper.ok_or_else(|| odd("none is configured"))?;
+    let layout = Layout::new(SUB_UNIT * 8, &AddressLimits::cpu_only(40));
+    let ram = layout.ok().and_then(|layout| GuestRam::new(&layout).ok());
+    let ram = ram.ok_or_else(|| odd("there is no memory to try it with"))?;
+    let chunk = ram.chunks(SUB_UNIT).into_iter().next().ok_or_else(|| odd("there is nothing to pin"))?;
+    let page = chunk.part(Span { start: 0, size: PAGE_SIZE });
+    match Helper::spawn(helper, pinner, ram.file(), 1, STALL)?.pin(&page, false) {
+        Ok(()) => Ok(()),
+        Err(PinFault::Refused(source)) if pinner == Pinner::HelperUdmabuf => {
+            Err(TrialUnavailable::NoUdmabuf { source })
+        }
+        Err(PinFault::Refused(source)) => Err(TrialUnavailable::Refused { source }),
+        Err(PinFault::Lost { loss, how }) => Err(TrialUnavailable::HelperLost { loss, how }),
+    }
 }
 
 /// Whether the frame of a page that is certainly there can be seen.
@@ -136,9 +143,12 @@ mod tests {
     #[test]
     fn this_host() {
         let _alone = crate::pin::serial();
-        let probe = Probe::of_host();
+        let probe = Probe::of_host(None);
         assert!(probe.memory > 0 && !probe.kernel.is_empty(), "{probe:?}");
         assert!(probe.cma_total > 0 || probe.cma_areas.is_empty());
+        // Never in this process.
+        let untried = Some("the pin helper process: none is configured".to_owned());
+        assert_eq!((&probe.io_uring, &probe.udmabuf), (&untried, &untried));
     }
 
     #[test]

@@ -7,6 +7,7 @@ use miette::Diagnostic;
 use serde::Serialize;
 
 use super::errors::PinError;
+use super::helper::HelperCommand;
 use super::holders::Holder;
 use super::probe::Probe;
 use super::report::{Means, PinReport, Times};
@@ -119,14 +120,19 @@ pub(super) struct Counters {
 }
 
 impl Record {
-    /// The record of a bring-up of `bytes` of memory for `devices`.
-    pub fn new(result: Result<&PinReport, &PinError>, devices: &[String], bytes: u64) -> Self {
+    /// The record of a bring-up of `bytes` of memory for `devices`. What the host allows is tried out in a `helper`.
+    pub fn new(
+        result: Result<&PinReport, &PinError>,
+        devices: &[String],
+        bytes: u64,
+        helper: Option<&HelperCommand>,
+    ) -> Self {
         Self {
             schema: SCHEMA,
             outcome: if result.is_ok() { "pinned" } else { "failed" },
             devices: devices.to_vec(),
             memory_bytes: bytes,
-            host: Probe::of_host(),
+            host: Probe::of_host(helper),
             pinned: result.ok().map(Pinned::new),
             failed: result.err().map(Failed::new),
         }

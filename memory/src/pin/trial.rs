@@ -63,6 +63,17 @@ impl Pinner {
     }
 }
 
+/// How a process that held trial pins was lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Loss {
+    /// It died.
+    Died,
+    /// A seccomp filter killed it (SIGSYS): what it did is not to be done in this process.
+    Forbidden,
+    /// It did not answer in time, and was killed.
+    Stalled,
+}
+
 /// An io_uring with a table of buffers, for trial pins. A ring pins one buffer at a time (its lock is held
 /// meanwhile), so whoever wants to pin in parallel takes a ring for each thread. Dropping it gives all pins back;
 /// kernels before 6.13 may take a second to do so.
@@ -157,10 +168,18 @@ pub enum TrialUnavailable {
     /// udmabuf does not pin on this kernel.
     #[error("udmabuf does not pin pages before Linux 6.12")]
     OldUdmabuf,
-    /// The helper process could not be started, or ended by itself.
+    /// The helper process could not be started.
     #[error("the pin helper process: {how}")]
     NoHelper {
         /// What happened.
+        how: String,
+    },
+    /// The helper process ended.
+    #[error("the pin helper process: {how}")]
+    HelperLost {
+        /// In which way.
+        loss: Loss,
+        /// The same in words.
         how: String,
     },
 }

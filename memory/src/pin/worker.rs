@@ -11,7 +11,7 @@ use super::mapper::{Chunk, DmaMapper};
 use super::pinners::Pinners;
 use super::plan::Span;
 use super::privilege::Memlock;
-use super::trial::Pinner;
+use super::trial::{Loss, Pinner};
 use super::unit::{Action, Outcome, Resolved, RetryPolicy, Unit, UnitSpec};
 use crate::residency::pagemap::Pagemap;
 use crate::residency::{Surveyor, Tally, Vmstat};
@@ -191,9 +191,10 @@ impl Job<'_, '_> {
                     outcome => outcome,
                 }
             }
-            PinFault::Lost { stalled, how } => {
+            PinFault::Lost { loss, how } => {
+                let stalled = loss == Loss::Stalled;
                 self.hurry |= stalled;
-                self.pinners.lost(stalled, &how);
+                self.pinners.lost(loss, how.clone());
                 let cause = if stalled { Cause::Stalled } else { Cause::HelperLost };
                 self.note(cause, Refusal::Helper(io::Error::other(how)));
                 Outcome::Lost { stalled }
@@ -224,7 +225,7 @@ impl Job<'_, '_> {
         }
         if under_trial && matches!(outcome, Outcome::Refused(Cause::Migration { .. })) && !self.pinners.hold()
         {
-            self.pinners.lost(false, "died while the devices' map was made");
+            self.pinners.lost(Loss::Died, "died while the devices' map was made".to_owned());
             return Outcome::Lost { stalled: false };
         }
         outcome

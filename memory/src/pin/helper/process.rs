@@ -21,7 +21,7 @@ use super::protocol::{REPLY_SIZE, Reply, Request};
 use crate::bytes::Bytes;
 use crate::pin::kernel::{PinFault, Trial};
 use crate::pin::mapper::Chunk;
-use crate::pin::trial::{Pinner, TrialUnavailable};
+use crate::pin::trial::{Loss, Pinner, TrialUnavailable};
 use crate::residency::Vmstat;
 
 /// How long a helper may take to start.
@@ -76,7 +76,7 @@ impl<'a> Helper<'a> {
             Ok(Reply::Ready) => Ok(helper),
             Ok(Reply::Unavailable(lack)) => Err(lack.reason()),
             Ok(reply) => Err(TrialUnavailable::NoHelper { how: format!("began with {reply:?}") }),
-            Err(PinFault::Lost { how, .. }) => Err(TrialUnavailable::NoHelper { how }),
+            Err(PinFault::Lost { loss, how }) => Err(TrialUnavailable::HelperLost { loss, how }),
             Err(PinFault::Refused(error)) => Err(failed(error)),
         }
     }
@@ -109,7 +109,7 @@ impl<'a> Helper<'a> {
             }
             if self.stop.is_some_and(|stop| stop.load(Ordering::Relaxed)) {
                 self.end();
-                return Err(PinFault::Lost { stalled: false, how: "was ended".to_owned() });
+                return Err(PinFault::Lost { loss: Loss::Died, how: "was ended".to_owned() });
             }
             // While this process did not get to run, on a host that is overloaded or was frozen, neither did the helper.
             let now = Instant::now();
@@ -125,10 +125,7 @@ impl<'a> Helper<'a> {
                 continue;
             }
             let waited = asked.elapsed();
-            let end = self.end();
-            tracing::warn!(?waited, end, "the pin helper did not answer and was killed");
-            let how = format!("did not answer for {:.1} s ({end})", waited.as_secs_f64());
-            return Err(PinFault::Lost { stalled: true, how });
+            return Err(self.stalled(waited));
         }
     }
 
@@ -147,21 +144,30 @@ impl<'a> Helper<'a> {
     }
 
     fn died(&mut self) -> PinFault {
-        let how = self.end();
-        tracing::warn!(how, "the pin helper died");
-        PinFault::Lost { stalled: false, how }
+        let fault = fault(self.end());
+        tracing::warn!(?fault, "the pin helper died");
+        fault
     }
 
-    /// Kills it, and says how it ended.
-    fn end(&mut self) -> String {
-        self.used = 0;
-        let Some(mut child) = self.child.take() else { return "is gone".to_owned() };
-        // One that is dead already says more about why.
-        thread::sleep(Duration::from_millis(2));
-        if let Ok(Some(status)) = child.try_wait() {
-            return describe(status);
+    fn stalled(&mut self, waited: Duration) -> PinFault {
+        let status = self.end();
+        tracing::warn!(?waited, ?status, "the pin helper did not answer and was killed");
+        // One that is killed by a filter does not answer either, while its core is dumped.
+        if status.and_then(|status| status.signal()) == Some(libc::SIGSYS) {
+            return fault(status);
         }
-        kill(child, DEATH.1).to_owned()
+        let end = if status.is_some() { "killed" } else { "killed, but not dead yet" };
+        let how = format!("did not answer for {:.1} s ({end})", waited.as_secs_f64());
+        PinFault::Lost { loss: Loss::Stalled, how }
+    }
+
+    /// Kills it; how it ended, if it has by then.
+    fn end(&mut self) -> Option<ExitStatus> {
+        self.used = 0;
+        let child = self.child.take()?;
+        // One that is about to die by itself says more about why.
+        thread::sleep(Duration::from_millis(2));
+        kill(child, DEATH.1)
     }
 }
 
@@ -211,16 +217,16 @@ impl Drop for Helper<'_> {
     }
 }
 
-/// Kills `child` and waits for its end, but not for long. Says what came of it.
-fn kill(mut child: Child, patience: Duration) -> &'static str {
+/// Kills `child` and waits for its end, but not for long: how it ended, if it has by then.
+fn kill(mut child: Child, patience: Duration) -> Option<ExitStatus> {
     if let Err(error) = child.kill() {
         tracing::debug!(%error, "killing the pin helper");
     }
     let until = Instant::now() + patience;
     let mut tick = Duration::from_micros(100);
     while Instant::now() < until {
-        if let Ok(Some(_)) = child.try_wait() {
-            return "killed";
+        if let Ok(Some(status)) = child.try_wait() {
+            return Some(status);
         }
         thread::sleep(tick);
         tick = (tick * 2).min(Duration::from_millis(5));
@@ -230,7 +236,7 @@ fn kill(mut child: Child, patience: Duration) -> &'static str {
         "the killed pin helper does not end yet: the kernel is still busy with its pages"
     );
     reap(child);
-    "killed, but not dead yet"
+    None
 }
 
 /// Waits for `child` elsewhere, so that it does not stay behind as a zombie.
@@ -245,11 +251,18 @@ fn reap(mut child: Child) {
     }
 }
 
-fn describe(status: ExitStatus) -> String {
-    match (status.signal(), status.code()) {
-        (Some(libc::SIGSYS), _) => "was killed by its seccomp filter".to_owned(),
-        (Some(signal), _) => format!("was killed by signal {signal}"),
-        (None, Some(code)) => format!("ended with exit code {code}"),
-        (None, None) => "ended".to_owned(),
-    }
+/// The loss of a helper that ended like this.
+fn fault(status: Option<ExitStatus>) -> PinFault {
+    let ended = status.map(|status| (status.signal(), status.code()));
+    let (loss, how) = match ended {
+        Some((Some(libc::SIGSYS), _)) => (Loss::Forbidden, "was killed by a seccomp filter".to_owned()),
+        Some((Some(signal), _)) => (Loss::Died, format!("was killed by signal {signal}")),
+        Some((None, Some(code))) => (Loss::Died, format!("ended with exit code {code}")),
+        Some((None, None)) | None => (Loss::Died, "is gone".to_owned()),
+    };
+    PinFault::Lost { loss, how }
 }
+
+#[cfg(test)]
+#[path = "process_test.rs"]
+mod tests;

@@ -124,7 +124,9 @@ impl Lack {
             TrialUnavailable::Refused { source } => (5, errno(source)),
             TrialUnavailable::NoUdmabuf { source } => (6, errno(source)),
             TrialUnavailable::OldUdmabuf => (7, 0),
-            TrialUnavailable::Memlock { .. } | TrialUnavailable::NoHelper { .. } => (0, 0),
+            TrialUnavailable::Memlock { .. }
+            | TrialUnavailable::NoHelper { .. }
+            | TrialUnavailable::HelperLost { .. } => (0, 0),
         };
         Self { kind, value }
     }

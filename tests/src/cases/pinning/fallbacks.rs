@@ -1,6 +1,8 @@
 //! Where io_uring is forbidden, the next best holds the trial pins, and the report says which and why; the last resort is the
 //! DMA map itself.
 
+use serde_json::Value;
+
 use super::scene::{CHECK, Idle, PAGES, Report, Start, check, host, when};
 use crate::host::{NIC, NVME};
 use crate::suite::{Case, Ctx, Failure, TestResult, case, ensure};
@@ -15,6 +17,7 @@ pub(super) fn all() -> Vec<Case> {
         case("pinning/without io_uring, udmabuf holds the trial pins", host(), udmabuf),
         case("pinning/without either, the DMA map pins", host(), dma_map),
         case("pinning/io_uring forbidden by seccomp", host(), seccomp),
+        case("pinning/io_uring punished with death by seccomp", host(), seccomp_kill),
         case("pinning/a trial pin beyond the user's memlock is done without", host(), memlock_taken),
     ]
 }
@@ -70,6 +73,26 @@ fn seccomp(ctx: &Ctx) -> TestResult {
     let idle = Idle::now(ctx)?;
     let forbidden = "io_uring is forbidden by a seccomp filter or a security module";
     pinned_by(ctx, &format!("{meddle} deny io_uring"), &["udmabuf in a helper process"], &[forbidden])?;
+    idle.is_back(ctx)
+}
+
+/// Whoever uses io_uring is killed, which is to be helpers alone, for the report as well.
+fn seccomp_kill(ctx: &Ctx) -> TestResult {
+    let meddle = ctx.example("meddle")?;
+    let idle = Idle::now(ctx)?;
+    let wrap = format!("{meddle} kill io_uring");
+    let killed = "was killed by a seccomp filter";
+    let start = ctx.run(&format!("{wrap} {}", check(MIB))).expect_success()?;
+    start.stderr_contains(" 0 in CMA, 0 in ZONE_MOVABLE, ")?;
+    Report::take(ctx)?.mentions("/host/io_uring", killed)?.says("/host/udmabuf", Value::Null)?;
+    pinned_by(ctx, &wrap, &["udmabuf in a helper process"], &[killed])?;
+    ctx.run("mv /dev/udmabuf /dev/away").expect_success()?;
+    let not_here = "io_uring in this process: a seccomp filter killed a pin helper process";
+    pinned_by(ctx, &wrap, &[], &[killed, NO_UDMABUF, not_here])?;
+    let none = ctx.run(&format!("{wrap} {CHECK} --memory {MIB}M")).expect_status(4)?;
+    none.stderr_contains("error: guest memory cannot be faulted in outside CMA: ")?
+        .stderr_contains(killed)?;
+    ctx.run("mv /dev/away /dev/udmabuf").expect_success()?;
     idle.is_back(ctx)
 }
 
