@@ -16,6 +16,7 @@ use std::ptr;
 use std::sync::Arc;
 
 use miette::Diagnostic;
+use rustix::fs::{SeekFrom, seek};
 use thiserror::Error;
 use vm_memory::mmap::{MmapRegion, MmapRegionBuilder};
 use vm_memory::{FileOffset, GuestAddress, GuestMemoryMmap, GuestRegionMmap};
@@ -216,6 +217,23 @@ pub(crate) fn show(hva: u64, size: u64) -> io::Result<()> {
     advise(hva, size, libc::MADV_POPULATE_READ)
 }
 
+/// The same for those pages of `size` bytes at `offset` of `file`, mapped at `hva`, that exist. None is allocated.
+///
+/// # Errors
+/// As there.
+pub(crate) fn show_present(file: &File, offset: u64, hva: u64, size: u64) -> io::Result<()> {
+    let end = offset.saturating_add(size);
+    let mut at = offset;
+    // Past the last page there is no data (ENXIO).
+    while let Ok(data) = seek(file, SeekFrom::Data(at))
+        && data < end
+    {
+        at = seek(file, SeekFrom::Hole(data))?.min(end);
+        show(hva + (data - offset), at.saturating_sub(data))?;
+    }
+    Ok(())
+}
+
 fn advise(hva: u64, size: u64, advice: libc::c_int) -> io::Result<()> {
     let length = usize::try_from(size).map_err(io::Error::other)?;
     // SAFETY: both advices fault pages in and leave their contents alone, whatever lies there.
@@ -251,13 +269,10 @@ impl FileMapping {
         self.size
     }
 
-    /// Enters a part of it into our page tables if all its pages exist.
+    /// Enters those pages of a part of it that exist into our page tables.
     pub(crate) fn show(&self, offset: u64, size: u64) {
-        let hole = rustix::fs::seek(&self.file, rustix::fs::SeekFrom::Hole(offset));
-        if hole.is_ok_and(|hole| hole >= offset + size) {
-            // If not, the pin does it.
-            let _ = show(self.hva() + offset, size);
-        }
+        // If not, the pin does it.
+        let _ = show_present(&self.file, offset, self.hva() + offset, size);
     }
 
     /// What is mapped.

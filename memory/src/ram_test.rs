@@ -35,6 +35,27 @@ fn nothing_is_touched() {
 }
 
 #[test]
+fn pages_that_exist_are_shown_and_no_others() {
+    let ram = GuestRam::new(&layout(&[(0, 16 * MIB), (4 * GIB, 16 * MIB)])).unwrap();
+    let chunk = ram.chunks(4 * MIB)[5];
+    let show = |chunk: &Chunk| {
+        show_present(&ram.file, chunk.offset, chunk.hva, chunk.guest.size).unwrap();
+        Surveyor::new().census(&ram.chunks(GIB)).unwrap()
+    };
+    assert_eq!(show(&chunk).absent, 32 * MIB / 4096);
+    // The last one is not the chunk's.
+    for page in [0, 5, 6, 7, 500, 1023, 1024] {
+        std::os::unix::fs::FileExt::write_all_at(&*ram.file, b"x", chunk.offset + page * 4096).unwrap();
+    }
+    let allocated = ram.allocated();
+    let census = show(&chunk);
+    assert_eq!(ram.allocated(), allocated);
+    let shown = census.total_pages - census.absent;
+    // Huge pages are there as a whole.
+    assert!(if allocated == 7 * 4096 { shown == 6 } else { shown > 6 }, "{shown} of {allocated} bytes");
+}
+
+#[test]
 fn guest_memory_reads_and_writes_the_memfd() {
     let ram = GuestRam::new(&layout(&[(0, 32 * MIB), (4 * GIB, 32 * MIB)])).unwrap();
     ram.guest_memory().write_obj(0x1122_3344u32, GuestAddress(4 * GIB + 8)).unwrap();

@@ -194,6 +194,7 @@ impl Kernel for Scripted {
         Ok(())
     }
     fn show(&self, _: &Chunk) {}
+    fn show_present(&self, _: &Chunk) {}
     fn now(&self) -> Duration {
         Duration::from_micros(self.clock.load(Ordering::Relaxed))
     }

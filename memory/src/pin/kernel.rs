@@ -57,6 +57,8 @@ pub(super) trait Kernel: Sync {
     fn write(&self, chunk: &Chunk, contents: &[u8]) -> io::Result<()>;
     /// Enters its pages, which exist, into this process's page tables.
     fn show(&self, chunk: &Chunk);
+    /// Does the same with those that exist, so that they can be counted and located, and makes none.
+    fn show_present(&self, chunk: &Chunk);
     /// Time since some fixed instant.
     fn now(&self) -> Duration;
     /// Lets `duration` pass.
@@ -196,6 +198,12 @@ impl Kernel for Host<'_> {
     fn show(&self, chunk: &Chunk) {
         if let Err(error) = ram::show(chunk.hva, chunk.guest.size) {
             tracing::debug!(%error, guest = %chunk.guest, "entering guest pages into the page tables");
+        }
+    }
+
+    fn show_present(&self, chunk: &Chunk) {
+        if let Err(error) = ram::show_present(self.memfd, chunk.offset, chunk.hva, chunk.guest.size) {
+            tracing::debug!(%error, guest = %chunk.guest, "entering the present guest pages into the page tables");
         }
     }
 

@@ -100,6 +100,10 @@ impl<'a> Worker<'a> {
         let Self { shared, pinners, pagemap, lost } = self;
         let shared = *shared;
         let populated = shared.kernel.is_populated(chunk);
+        if populated {
+            // Others may have made its pages, through the memfd alone.
+            shared.kernel.show_present(chunk);
+        }
         let found = if populated && shared.verify { count(shared, pagemap, chunk) } else { None };
         let mut unit = Unit::new(UnitSpec {
             size: chunk.guest.size,
@@ -232,7 +236,13 @@ impl Job<'_, '_> {
     }
 
     fn locate(&self, span: Span) -> Vec<Span> {
-        let located = self.shared.kernel.locate(self.shared.surveyor, &self.chunk.part(span));
+        let part = self.chunk.part(span);
+        // A huge page that was split on the way has left the page tables. What has stalled a helper is not touched.
+        if !self.hurry {
+            self.shared.kernel.show_present(&part);
+        }
+        let located = self.shared.kernel.locate(self.shared.surveyor, &part);
+        tracing::debug!(guest = %part.guest, culprits = located.len(), "looked for what cannot be pinned where it is");
         located.into_iter().map(|it| Span { start: span.start + it.start, size: it.size }).collect()
     }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
-use super::scene::{Idle, PAGES, Report, Start, Turn, check, host};
+use super::scene::{Idle, PAGES, Report, Start, Turn, check, guest_memory, host};
 use crate::suite::{Case, Ctx, Output, TestResult, case, ensure};
 
 /// Guest memory.
@@ -20,6 +20,11 @@ pub(super) fn all() -> Vec<Case> {
         case("pinning/huge pages held for 2 ms, 50 ms and 5 s", host(), transient_huge),
         case("pinning/pages held until the end are replaced", host(), for_good),
         case("pinning/huge pages held until the end are replaced", host(), for_good_huge),
+        case(
+            "pinning/memory that another process has filled is found and its culprits located",
+            host(),
+            filled,
+        ),
     ]
 }
 
@@ -60,6 +65,41 @@ fn for_good(ctx: &Ctx) -> TestResult {
 
 fn for_good_huge(ctx: &Ctx) -> TestResult {
     huge(ctx, for_good)
+}
+
+/// The pages are in the memfd, and not in the page tables of the start.
+fn filled(ctx: &Ctx) -> TestResult {
+    let hold = ctx.example("hold")?;
+    let idle = Idle::now(ctx)?;
+    for (from, mib) in [(16, MIB / 2), (0, MIB)] {
+        let turn = Turn::take(ctx)?;
+        let mut start = Start::new(ctx, &check(MIB).replacen("vmm", "vmm -vv", 1), "")?;
+        start.waits()?;
+        let memfd = guest_memory(ctx, &start.pid)?;
+        ctx.run(&format!("dd if=/dev/zero of={memfd} bs=1M seek={from} count={mib} conv=notrunc"))
+            .expect_success()?;
+        let mut holder = None;
+        if mib == MIB {
+            let mut all = ctx.run(&format!("exec {hold} 0 8")).start()?;
+            all.wait_for("held for good")?;
+            holder = Some(all);
+        }
+        turn.pass_on()?;
+        let output = start.success()?;
+        let report = Report::take(ctx)?;
+        report.pinned_outside(MIB)?.says("/pinned/found/exact", true)?;
+        report.says("/pinned/found/absent", (MIB - mib) * PAGES)?;
+        let found = report.number("/pinned/found/cma");
+        ensure!(found > mib * PAGES / 2, "only {found} pages were found in CMA");
+        if let Some(holder) = holder {
+            holder.kill()?;
+            let located =
+                |line: &str| line.contains("cannot be pinned where it is") && !line.ends_with("culprits=0");
+            ensure!(output.stdout.lines().any(located), "no culprit was located");
+            output.stdout_contains(" x 2 MiB replaced, ")?;
+        }
+    }
+    idle.is_back(ctx)
 }
 
 /// A start beside one who holds `pages` pages for `ms` at a time, or for good; gives what he and it said, and the report. The
