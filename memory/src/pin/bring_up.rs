@@ -238,6 +238,7 @@ pub(super) fn run(
     };
     let started = kernel.now();
     let before = kernel.counters();
+    let free = surveyor.free();
     let work = || {
         let mut worker = Worker::new(&shared, size);
         move |unit: &Chunk| worker.bring_up(unit)
@@ -257,14 +258,18 @@ pub(super) fn run(
         }
         return Err(error);
     }
+    let counters = kernel.counters().zip(before).map(|(after, before)| after.since(&before));
+    let moved = counters.map_or(0, |counters| counters.pgmigrate_success);
     summary.culprits.sort_unstable_by_key(|culprit| culprit.guest.start);
     Ok(PinReport {
         bytes: total,
         pages: total / PAGE_SIZE,
         mapped,
-        found: summary.found.map(|tally| surveyor.conclude(&tally)),
-        census: options.verify.then(|| surveyor.conclude(&summary.tally)),
-        counters: kernel.counters().zip(before).map(|(after, before)| after.since(&before)),
+        found: summary.found.map(|tally| surveyor.conclude_with(&tally, free)),
+        census: options
+            .verify
+            .then(|| surveyor.conclude_with(&summary.tally, surveyor.free().with_moved(moved))),
+        counters,
         retries: summary.retries,
         culprits: summary.culprits,
         means: summary.means,

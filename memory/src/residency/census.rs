@@ -14,7 +14,7 @@ pub enum Basis {
     Pfn,
     /// The host has neither CMA nor ZONE_MOVABLE, so no page can lie there.
     NothingMovable,
-    /// An estimate: by how much free CMA and free ZONE_MOVABLE memory shrank meanwhile, host-wide.
+    /// An estimate: by how much free CMA and free ZONE_MOVABLE memory shrank until then, host-wide.
     CmaFreeEstimate {
         /// Why it is no better than that.
         reason: String,
@@ -104,12 +104,18 @@ enum Kind {
 
 /// Free pages that a device may not pin.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Free {
+pub(crate) struct Free {
     cma: u64,
     movable: u64,
 }
 
 impl Free {
+    /// With `pages` that were moved from there: the lists of free pages that each CPU has keep them for a while, and
+    /// these are not counted.
+    pub(crate) fn with_moved(self, pages: u64) -> Self {
+        Self { cma: self.cma.saturating_add(pages), movable: self.movable.saturating_add(pages) }
+    }
+
     fn new(meminfo: &Meminfo, zones: &Zones) -> Self {
         Self { cma: meminfo.cma_free / PAGE_SIZE, movable: zones.free_movable() }
     }
@@ -214,14 +220,19 @@ impl Surveyor {
 
     /// The census that `tally` amounts to. Where it takes an estimate, the host's free memory is read again.
     pub fn conclude(&self, tally: &Tally) -> Census {
-        let now = match (Meminfo::read(), Zones::read()) {
-            (Ok(meminfo), Ok(zones)) => Free::new(&meminfo, &zones),
-            _ => self.before,
-        };
-        self.conclude_with(tally, now)
+        self.conclude_with(tally, self.free())
     }
 
-    fn conclude_with(&self, tally: &Tally, now: Free) -> Census {
+    /// What is free now; where it cannot be read, what was free when this was made.
+    pub(crate) fn free(&self) -> Free {
+        match (Meminfo::read(), Zones::read()) {
+            (Ok(meminfo), Ok(zones)) => Free::new(&meminfo, &zones),
+            _ => self.before,
+        }
+    }
+
+    /// The same where `now` was free when the pages were where they were counted.
+    pub(crate) fn conclude_with(&self, tally: &Tally, now: Free) -> Census {
         let counted_cma: u64 = tally.cma.iter().sum();
         let present = tally.normal + counted_cma + tally.movable + tally.hidden;
         let census = |cma: Vec<(String, u64)>, movable: u64, basis| Census {

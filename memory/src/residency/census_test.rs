@@ -73,6 +73,10 @@ fn hidden_frames_are_estimated() {
     assert!(reason.contains("CAP_SYS_ADMIN"));
     assert_eq!((census.in_cma(), census.movable, census.normal, census.absent), (50, 5, 145, 10));
     // Never more than there are pages, whatever the host did meanwhile.
+    // Those that were moved are free, though that is not counted yet.
+    let moved = Free { cma: 4950, movable: 995 }.with_moved(60);
+    let census = surveyor.conclude_with(&tally, moved);
+    assert_eq!((census.in_cma(), census.movable), (0, 0));
     let census = surveyor.conclude_with(&tally, Free { cma: 0, movable: 0 });
     assert_eq!((census.in_cma(), census.movable, census.normal), (200, 0, 0));
     let census = surveyor.conclude_with(&tally, Free { cma: 9999, movable: 9999 });
