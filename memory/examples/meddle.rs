@@ -4,16 +4,18 @@
 //! - `meddle seal FILE` tries to add every seal to FILE, and prints what the kernel says;
 //! - `meddle deny io_uring CMD..` runs CMD under a seccomp filter in which io_uring_setup fails, as container engines do;
 //! - `meddle kill io_uring CMD..` the same, but the filter kills the process, as systemd's `SystemCallFilter=` does;
+//! - `meddle hang io_uring CMD..` the same, but the call does not come back: CMD has the end that is to answer, and does not;
 //! - `meddle without CAPABILITY CMD..` runs CMD without this capability, given by its number.
 //!
 //! # Unsafe
-//! One prctl that takes plain numbers.
-#![expect(unsafe_code, reason = "prctl")]
+//! A prctl that takes plain numbers, a seccomp filter, and taking ownership of its descriptor.
+#![expect(unsafe_code, reason = "prctl, seccomp")]
 #![expect(clippy::print_stdout, clippy::print_stderr, clippy::unwrap_used, reason = "a test program")]
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io;
+use std::os::fd::{FromRawFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
@@ -32,6 +34,11 @@ fn main() {
         }
         ["kill", "io_uring", command @ ..] => {
             filter(SeccompAction::KillProcess);
+            run(command);
+        }
+        ["hang", "io_uring", command @ ..] => {
+            let listener = filter_without_answer();
+            rustix::io::fcntl_setfd(&listener, rustix::io::FdFlags::empty()).unwrap();
             run(command);
         }
         ["without", capability, command @ ..] => {
@@ -79,6 +86,26 @@ fn filter(action: SeccompAction) {
     let filter = SeccompFilter::new(rules, SeccompAction::Allow, action, TargetArch::x86_64).unwrap();
     let program: BpfProgram = filter.try_into().unwrap();
     apply_filter(&program).unwrap();
+}
+
+/// A filter in which io_uring_setup waits for an answer from whoever has the descriptor (seccomp_unotify(2)).
+fn filter_without_answer() -> OwnedFd {
+    let step = |code, jt, jf, k| libc::sock_filter { code, jt, jf, k };
+    // The number of the call is the first word of struct seccomp_data.
+    let mut steps = [
+        step((libc::BPF_LD | libc::BPF_W | libc::BPF_ABS) as u16, 0, 0, 0),
+        step((libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16, 0, 1, libc::SYS_io_uring_setup as u32),
+        step((libc::BPF_RET | libc::BPF_K) as u16, 0, 0, libc::SECCOMP_RET_USER_NOTIF),
+        step((libc::BPF_RET | libc::BPF_K) as u16, 0, 0, libc::SECCOMP_RET_ALLOW),
+    ];
+    let program = libc::sock_fprog { len: steps.len() as u16, filter: steps.as_mut_ptr() };
+    let (mode, flags) = (libc::SECCOMP_SET_MODE_FILTER, libc::SECCOMP_FILTER_FLAG_NEW_LISTENER);
+    // SAFETY: the program and its steps live until the call returns; the descriptor it returns is nobody else's.
+    unsafe {
+        let fd = libc::syscall(libc::SYS_seccomp, mode, flags, &raw const program);
+        assert!(fd >= 0, "{}", io::Error::last_os_error());
+        OwnedFd::from_raw_fd(fd as i32)
+    }
 }
 
 /// Becomes `command`.

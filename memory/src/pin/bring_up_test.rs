@@ -226,8 +226,9 @@ impl Trial for ScriptedTrial<'_> {
             self.0.subs.lock().unwrap()[Scripted::range(&chunk)].iter_mut().for_each(|sub| sub.trial -= 1);
         }
     }
-    fn is_alive(&mut self) -> bool {
-        self.3
+    fn check(&mut self) -> Result<(), PinFault> {
+        let lost = || PinFault::Lost { loss: Loss::Died, how: "scripted".to_owned() };
+        self.3.then_some(()).ok_or_else(lost)
     }
 }
 

@@ -72,8 +72,8 @@ pub(super) trait Trial {
     fn pin(&mut self, chunk: &Chunk, hurry: bool) -> Result<(), PinFault>;
     /// Gives back all trial pins.
     fn release(&mut self);
-    /// Whether its pins still hold.
-    fn is_alive(&mut self) -> bool;
+    /// Whether its pins still hold; if not, what became of their holder.
+    fn check(&mut self) -> Result<(), PinFault>;
 }
 
 /// What came of a trial pin, if not the pin.
@@ -234,7 +234,7 @@ impl Trial for OwnTrial {
         self.used = 0;
     }
 
-    fn is_alive(&mut self) -> bool {
-        true
+    fn check(&mut self) -> Result<(), PinFault> {
+        Ok(())
     }
 }

@@ -1,8 +1,9 @@
 //! Who holds a worker's trial pins: the best pinner that is to be had, the next one when it fails for good.
 
 use std::sync::atomic::AtomicBool;
+use std::time::Duration;
 
-use super::kernel::{Kernel, Trial};
+use super::kernel::{Kernel, PinFault, Trial};
 use super::trial::{Loss, Pinner, TrialUnavailable};
 
 /// How often a helper that dies is started again.
@@ -20,7 +21,9 @@ pub(super) struct Pinners<'a> {
     chosen: Option<Pinner>,
     deaths: u32,
     /// Why nothing is tried in this process that a helper did not survive.
-    hazard: Option<&'static str>,
+    hazard: Option<String>,
+    /// How long has been waited for helpers that did not start.
+    wasted: Duration,
     passed_over: Vec<String>,
 }
 
@@ -37,6 +40,7 @@ impl<'a> Pinners<'a> {
             chosen: None,
             deaths: 0,
             hazard: None,
+            wasted: Duration::ZERO,
             passed_over: Vec::new(),
         }
     }
@@ -48,18 +52,20 @@ impl<'a> Pinners<'a> {
                 Some(pinner) => pinner,
                 None => self.left.pop()?,
             };
-            if let (Some(hazard), Pinner::OwnIoUring) = (self.hazard, pinner) {
-                self.pass_over(pinner, hazard.to_owned());
+            if let (Some(hazard), Pinner::OwnIoUring) = (&self.hazard, pinner) {
+                self.pass_over(pinner, format!("io_uring is not risked in this process: {hazard}"));
                 continue;
             }
+            let asked = self.kernel.now();
             match self.kernel.trial(pinner, self.unit, self.stop) {
                 Ok(trial) => {
                     self.current = Some((trial, pinner));
                     self.chosen = Some(pinner);
                 }
                 Err(reason) => {
-                    if let TrialUnavailable::HelperLost { loss, .. } = reason {
-                        self.beware(loss);
+                    if let TrialUnavailable::HelperLost { loss, how } = &reason {
+                        self.beware(*loss, how);
+                        self.wasted += self.kernel.now().saturating_sub(asked);
                     }
                     self.pass_over(pinner, reason.to_string());
                 }
@@ -71,7 +77,7 @@ impl<'a> Pinners<'a> {
     /// The current one is gone. It gets another life, unless it has had enough.
     pub(super) fn lost(&mut self, loss: Loss, how: String) {
         let Some((_, pinner)) = self.current.take() else { return };
-        self.beware(loss);
+        self.beware(loss, &how);
         if loss == Loss::Stalled {
             return;
         }
@@ -82,15 +88,17 @@ impl<'a> Pinners<'a> {
         }
     }
 
-    /// What has cost a helper its life could cost ours.
-    fn beware(&mut self, loss: Loss) {
-        match loss {
-            Loss::Died => (),
-            Loss::Forbidden => {
-                self.hazard = Some("io_uring in this process: a seccomp filter killed a pin helper process");
-            }
-            Loss::Stalled => self.hazard = Some("io_uring in this process: a pin helper process stalled"),
+    /// What a helper did not survive we would not, either: a filter kills, and a call that does not come back must not be made
+    /// where it cannot be killed.
+    fn beware(&mut self, loss: Loss, how: &str) {
+        if loss != Loss::Died {
+            self.hazard = Some(how.to_owned());
         }
+    }
+
+    /// How long has been waited in vain for helpers to start since this was asked last.
+    pub(super) fn wasted(&mut self) -> Duration {
+        std::mem::take(&mut self.wasted)
     }
 
     /// No more trial pins.
@@ -108,9 +116,16 @@ impl<'a> Pinners<'a> {
         }
     }
 
-    /// Whether the trial pins that were taken hold.
+    /// Whether the trial pins that were taken hold. If not, the current one is gone.
     pub(super) fn hold(&mut self) -> bool {
-        self.current.as_mut().is_some_and(|(trial, _)| trial.is_alive())
+        let Some((trial, _)) = &mut self.current else { return false };
+        match trial.check() {
+            Err(PinFault::Lost { loss, how }) => {
+                self.lost(loss, how);
+                false
+            }
+            Ok(()) | Err(PinFault::Refused(_)) => true,
+        }
     }
 
     /// The one in use.

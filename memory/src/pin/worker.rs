@@ -157,9 +157,8 @@ impl<'a> Worker<'a> {
                 }
                 Action::Fail => return Err(job.fail(&unit)),
             };
-            if unit.loses_by(&outcome) {
-                *lost += shared.since(begun);
-            }
+            let wasted = job.pinners.wasted();
+            *lost += if unit.loses_by(&outcome) { shared.since(begun) } else { wasted };
             action = unit.step(outcome, *lost, &shared.policy);
         }
     }
@@ -229,7 +228,6 @@ impl Job<'_, '_> {
         }
         if under_trial && matches!(outcome, Outcome::Refused(Cause::Migration { .. })) && !self.pinners.hold()
         {
-            self.pinners.lost(Loss::Died, "died while the devices' map was made".to_owned());
             return Outcome::Lost { stalled: false };
         }
         outcome

@@ -23,9 +23,10 @@ use crate::pin::kernel::{PinFault, Trial};
 use crate::pin::mapper::Chunk;
 use crate::pin::trial::{Loss, Pinner, TrialUnavailable};
 use crate::residency::Vmstat;
+use crate::text;
 
-/// How long a helper may take to start.
-const START: Duration = Duration::from_secs(10);
+/// How long a helper may take to start: without using a CPU, as one does that is stopped or stuck, and at the most.
+const START: (Duration, Duration) = (Duration::from_millis(2500), Duration::from_secs(10));
 /// What of its patience a call gets that is made in a hurry.
 const HURRY: f64 = 0.4;
 /// How many times as long a call may take that seems to move pages: others on the host may be who moves them.
@@ -36,9 +37,17 @@ const DEATH: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs
 /// How often a wait looks whether it is still wanted.
 const TICK: Duration = Duration::from_millis(50);
 
+/// What a helper is doing while it is waited for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Task {
+    Starting,
+    Pinning,
+}
+
 /// A running helper. Dropping it ends it, and with it all its pins.
 pub(in crate::pin) struct Helper<'a> {
     child: Option<Child>,
+    pid: u32,
     socket: OwnedFd,
     memfd: File,
     stall: Duration,
@@ -71,8 +80,9 @@ impl<'a> Helper<'a> {
             .stderr(Stdio::null())
             .spawn()
             .map_err(failed)?;
-        let mut helper = Self { child: Some(child), socket, memfd, stall, used: 0, stop: None };
-        match helper.hear(START) {
+        let pid = child.id();
+        let mut helper = Self { child: Some(child), pid, socket, memfd, stall, used: 0, stop: None };
+        match helper.hear(Task::Starting, START.0) {
             Ok(Reply::Ready) => Ok(helper),
             Ok(Reply::Unavailable(lack)) => Err(lack.reason()),
             Ok(reply) => Err(TrialUnavailable::NoHelper { how: format!("began with {reply:?}") }),
@@ -89,16 +99,17 @@ impl<'a> Helper<'a> {
 
     fn ask(&mut self, request: &Request, patience: Duration) -> Result<Reply, PinFault> {
         match rustix::net::send(&self.socket, &request.encode(), SendFlags::NOSIGNAL | SendFlags::DONTWAIT) {
-            Ok(_) => self.hear(patience),
+            Ok(_) => self.hear(Task::Pinning, patience),
             Err(_) => Err(self.died()),
         }
     }
 
     /// Waits for a reply; whatever else happens is the end of the helper.
-    fn hear(&mut self, patience: Duration) -> Result<Reply, PinFault> {
+    fn hear(&mut self, task: Task, patience: Duration) -> Result<Reply, PinFault> {
         let asked = Instant::now();
         let (mut last, mut quiet) = (asked, Duration::ZERO);
-        let (mut allocated, mut moving) = (self.allocated(), isolated());
+        let mut seen = self.signs(task);
+        let longest = if task == Task::Starting { START.1 } else { patience * MOVING };
         loop {
             let mut ready = [PollFd::new(&self.socket, PollFlags::IN)];
             let timeout = Timespec { tv_sec: 0, tv_nsec: i64::from(TICK.subsec_nanos()) };
@@ -115,17 +126,23 @@ impl<'a> Helper<'a> {
             let now = Instant::now();
             quiet += (now - last).min(2 * TICK);
             last = now;
-            let seen = (self.allocated(), isolated());
-            let moves = seen.1 != moving && now - asked < patience * MOVING;
-            if seen.0 > allocated || moves {
+            let before = std::mem::replace(&mut seen, self.signs(task));
+            if seen.0 > before.0 || seen.1 != before.1 && now - asked < longest {
                 quiet = Duration::ZERO;
             }
-            (allocated, moving) = seen;
             if quiet < patience {
                 continue;
             }
             let waited = asked.elapsed();
             return Err(self.stalled(waited));
+        }
+    }
+
+    /// What grows as it gets on, and what changes then, though not for this reason alone.
+    fn signs(&self, task: Task) -> (u64, u64) {
+        match task {
+            Task::Starting => (0, cpu_time(self.pid)),
+            Task::Pinning => (self.allocated(), isolated()),
         }
     }
 
@@ -144,20 +161,20 @@ impl<'a> Helper<'a> {
     }
 
     fn died(&mut self) -> PinFault {
-        let fault = fault(self.end());
+        let fault = fault(self.pid, self.end());
         tracing::warn!(?fault, "the pin helper died");
         fault
     }
 
     fn stalled(&mut self, waited: Duration) -> PinFault {
         let status = self.end();
-        tracing::warn!(?waited, ?status, "the pin helper did not answer and was killed");
+        tracing::warn!(pid = self.pid, ?waited, ?status, "the pin helper did not answer and was killed");
         // One that is killed by a filter does not answer either, while its core is dumped.
         if status.and_then(|status| status.signal()) == Some(libc::SIGSYS) {
-            return fault(status);
+            return fault(self.pid, status);
         }
         let end = if status.is_some() { "killed" } else { "killed, but not dead yet" };
-        let how = format!("did not answer for {:.1} s ({end})", waited.as_secs_f64());
+        let how = format!("pid {} did not answer for {:.1} s ({end})", self.pid, waited.as_secs_f64());
         PinFault::Lost { loss: Loss::Stalled, how }
     }
 
@@ -175,6 +192,12 @@ impl<'a> Helper<'a> {
 /// and leave this count one by one (mm/migrate.c, migrate_folio_done). `pgmigrate_success` grows only at the end.
 fn isolated() -> u64 {
     Vmstat::read().map_or(0, |counters| counters.nr_isolated)
+}
+
+/// What process `pid` has used of CPUs, in nanoseconds (Documentation/scheduler/sched-stats.rst); 0 if that is not told.
+fn cpu_time(pid: u32) -> u64 {
+    let text = text::read(format!("/proc/{pid}/schedstat")).unwrap_or_default();
+    text.split_whitespace().next().and_then(|time| time.parse().ok()).unwrap_or(0)
 }
 
 impl Trial for Helper<'_> {
@@ -203,8 +226,11 @@ impl Trial for Helper<'_> {
         }
     }
 
-    fn is_alive(&mut self) -> bool {
-        self.child.as_mut().is_some_and(|child| matches!(child.try_wait(), Ok(None)))
+    fn check(&mut self) -> Result<(), PinFault> {
+        match self.child.as_mut().map(Child::try_wait) {
+            Some(Ok(None)) => Ok(()),
+            _ => Err(self.died()),
+        }
     }
 }
 
@@ -251,8 +277,8 @@ fn reap(mut child: Child) {
     }
 }
 
-/// The loss of a helper that ended like this.
-fn fault(status: Option<ExitStatus>) -> PinFault {
+/// The loss of helper `pid`, which ended like this.
+fn fault(pid: u32, status: Option<ExitStatus>) -> PinFault {
     let ended = status.map(|status| (status.signal(), status.code()));
     let (loss, how) = match ended {
         Some((Some(libc::SIGSYS), _)) => (Loss::Forbidden, "was killed by a seccomp filter".to_owned()),
@@ -260,7 +286,7 @@ fn fault(status: Option<ExitStatus>) -> PinFault {
         Some((None, Some(code))) => (Loss::Died, format!("ended with exit code {code}")),
         Some((None, None)) | None => (Loss::Died, "is gone".to_owned()),
     };
-    PinFault::Lost { loss, how }
+    PinFault::Lost { loss, how: format!("pid {pid} {how}") }
 }
 
 #[cfg(test)]

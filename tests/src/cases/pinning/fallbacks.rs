@@ -18,6 +18,7 @@ pub(super) fn all() -> Vec<Case> {
         case("pinning/without either, the DMA map pins", host(), dma_map),
         case("pinning/io_uring forbidden by seccomp", host(), seccomp),
         case("pinning/io_uring punished with death by seccomp", host(), seccomp_kill),
+        case("pinning/a helper that does not get started is given up", host(), no_start),
         case("pinning/a trial pin beyond the user's memlock is done without", host(), memlock_taken),
     ]
 }
@@ -87,11 +88,25 @@ fn seccomp_kill(ctx: &Ctx) -> TestResult {
     Report::take(ctx)?.mentions("/host/io_uring", killed)?.says("/host/udmabuf", Value::Null)?;
     pinned_by(ctx, &wrap, &["udmabuf in a helper process"], &[killed])?;
     ctx.run("mv /dev/udmabuf /dev/away").expect_success()?;
-    let not_here = "io_uring in this process: a seccomp filter killed a pin helper process";
+    let not_here = "io_uring is not risked in this process: pid ";
     pinned_by(ctx, &wrap, &[], &[killed, NO_UDMABUF, not_here])?;
     let none = ctx.run(&format!("{wrap} {CHECK} --memory {MIB}M")).expect_status(4)?;
     none.stderr_contains("error: guest memory cannot be faulted in outside CMA: ")?
         .stderr_contains(killed)?;
+    ctx.run("mv /dev/away /dev/udmabuf").expect_success()?;
+    idle.is_back(ctx)
+}
+
+/// The call that sets io_uring up does not come back, here or there.
+fn no_start(ctx: &Ctx) -> TestResult {
+    let meddle = ctx.example("meddle")?;
+    let idle = Idle::now(ctx)?;
+    let wrap = format!("{meddle} hang io_uring");
+    let given_up = "the pin helper process: pid ";
+    pinned_by(ctx, &wrap, &["udmabuf in a helper process"], &[given_up, " did not answer for "])?;
+    ctx.run("mv /dev/udmabuf /dev/away").expect_success()?;
+    let not_here = "io_uring is not risked in this process: pid ";
+    pinned_by(ctx, &wrap, &[], &[given_up, NO_UDMABUF, not_here])?;
     ctx.run("mv /dev/away /dev/udmabuf").expect_success()?;
     idle.is_back(ctx)
 }
