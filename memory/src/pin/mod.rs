@@ -24,6 +24,8 @@ pub mod privilege;
 pub mod probe;
 pub mod record;
 pub mod report;
+#[cfg(test)]
+mod scripted;
 pub mod trial;
 mod turn;
 pub mod udmabuf;

@@ -491,5 +491,8 @@ fn backoff(rounds: u32, seed: u64) -> Duration {
 }
 
 #[cfg(test)]
+#[path = "unit_model_test.rs"]
+mod model;
+#[cfg(test)]
 #[path = "unit_test.rs"]
 mod tests;
