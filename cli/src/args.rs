@@ -68,6 +68,9 @@ pub(crate) struct RunArgs {
     pub(crate) vfio: VfioArgs,
     #[command(flatten)]
     pub(crate) pinning: PinArgs,
+    /// How long a guest may take to power off when a signal asked it to: 500ms, 30s, 2m; 0 stops it at once.
+    #[arg(long, value_name = "DURATION", default_value = "30s")]
+    pub(crate) grace: String,
     /// End when the guest writes a value v to port 0xf4, with exit code (v << 1) | 1.
     #[arg(long)]
     pub(crate) debug_exit: bool,
@@ -183,6 +186,9 @@ pub(crate) enum BadValue {
     #[error("--pin-deadline `{0}` is not a duration")]
     #[diagnostic(help("give a whole number with ms, s or m, as in --pin-deadline 10s"))]
     PinDeadline(String),
+    #[error("--grace `{0}` is not a duration")]
+    #[diagnostic(help("give a whole number with ms, s or m, as in --grace 30s"))]
+    Grace(String),
 }
 
 /// The values that need reading.
@@ -192,6 +198,7 @@ pub(crate) struct Values {
     pub(crate) memory: u64,
     pub(crate) cpus: u32,
     pub(crate) vfio: Request,
+    pub(crate) grace: Duration,
 }
 
 impl RunArgs {
@@ -203,7 +210,11 @@ impl RunArgs {
             problems.add(Class::Usage, BadValue::Cpus(self.cpus.clone()));
             1
         });
-        Values { memory, cpus, vfio: self.vfio.request(problems) }
+        let grace = parse_duration(&self.grace).unwrap_or_else(|| {
+            problems.add(Class::Usage, BadValue::Grace(self.grace.clone()));
+            Duration::ZERO
+        });
+        Values { memory, cpus, vfio: self.vfio.request(problems), grace }
     }
 }
 

@@ -23,11 +23,12 @@ fn sizes_have_binary_suffixes() {
 fn every_unreadable_value_is_reported() {
     let cli = Cli::parse_from([
         "vmm", "run", "--memory", "lots", "--cpus", "many", "--vfio", "nvme0", "--vfio", "01:00.0",
+        "--grace", "a while",
     ]);
     let Command::Run(args) = cli.command else { panic!() };
     let mut problems = Problems::default();
     let values = args.values(&mut problems);
-    assert_eq!(problems.0.len(), 3);
+    assert_eq!(problems.0.len(), 4);
     assert_eq!(problems.exit_code(), 2);
     assert_eq!(values.vfio.addresses().len(), 1);
 }

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use devices::pci::PciAddress;
 use vmm::console::RawMode;
+use vmm::machine::control;
 use vmm::machine::events::Input;
 use vmm::machine::phases::Phase;
 use vmm::problem::Unexpected;
@@ -50,18 +51,20 @@ pub(crate) fn run(args: RunArgs) -> Result<u8, Problems> {
         pin: args.pinning.options(&mut problems),
         prefault: args.pinning.prefault.is_some(),
         debug_exit: args.debug_exit,
+        grace: values.grace,
     };
     let plan = Plan::check(spec, problems)?;
 
     let machine = Machine::build(plan, Arc::new(Narrator { pinning }))?;
     let during = Unexpected::during::<io::Error>;
+    let (_control, requests) = control::channel().map_err(during("cannot make an eventfd"))?;
     let stdin = io::stdin();
     let input = stdin.as_fd().try_clone_to_owned().map_err(during("cannot use standard input"))?;
     let input = Input::new(File::from(input), stdin.is_terminal(), built_in.then_some(END_OF_INPUT));
     let output = io::stdout().as_fd().try_clone_to_owned().map_err(during("cannot use standard output"))?;
     let console = Console { input, output: File::from(output) };
     let raw = RawMode::enter(stdin.as_fd()).map_err(during("cannot put the terminal into raw mode"))?;
-    let outcome = machine.run(console);
+    let outcome = machine.run(console, &requests);
     drop(raw);
     Ok(match outcome? {
         Outcome::PoweredOff => 0,
@@ -95,6 +98,9 @@ impl Observer for Narrator {
             Event::PinFailed(error) => self.pinning.failed(error),
             Event::Starting(phases) => phases.iter().for_each(log_phase),
             Event::Rebooting => eprint!("vmm: the guest reboots\r\n"),
+            Event::AskedToPowerOff { signal, grace } => {
+                eprint!("vmm: {signal}: the guest has {grace:?} to power off; a second signal stops it\r\n");
+            }
             Event::ConsoleHelp => {
                 eprint!(
                     "\r\nCtrl-A x  end the machine\r\nCtrl-A a  send Ctrl-A to the guest\r\nCtrl-A h  this help\r\n"

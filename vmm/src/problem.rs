@@ -39,6 +39,12 @@ impl Problem {
     }
 }
 
+impl fmt::Debug for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}: {}", self.class, self.what)
+    }
+}
+
 /// All that is wrong. Never empty when it is an error.
 #[derive(Default)]
 pub struct Problems(pub Vec<Problem>);
@@ -66,7 +72,7 @@ impl Problems {
 
 impl fmt::Debug for Problems {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|problem| writeln!(f, "{:?}: {}", problem.class, problem.what))
+        self.0.iter().try_for_each(|problem| writeln!(f, "{problem:?}"))
     }
 }
 

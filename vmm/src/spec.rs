@@ -1,6 +1,7 @@
 //! What machine is asked for.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use memory::pin::PinOptions;
 use miette::Diagnostic;
@@ -34,6 +35,8 @@ pub struct MachineSpec {
     pub prefault: bool,
     /// Whether a write to port 0xf4 ends the machine, as test guests want it.
     pub debug_exit: bool,
+    /// How long a guest that was asked to power off may take before it is stopped; zero not to ask it.
+    pub grace: Duration,
 }
 
 /// Where the initrd comes from.

@@ -22,6 +22,11 @@ impl IrqLine {
         self.pin
     }
 
+    /// Whether the guest has the line masked, as it is until a driver takes it.
+    pub fn is_masked(&self) -> bool {
+        self.ioapic.is_masked(self.pin)
+    }
+
     /// Asserts the line until [`IrqLine::lower`].
     pub fn raise(&self) {
         self.ioapic.set_line(self.pin, true);

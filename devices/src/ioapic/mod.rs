@@ -95,6 +95,11 @@ impl Ioapic {
         state.set_line(pin, false);
     }
 
+    /// Whether a pin is masked. One that does not exist is.
+    pub fn is_masked(&self, pin: u8) -> bool {
+        lock(&self.state).pins.get(usize::from(pin)).is_none_or(|pin| pin.entry.is_masked())
+    }
+
     /// A local APIC finished a level-triggered interrupt. Pins with this vector that are still asserted are
     /// delivered again.
     pub fn end_of_interrupt(&self, vector: u8) {

@@ -64,7 +64,7 @@ fn crash(ctx: &Ctx) -> TestResult {
 
 fn signals(ctx: &Ctx) -> TestResult {
     for signal in ["TERM", "INT", "HUP"] {
-        let mut guest = ctx.run("exec vmm run --memory 128M").start()?;
+        let mut guest = ctx.run("exec vmm run --memory 128M --grace 0").start()?;
         guest.wait_for("vmm> ")?;
         ctx.run(&format!("kill -{signal} $(pidof vmm)")).expect_success()?;
         let guest = guest.finish()?;
@@ -77,7 +77,7 @@ fn signals(ctx: &Ctx) -> TestResult {
 fn deaf_reader(ctx: &Ctx) -> TestResult {
     // The pipe fills up, the vCPU blocks in its write, and the signal must still end it.
     let command = "mkfifo /tmp/pipe; sleep 1000 < /tmp/pipe & reader=$!; \
-                   timeout -s TERM 20 vmm run --memory 128M --cmdline 'console=ttyS0 loglevel=8 initcall_debug' > /tmp/pipe; \
+                   timeout -s TERM 20 vmm run --memory 128M --grace 0 --cmdline 'console=ttyS0 loglevel=8 initcall_debug' > /tmp/pipe; \
                    s=$?; kill $reader; rm /tmp/pipe; exit $s";
     let output = ctx.run(command).deadline(60).output()?;
     ensure!(output.status == 0 || output.status == 143, "it ended with status {}", output.status);

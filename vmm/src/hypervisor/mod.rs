@@ -1,11 +1,15 @@
 //! KVM: the one place that opens `/dev/kvm`. Follows Documentation/virt/kvm/api.rst.
 //!
 //! [`Hypervisor`] is the host's KVM, checked for what we need; [`vm::Vm`] one virtual machine; [`vcpu::Vcpu`]
-//! one processor of it; [`interrupts::KvmInterrupts`] its interrupt routes.
+//! one processor of it; [`interrupts::KvmInterrupts`] its interrupt routes; [`clock::StoppedClock`] its clocks
+//! while it is paused.
 
+pub mod clock;
 pub mod cpuid;
+pub mod exits;
 pub mod interrupts;
 pub mod state;
+mod sys;
 pub mod vcpu;
 pub mod vm;
 

@@ -18,7 +18,7 @@ const MTRR_DEFAULT_TYPE: kvm_msr_entry = msr(0x2ff, 0x806);
 /// IA32_MISC_ENABLE with fast string operations, as firmware leaves it.
 const MISC_ENABLE: kvm_msr_entry = msr(0x1a0, 1);
 /// IA32_TSC keeps counting over a reset: writing it would set the vCPUs apart.
-const TSC: u32 = 0x10;
+pub(super) const TSC: u32 = 0x10;
 const TSC_ADJUST: u32 = 0x3b;
 
 const fn msr(index: u32, data: u64) -> kvm_msr_entry {
@@ -86,7 +86,7 @@ impl VcpuState {
     }
 }
 
-fn get_msr(fd: &VcpuFd, index: u32) -> Option<kvm_msr_entry> {
+pub(super) fn get_msr(fd: &VcpuFd, index: u32) -> Option<kvm_msr_entry> {
     let mut msrs = Msrs::from_entries(&[msr(index, 0)]).ok()?;
     match fd.get_msrs(&mut msrs) {
         Ok(1) => msrs.as_slice().first().copied(),

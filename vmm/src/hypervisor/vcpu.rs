@@ -8,7 +8,7 @@
 use std::cell::Cell;
 use std::io;
 use std::ptr;
-use std::sync::Once;
+use std::sync::{Arc, Once};
 
 use devices::{Action, Bus};
 use kvm_bindings::{
@@ -19,6 +19,7 @@ use thiserror::Error;
 use vmm_sys_util::signal::{SIGRTMIN, register_signal_handler};
 
 use super::cpuid::{self, Features};
+use super::exits::{Cause, Exits};
 use super::state::VcpuState;
 use super::vm::Vm;
 use super::{Hypervisor, KvmError};
@@ -127,6 +128,7 @@ pub struct Vcpu {
     fd: VcpuFd,
     index: u32,
     power_on: VcpuState,
+    exits: Arc<Exits>,
 }
 
 impl Vcpu {
@@ -137,12 +139,21 @@ impl Vcpu {
         let cpuid = cpuid::for_vcpu(hypervisor.supported_cpuid(), index, features);
         fd.set_cpuid2(&cpuid).map_err(KvmError::of("KVM_SET_CPUID2"))?;
         let power_on = VcpuState::power_on(&fd, hypervisor.msr_indices()?.as_slice())?;
-        Ok(Self { fd, index, power_on })
+        Ok(Self { fd, index, power_on, exits: Arc::default() })
     }
 
     /// Which one it is; also its APIC id.
     pub fn index(&self) -> u32 {
         self.index
+    }
+
+    /// Why it left the guest, counted as it does.
+    pub fn exits(&self) -> &Arc<Exits> {
+        &self.exits
+    }
+
+    pub(super) fn fd(&self) -> &VcpuFd {
+        &self.fd
     }
 
     /// Back to power-on: vCPU 0 ready to be given its entry state, the others waiting for their start-up message.
@@ -192,7 +203,9 @@ impl Entered<'_> {
         let mut again = false;
         loop {
             let tried = std::mem::take(&mut again);
-            let action = match self.vcpu.fd.run() {
+            let exit = self.vcpu.fd.run();
+            self.vcpu.exits.count(cause(&exit));
+            let action = match exit {
                 Ok(VcpuExit::IoIn(port, data)) => {
                     // SAFETY: the last exit was an I/O exit, so the `io` member of the union is the one set;
                     // the page stays mapped as long as the vCPU.
@@ -275,6 +288,18 @@ impl Entered<'_> {
         // SAFETY: the last exit was an internal error, so that member of the union is the one set.
         let suberror = unsafe { (*self.run).__bindgen_anon_1.internal.suberror };
         GuestFailure::Internal { vcpu: self.vcpu.index, suberror, rip }
+    }
+}
+
+/// What an exit is counted as.
+fn cause(exit: &Result<VcpuExit, kvm_ioctls::Error>) -> Cause {
+    match exit {
+        Ok(VcpuExit::IoIn(..) | VcpuExit::IoOut(..)) => Cause::Port,
+        Ok(VcpuExit::MmioRead(..) | VcpuExit::MmioWrite(..)) => Cause::Mmio,
+        Ok(VcpuExit::IoapicEoi(_)) => Cause::EndOfInterrupt,
+        Ok(VcpuExit::Intr) => Cause::Kicked,
+        Err(error) if error.errno() == libc::EINTR => Cause::Kicked,
+        _ => Cause::Other,
     }
 }
 

@@ -1,34 +1,36 @@
-//! The event loop of the main thread: the operator's keys, the serial port that takes them, signals, what the host says of
-//! passed-through devices, and the end.
+//! The event loop of the main thread: the operator's keys, the serial port that takes them, requests, signals, what the
+//! host says of passed-through devices, and the end.
 
 use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::AsRawFd;
-use std::os::unix::net::UnixStream;
 use std::sync::Arc;
+use std::time::Duration;
 
-use devices::serial::SerialPort;
 use event_manager::{EventManager, EventOps, EventSet, Events, MutEventSubscriber, SubscriberOps};
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use vfio::Notice;
+use vmm_sys_util::timerfd::TimerFd;
 
-use super::ending::{End, Ending};
+use super::control::Requests;
+use super::ending::End;
+use super::running::Running;
+use super::signals::{SignalName, Signals};
 use super::{Event, Observer};
 use crate::console::{Escape, Key};
 
 /// What is typed ahead of a guest that does not read. Beyond it the terminal waits, and so does the escape key.
 const TYPE_AHEAD: usize = 1 << 20;
-/// The signals that end the machine, and what to say of each.
-const SIGNALS: [(i32, &str); 3] =
-    [(SIGTERM, "stopped by SIGTERM"), (SIGINT, "stopped by SIGINT"), (SIGHUP, "stopped by SIGHUP")];
 
 const EXIT: u32 = 0;
 const INPUT: u32 = 1;
 const DRAINED: u32 = 2;
 const SIGNAL: u32 = 3;
+const REQUEST: u32 = 4;
+const SETTLED: u32 = 5;
+const OVERDUE: u32 = 6;
 /// And up: notices, in their order.
-const NOTICES: u32 = 4;
+const NOTICES: u32 = 7;
 
 /// Where the operator types.
 pub struct Input {
@@ -51,47 +53,33 @@ impl Input {
     }
 }
 
-/// The signals that end the machine. Caught for the whole session, so that none is lost while the guest reboots.
-pub struct Signals(Vec<(Signal, &'static str)>);
-
-impl Signals {
-    /// Catches them from now on.
-    pub fn catch() -> io::Result<Self> {
-        SIGNALS
-            .iter()
-            .map(|(signal, reason)| Ok((Signal::catch(*signal)?, *reason)))
-            .collect::<io::Result<_>>()
-            .map(Self)
-    }
-
-    /// What to say of one that has arrived.
-    fn arrived(&mut self) -> Option<&'static str> {
-        let mut byte = [0; 1];
-        let mut signals = self.0.iter_mut();
-        signals
-            .find_map(|(signal, reason)| matches!(signal.arrived.read(&mut byte), Ok(1..)).then_some(*reason))
-    }
+/// What comes in from outside the machine, over all its runs.
+pub struct Outside<'a> {
+    /// The operator's keys.
+    pub input: &'a mut Input,
+    /// Signals to the process.
+    pub signals: &'a mut Signals,
+    /// Requests.
+    pub requests: &'a Requests,
+    /// What the host may say of passed-through devices.
+    pub notices: &'a [Notice],
+    /// How long a guest that was asked to power off may take.
+    pub grace: Duration,
+    /// Who is told what happens.
+    pub observer: &'a Arc<dyn Observer>,
 }
 
 /// Serves the machine until its run ends. Only host resources can make it fail.
-pub fn serve(
-    ending: &Arc<Ending>,
-    serial: &Arc<SerialPort>,
-    input: &mut Input,
-    signals: &mut Signals,
-    notices: &[Notice],
-    observer: &Arc<dyn Observer>,
-) -> io::Result<()> {
+pub fn serve(running: &mut Running, outside: Outside) -> io::Result<()> {
+    let ending = running.ending.clone();
     let service = Service {
-        ending: ending.clone(),
-        serial: serial.clone(),
-        observer: observer.clone(),
-        input,
+        running,
+        outside,
         escape: Escape::default(),
         watching: false,
         unpollable: false,
-        signals,
-        notices,
+        overdue: TimerFd::new().map_err(io::Error::from)?,
+        asked_by: None,
     };
     let mut manager = EventManager::<Box<dyn MutEventSubscriber + '_>>::new().map_err(io::Error::other)?;
     manager.add_subscriber(Box::new(service));
@@ -101,57 +89,37 @@ pub fn serve(
     Ok(())
 }
 
-/// A signal that arrives as bytes in a socket.
-struct Signal {
-    arrived: UnixStream,
-    id: signal_hook::SigId,
-}
-
-impl Signal {
-    fn catch(signal: i32) -> io::Result<Self> {
-        let (arrived, sender) = UnixStream::pair()?;
-        arrived.set_nonblocking(true)?;
-        let id = signal_hook::low_level::pipe::register(signal, sender)?;
-        Ok(Self { arrived, id })
-    }
-}
-
-impl Drop for Signal {
-    fn drop(&mut self) {
-        signal_hook::low_level::unregister(self.id);
-    }
-}
-
 struct Service<'a> {
-    ending: Arc<Ending>,
-    serial: Arc<SerialPort>,
-    observer: Arc<dyn Observer>,
-    input: &'a mut Input,
+    running: &'a mut Running,
+    outside: Outside<'a>,
     escape: Escape,
     /// Input is in the poll set.
     watching: bool,
     /// Input is a file of a kind that is always ready and cannot be polled.
     unpollable: bool,
-    signals: &'a mut Signals,
-    notices: &'a [Notice],
+    /// Runs out when the guest had its time to power off.
+    overdue: TimerFd,
+    /// The signal for which it has it.
+    asked_by: Option<SignalName>,
 }
 
 impl Service<'_> {
     fn read_input(&mut self) {
+        let input = &mut *self.outside.input;
         let mut buffer = [0; 4096];
-        match self.input.file.read(&mut buffer) {
+        match input.file.read(&mut buffer) {
             Ok(0) => self.end_input(),
             Ok(length) => {
                 let bytes = buffer.get(..length).unwrap_or_default();
-                if self.input.is_terminal {
-                    for key in self.escape.filter(bytes, &mut self.input.pending) {
+                if input.is_terminal {
+                    for key in self.escape.filter(bytes, &mut input.pending) {
                         match key {
-                            Key::Quit => self.ending.end(End::Stopped("stopped from the console")),
-                            Key::Help => self.observer.notify(&Event::ConsoleHelp),
+                            Key::Quit => self.running.ending.end(End::Stopped("stopped from the console")),
+                            Key::Help => self.outside.observer.notify(&Event::ConsoleHelp),
                         }
                     }
                 } else {
-                    self.input.pending.extend(bytes);
+                    input.pending.extend(bytes);
                 }
             }
             Err(error) if matches!(error.kind(), io::ErrorKind::Interrupted | io::ErrorKind::WouldBlock) => {}
@@ -163,34 +131,38 @@ impl Service<'_> {
     }
 
     fn end_input(&mut self) {
-        self.input.ended = true;
-        self.input.pending.extend(self.input.at_end);
+        let input = &mut *self.outside.input;
+        input.ended = true;
+        input.pending.extend(input.at_end);
     }
 
     /// Gives the guest what it has room for, once it listens.
     fn feed_guest(&mut self) {
+        let serial = &self.running.platform.serial;
+        let pending = &mut self.outside.input.pending;
         loop {
-            let (front, _) = self.input.pending.as_slices();
-            let taken = if self.serial.is_listening() { self.serial.push_input(front) } else { 0 };
+            let (front, _) = pending.as_slices();
+            let taken = if serial.is_listening() { serial.push_input(front) } else { 0 };
             if taken == 0 {
                 return;
             }
-            self.input.pending.drain(..taken);
+            pending.drain(..taken);
         }
     }
 
     /// Moves input as far as it goes, and polls for more when there is room for it.
     fn pump(&mut self, ops: &mut EventOps) {
         self.feed_guest();
-        while self.unpollable && !self.input.ended && self.input.pending.is_empty() {
+        while self.unpollable && !self.outside.input.ended && self.outside.input.pending.is_empty() {
             self.read_input();
             self.feed_guest();
         }
-        let wanted = !self.unpollable && !self.input.ended && self.input.pending.len() < TYPE_AHEAD;
+        let input = &*self.outside.input;
+        let wanted = !self.unpollable && !input.ended && input.pending.len() < TYPE_AHEAD;
         if wanted == self.watching {
             return;
         }
-        let events = Events::with_data(&self.input.file, INPUT, EventSet::IN);
+        let events = Events::with_data(&input.file, INPUT, EventSet::IN);
         if !wanted {
             if let Err(error) = ops.remove(events) {
                 tracing::warn!(%error, "console input still polled");
@@ -202,22 +174,51 @@ impl Service<'_> {
         }
         self.watching = wanted;
     }
+
+    /// Asks the guest to power off. Who asks twice, or asks a guest that cannot hear, stops the machine.
+    fn signalled(&mut self, signal: SignalName) {
+        let grace = self.outside.grace;
+        if self.asked_by.is_none() && !grace.is_zero() {
+            match self.running.press_power_button() {
+                Ok(()) => match self.overdue.reset(grace, None) {
+                    Ok(()) => {
+                        self.asked_by = Some(signal);
+                        let asked = Event::AskedToPowerOff { signal: signal.name, grace };
+                        return self.outside.observer.notify(&asked);
+                    }
+                    Err(error) => tracing::warn!(%error, "the guest gets no time to power off"),
+                },
+                Err(error) => tracing::info!(%error, "the guest cannot be asked to power off"),
+            }
+        }
+        self.running.ending.end(End::Stopped(signal.stopped));
+    }
+
+    fn answer_requests(&mut self) {
+        // Counts how often; only that it happened matters.
+        let _ = self.outside.requests.wake.read();
+        while let Ok(request) = self.outside.requests.queue.try_recv() {
+            self.running.answer(request);
+        }
+    }
 }
 
 impl MutEventSubscriber for Service<'_> {
     fn init(&mut self, ops: &mut EventOps) {
+        let running = &*self.running;
         let fixed = [
-            Events::with_data_raw(self.ending.event().as_raw_fd(), EXIT, EventSet::IN),
-            Events::with_data_raw(self.serial.drained().as_raw_fd(), DRAINED, EventSet::IN),
+            (running.ending.event().as_raw_fd(), EXIT),
+            (running.platform.serial.drained().as_raw_fd(), DRAINED),
+            (running.settled().as_raw_fd(), SETTLED),
+            (self.outside.requests.wake.as_raw_fd(), REQUEST),
+            (self.overdue.as_raw_fd(), OVERDUE),
         ];
-        let signals =
-            self.signals.0.iter().map(|(signal, _)| Events::with_data(&signal.arrived, SIGNAL, EventSet::IN));
-        let notices = (NOTICES..).zip(self.notices);
-        let notices = notices.map(|(data, notice)| Events::with_data(notice, data, EventSet::IN));
-        for events in fixed.into_iter().chain(signals).chain(notices) {
-            if let Err(error) = ops.add(events) {
+        let signals = self.outside.signals.sockets().map(|socket| (socket.as_raw_fd(), SIGNAL));
+        let notices = self.outside.notices.iter().map(AsRawFd::as_raw_fd).zip(NOTICES..);
+        for (fd, data) in fixed.into_iter().chain(signals).chain(notices) {
+            if let Err(error) = ops.add(Events::with_data_raw(fd, data, EventSet::IN)) {
                 tracing::error!(%error, "cannot poll, stopping");
-                self.ending.end(End::Stopped("stopped: the event loop could not be set up"));
+                self.running.ending.end(End::Stopped("stopped: the event loop could not be set up"));
             }
         }
         self.pump(ops);
@@ -228,17 +229,24 @@ impl MutEventSubscriber for Service<'_> {
             INPUT => self.read_input(),
             DRAINED => {
                 // Counts how often; only that it happened matters.
-                let _ = self.serial.drained().read();
+                let _ = self.running.platform.serial.drained().read();
             }
             SIGNAL => {
-                if let Some(reason) = self.signals.arrived() {
-                    self.ending.end(End::Stopped(reason));
+                if let Some(signal) = self.outside.signals.arrived() {
+                    self.signalled(signal);
+                }
+            }
+            REQUEST => self.answer_requests(),
+            SETTLED => self.running.settle(),
+            OVERDUE => {
+                if let Some(signal) = self.asked_by {
+                    self.running.ending.end(End::Stopped(signal.overdue));
                 }
             }
             data => {
                 let number = data.checked_sub(NOTICES).and_then(|number| usize::try_from(number).ok());
-                if let Some(notice) = number.and_then(|number| self.notices.get(number)) {
-                    self.ending.end(End::Lost(notice.loss()));
+                if let Some(notice) = number.and_then(|number| self.outside.notices.get(number)) {
+                    self.running.ending.end(End::Lost(notice.loss()));
                 }
             }
         }

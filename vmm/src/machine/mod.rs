@@ -4,18 +4,23 @@
 //! their DMA maps, the vCPUs. What a reset sets back is made anew for every run of the guest: the [`platform`] with
 //! all emulated devices, the loaded kernel, the vCPUs' registers. So a reboot cannot leave stale state behind.
 
+pub mod control;
 pub mod ending;
 pub mod events;
 mod files;
+mod gate;
 pub mod output;
 pub mod phases;
 pub mod platform;
+pub mod running;
+pub mod signals;
 pub mod space;
 pub mod vcpus;
 
 use std::fs::File;
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use devices::irq::InterruptController;
 use devices::pci::{AddressSpace, PciFunction};
@@ -32,11 +37,14 @@ use crate::hypervisor::vcpu::{GuestFailure, Vcpu};
 use crate::hypervisor::vm::Vm;
 use crate::preflight::Plan;
 use crate::problem::{Class, Problem, Problems, Unexpected};
+use control::Requests;
 use ending::{End, Ending};
-use events::{Input, Signals};
+use events::{Input, Outside};
 use output::Output;
 use phases::{Phase, Phases};
 use platform::{Parts, Platform};
+use running::{Running, Standing};
+use signals::Signals;
 use space::DeviceMemory;
 use vcpus::VcpuThreads;
 
@@ -53,6 +61,13 @@ pub enum Event<'a> {
     Starting(&'a [Phase]),
     /// The guest asked for a reset and runs again.
     Rebooting,
+    /// A signal asked the machine to end, and the guest's power button was pressed. It has so long.
+    AskedToPowerOff {
+        /// `SIGTERM`.
+        signal: &'static str,
+        /// How long.
+        grace: Duration,
+    },
     /// The operator asked what the console keys do.
     ConsoleHelp,
 }
@@ -99,7 +114,7 @@ pub struct Machine {
     functions: Vec<Arc<PassthroughFunction>>,
     space: Arc<dyn AddressSpace>,
     interrupts: Arc<KvmInterrupts>,
-    _vm: Arc<Vm>,
+    vm: Arc<Vm>,
     _passthrough: Option<Passthrough>,
     ram: Arc<GuestRam>,
     layout: Layout,
@@ -183,7 +198,7 @@ impl Machine {
             functions,
             space,
             interrupts,
-            _vm: vm,
+            vm,
             _passthrough: passthrough,
             ram,
             layout,
@@ -194,12 +209,12 @@ impl Machine {
         })
     }
 
-    /// Runs the guest until it ends for good.
-    pub fn run(mut self, mut console: Console) -> Result<Outcome, Problems> {
+    /// Runs the guest until it ends for good, and does what `requests` ask for meanwhile.
+    pub fn run(mut self, mut console: Console, requests: &Requests) -> Result<Outcome, Problems> {
         let mut signals =
             Signals::catch().map_err(Unexpected::during::<io::Error>("cannot catch signals"))?;
         loop {
-            match self.run_once(&mut console, &mut signals)? {
+            match self.run_once(&mut console, &mut signals, requests)? {
                 End::Reset => {
                     self.observer.notify(&Event::Rebooting);
                     self.reset()?;
@@ -214,7 +229,12 @@ impl Machine {
     }
 
     /// One run of the guest, from its first instruction until it powers off, resets or fails.
-    fn run_once(&mut self, console: &mut Console, signals: &mut Signals) -> Result<End, Problems> {
+    fn run_once(
+        &mut self,
+        console: &mut Console,
+        signals: &mut Signals,
+        requests: &Requests,
+    ) -> Result<End, Problems> {
         let during = Unexpected::during::<io::Error>;
         let ending = Arc::new(Ending::new().map_err(during("cannot make an eventfd"))?);
         let output = console.output.try_clone().map_err(during("cannot use the console"))?;
@@ -236,18 +256,29 @@ impl Machine {
         let vcpus = std::mem::take(&mut self.vcpus);
         let threads =
             VcpuThreads::start(vcpus, &platform, &ending).map_err(during("cannot start the vCPU threads"))?;
-        let served = events::serve(
-            &ending,
-            &platform.serial,
-            &mut console.input,
+        let mut running = Running {
+            ending: ending.clone(),
+            platform,
+            threads,
+            vm: self.vm.clone(),
+            interrupts: self.interrupts.clone(),
+            memory: self.plan.spec.memory,
+            devices: self.functions.iter().map(|function| function.host_address()).collect(),
+            standing: Standing::Running,
+        };
+        let outside = Outside {
+            input: &mut console.input,
             signals,
-            &self.notices,
-            &self.observer,
-        );
+            requests,
+            notices: &self.notices,
+            grace: self.plan.spec.grace,
+            observer: &self.observer,
+        };
+        let served = events::serve(&mut running, outside);
         if served.is_err() {
             ending.end(End::Stopped("stopped: the event loop failed"));
         }
-        self.vcpus = threads.stop();
+        self.vcpus = running.threads.stop();
         served.map_err(during("the event loop failed"))?;
         Ok(ending.take().unwrap_or(End::Stopped("stopped")))
     }

@@ -7,14 +7,14 @@ use std::sync::Arc;
 
 use devices::ioapic::Ioapic;
 use devices::irq::InterruptController;
-use devices::legacy::{acpi, debug_exit, i8042, rtc};
+use devices::legacy::{EventRegister, acpi, debug_exit, event, i8042, rtc};
 use devices::pci::bus::{CONFIG_PORTS, CONFIG_PORTS_SIZE};
 use devices::pci::{AddressSpace, Apertures, InterruptPin, PciAddress, PciBus, PciBusError, PciFunction};
 use devices::serial::{self, SerialPort};
 use devices::{Bus, BusDevice};
 use memory::{GuestRange, Layout, layout};
 
-use crate::acpi::{AcpiSpec, IntxRoute, IoApic, IsaDevice, ResetPort, SleepPorts};
+use crate::acpi::{AcpiSpec, IntxRoute, IoApic, IsaDevice, PowerButton, ResetPort, SleepPorts};
 use devices::bus::BusError;
 
 /// COM1 and its interrupt, where every PC has them.
@@ -22,6 +22,8 @@ const SERIAL: IsaDevice = IsaDevice { port: serial::COM1 as u16, gsi: serial::CO
 /// Sleep control, sleep status and reset, next to each other.
 const SLEEP: SleepPorts = SleepPorts { control: 0x600, status: 0x601 };
 const RESET: ResetPort = ResetPort { port: 0x602, value: acpi::RESET_VALUE };
+/// The event register beside them, and the first interrupt that is no PC's for anything else.
+const POWER_BUTTON: PowerButton = PowerButton { gsi: 5, events: 0x603 };
 /// I/O ports for BARs, above everything fixed.
 const IO_BARS: RangeInclusive<u16> = 0x1000..=0xffff;
 
@@ -68,6 +70,8 @@ pub struct Platform {
     pub ioapic: Arc<Ioapic>,
     /// The console.
     pub serial: Arc<SerialPort>,
+    /// What the guest is told of events through.
+    pub events: Arc<EventRegister>,
     /// The PCI bus.
     pub pci: Arc<PciBus>,
     /// Where each of the functions was put, in their order.
@@ -83,10 +87,12 @@ impl Platform {
         mmio.insert(layout::IOAPIC, ioapic.clone())?;
         let line = ioapic.line(SERIAL.gsi as u8);
         let com1 = Arc::new(SerialPort::new(line, parts.console).map_err(PlatformError::Serial)?);
-        let ports: [(u64, u64, Arc<dyn BusDevice>); 5] = [
+        let events = Arc::new(EventRegister::new(ioapic.line(POWER_BUTTON.gsi as u8)));
+        let ports: [(u64, u64, Arc<dyn BusDevice>); 6] = [
             (serial::COM1, serial::PORTS, com1.clone()),
             (SLEEP.control.into(), acpi::SLEEP_REGISTERS_SIZE, Arc::new(acpi::SleepRegisters)),
             (RESET.port.into(), acpi::RESET_REGISTER_SIZE, Arc::new(acpi::ResetRegister)),
+            (POWER_BUTTON.events.into(), event::EVENT_REGISTER_SIZE, events.clone()),
             (rtc::PORT, rtc::PORTS, Arc::new(rtc::Rtc::new())),
             (i8042::PORT, i8042::PORTS, Arc::new(i8042::KeyboardReset)),
         ];
@@ -110,7 +116,7 @@ impl Platform {
         pci.assign_bars()?;
         pci.connect_interrupts(&ioapic);
 
-        Ok(Self { pio, mmio, ioapic, serial: com1, pci, addresses })
+        Ok(Self { pio, mmio, ioapic, serial: com1, events, pci, addresses })
     }
 }
 
@@ -128,7 +134,7 @@ pub fn acpi_spec(layout: &Layout, cpus: u32) -> AcpiSpec {
         reset: RESET,
         serial: Some(SERIAL),
         rtc: true,
-        power_button: None,
+        power_button: Some(POWER_BUTTON),
     }
 }
 

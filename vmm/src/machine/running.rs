@@ -1,0 +1,200 @@
+//! A run of the guest as requests see it: what [`super::control::Request`] asks for is done here, on the event loop's
+//! thread.
+
+use std::sync::Arc;
+
+use devices::irq::{InterruptController, MsiMessage};
+use devices::pci::PciAddress;
+use vmm_sys_util::eventfd::EventFd;
+
+use super::control::{ControlError, Counters, DevicePlace, Info, Pace, Reply, Request};
+use super::ending::{End, Ending};
+use super::platform::Platform;
+use super::vcpus::VcpuThreads;
+use crate::acpi::POWER_BUTTON_EVENT;
+use crate::hypervisor::clock::StoppedClock;
+use crate::hypervisor::interrupts::KvmInterrupts;
+use crate::hypervisor::vcpu::Vcpu;
+use crate::hypervisor::vm::Vm;
+
+/// An NMI message (Intel SDM vol. 3, 11.11): to one local APIC, delivery mode 100b.
+const MSI_BASE: u64 = 0xfee0_0000;
+const MSI_DESTINATION_SHIFT: u32 = 12;
+const MSI_DATA_NMI: u32 = 0b100 << 8;
+
+/// A guest that runs, or is paused.
+pub struct Running {
+    /// How it ends.
+    pub ending: Arc<Ending>,
+    /// Its devices.
+    pub platform: Arc<Platform>,
+    /// Its vCPUs.
+    pub threads: VcpuThreads,
+    /// Its machine.
+    pub vm: Arc<Vm>,
+    /// Its interrupts.
+    pub interrupts: Arc<KvmInterrupts>,
+    /// RAM, in bytes.
+    pub memory: u64,
+    /// Host addresses of the passed-through devices, in the order of [`Platform::addresses`].
+    pub devices: Vec<PciAddress>,
+    /// Whether it runs.
+    pub standing: Standing,
+}
+
+/// Whether the guest runs, and what is needed for it to go on.
+#[derive(Default)]
+pub enum Standing {
+    /// It runs.
+    #[default]
+    Running,
+    /// Its vCPUs are on their way out; these are told when the last has come.
+    Pausing(Vec<Reply<()>>),
+    /// It stands still.
+    Paused(StoppedClock),
+}
+
+impl Running {
+    /// Does what is asked for, or begins to.
+    pub fn answer(&mut self, request: Request) {
+        tracing::debug!(?request, "asked");
+        match request {
+            Request::Info(reply) => reply.send(Ok(self.info())),
+            Request::Pause(reply) => self.pause(reply),
+            Request::Resume(reply) => reply.send(self.resume()),
+            Request::PowerButton(reply) => reply.send(self.press_power_button()),
+            Request::Reboot(reply) => reply.send(self.end(End::Reset)),
+            Request::Shutdown(reply) => reply.send(self.end(End::Stopped("stopped by request"))),
+            Request::Nmi(reply) => reply.send(self.raise_nmi()),
+            Request::Counters(reply) => reply.send(Ok(Counters { exits: self.threads.exits() })),
+            Request::AddDevice(_, reply) => reply.send(Err(no_ports("adding a device"))),
+            Request::RemoveDevice(_, reply) => reply.send(Err(no_ports("removing a device"))),
+        }
+    }
+
+    /// What it is just now.
+    pub fn info(&self) -> Info {
+        let places = self.devices.iter().zip(&self.platform.addresses);
+        Info {
+            pace: self.pace(),
+            cpus: self.threads.exits().len() as u32,
+            memory: self.memory,
+            devices: places.map(|(host, guest)| DevicePlace { host: *host, guest: *guest }).collect(),
+        }
+    }
+
+    /// Whether it runs.
+    pub fn pace(&self) -> Pace {
+        match self.standing {
+            Standing::Running => Pace::Running,
+            Standing::Pausing(_) => Pace::Pausing,
+            Standing::Paused(_) => Pace::Paused,
+        }
+    }
+
+    fn pause(&mut self, reply: Reply<()>) {
+        match &mut self.standing {
+            Standing::Running => {
+                self.standing = Standing::Pausing(vec![reply]);
+                self.threads.pause();
+            }
+            Standing::Pausing(waiting) => waiting.push(reply),
+            Standing::Paused(_) => {
+                reply.send(Err(ControlError::State { state: "paused", help: "resume it first" }));
+            }
+        }
+    }
+
+    /// Signalled when the last vCPU stands still; then [`Running::settle`] is to be called.
+    pub fn settled(&self) -> &EventFd {
+        self.threads.settled()
+    }
+
+    /// Completes a pause.
+    pub fn settle(&mut self) {
+        // Only that it was signalled matters.
+        let _ = self.threads.settled().read();
+        let Standing::Pausing(waiting) = &mut self.standing else { return };
+        let vm = &self.vm;
+        let Some(stopped) = self.threads.with_paused(|vcpus| {
+            vcpus.sort_by_key(|vcpu| vcpu.index());
+            StoppedClock::stop(vm, vcpus)
+        }) else {
+            return;
+        };
+        let waiting = std::mem::take(waiting);
+        match stopped {
+            Ok(clock) => {
+                self.standing = Standing::Paused(clock);
+                waiting.into_iter().for_each(|reply| reply.send(Ok(())));
+            }
+            Err(error) => {
+                // A guest whose clock cannot be stopped is not paused.
+                self.standing = Standing::Running;
+                self.threads.resume();
+                let mut waiting = waiting.into_iter();
+                if let Some(first) = waiting.next() {
+                    first.send(Err(error.into()));
+                }
+                waiting.for_each(|reply| reply.send(Err(not_running("running"))));
+            }
+        }
+    }
+
+    /// Lets a paused guest go on. One that is still being paused goes on as well.
+    pub fn resume(&mut self) -> Result<(), ControlError> {
+        match std::mem::take(&mut self.standing) {
+            Standing::Running => Err(not_running("running")),
+            Standing::Pausing(waiting) => {
+                waiting.into_iter().for_each(|reply| reply.send(Err(not_running("being resumed"))));
+                self.threads.resume();
+                Ok(())
+            }
+            Standing::Paused(clock) => {
+                let vm = &self.vm;
+                let gone_on = self.threads.with_paused(|vcpus: &mut [Vcpu]| clock.go_on(vm, vcpus));
+                self.threads.resume();
+                gone_on.transpose()?;
+                Ok(())
+            }
+        }
+    }
+
+    /// Presses the power button, if the guest has a driver for it. A paused guest could not hear it, and is resumed.
+    pub fn press_power_button(&mut self) -> Result<(), ControlError> {
+        if !self.platform.events.is_listened_to() {
+            return Err(ControlError::Deaf("its power button"));
+        }
+        if !matches!(self.standing, Standing::Running) {
+            self.resume()?;
+        }
+        self.platform.events.raise(POWER_BUTTON_EVENT);
+        Ok(())
+    }
+
+    fn end(&self, how: End) -> Result<(), ControlError> {
+        self.ending.end(how);
+        Ok(())
+    }
+
+    fn raise_nmi(&self) -> Result<(), ControlError> {
+        for apic_id in 0..self.threads.exits().len() as u64 {
+            // With more than 255 vCPUs the upper bits of the id go into the upper half (KVM_X2APIC_API_USE_32BIT_IDS).
+            let address = MSI_BASE | (apic_id & 0xff) << MSI_DESTINATION_SHIFT | (apic_id & !0xff) << 32;
+            self.interrupts.signal_msi(MsiMessage { address, data: MSI_DATA_NMI })?;
+        }
+        Ok(())
+    }
+}
+
+fn not_running(state: &'static str) -> ControlError {
+    ControlError::State { state, help: "pause it first" }
+}
+
+fn no_ports(what: &'static str) -> ControlError {
+    ControlError::Unsupported {
+        what,
+        why: "without --pcie-ports",
+        help: "give the machine its devices when it starts",
+    }
+}
