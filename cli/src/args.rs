@@ -10,18 +10,22 @@ use thiserror::Error;
 use vfio::Request;
 use vmm::{Class, Problems};
 
+use crate::ctl::args::CtlArgs;
 use crate::pin_helper;
 use crate::vfio_args::VfioArgs;
 
 /// A virtual machine monitor for KVM, built for device passthrough.
 #[derive(Debug, Parser)]
-#[command(name = "vmm", version, propagate_version = true)]
+#[command(name = "vmm", version, propagate_version = true, arg_required_else_help = true)]
 pub(crate) struct Cli {
     /// Say more: -v how long each phase of the start took, -vv and -vvv what happens inside.
     #[arg(short, long, action = ArgAction::Count, global = true, display_order = 100)]
     pub(crate) verbose: u8,
+    /// Wait for a machine to be created over this socket (docs/operating.md): a path, or fd=N for a socket handed in.
+    #[arg(long, value_name = "PATH")]
+    pub(crate) api_socket: Option<String>,
     #[command(subcommand)]
-    pub(crate) command: Command,
+    pub(crate) command: Option<Command>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -30,7 +34,13 @@ pub(crate) enum Command {
     Run(RunArgs),
     /// Check what a machine needs of this host, without starting one.
     Check(CheckArgs),
+    /// Control a running machine over its socket.
+    Ctl(CtlArgs),
 }
+
+/// RAM of a machine that does not say.
+pub(crate) const MEMORY: &str = "512M";
+const GRACE: &str = "30s";
 
 const RUN_HELP: &str = "\
 Without --kernel the running system's kernel boots; without --initrd a built-in guest that shows what it finds, reads \
@@ -56,7 +66,7 @@ pub(crate) struct RunArgs {
     #[arg(long, value_name = "TEXT", default_value = "console=ttyS0")]
     pub(crate) cmdline: String,
     /// RAM, in bytes or with a suffix K, M, G or T (powers of 1024).
-    #[arg(long, value_name = "SIZE", default_value = "512M")]
+    #[arg(long, value_name = "SIZE", default_value = MEMORY)]
     pub(crate) memory: String,
     /// Number of vCPUs.
     #[arg(long, value_name = "N", default_value = "1")]
@@ -68,8 +78,11 @@ pub(crate) struct RunArgs {
     pub(crate) vfio: VfioArgs,
     #[command(flatten)]
     pub(crate) pinning: PinArgs,
+    /// Let the machine be controlled over this socket: a path, or fd=N for a socket handed in.
+    #[arg(long, value_name = "PATH")]
+    pub(crate) api_socket: Option<String>,
     /// How long a guest may take to power off when a signal asked it to: 500ms, 30s, 2m; 0 stops it at once.
-    #[arg(long, value_name = "DURATION", default_value = "30s")]
+    #[arg(long, value_name = "DURATION", default_value = GRACE)]
     pub(crate) grace: String,
     /// End when the guest writes a value v to port 0xf4, with exit code (v << 1) | 1.
     #[arg(long)]
@@ -102,7 +115,7 @@ pub(crate) struct CheckArgs {
 }
 
 /// How guest memory is brought up.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub(crate) struct PinArgs {
     /// Fault all memory in before the guest runs. With --vfio that is done anyway, outside CMA, as `pin` says;
     /// `populate` allocates it as other monitors do, anywhere, and then moves it out of CMA.
@@ -153,6 +166,18 @@ impl PinRootHelp {
     }
 }
 
+impl Default for PinArgs {
+    /// What nobody typed.
+    fn default() -> Self {
+        #[derive(Parser)]
+        struct Nothing {
+            #[command(flatten)]
+            pinning: PinArgs,
+        }
+        Nothing::parse_from(["vmm"]).pinning
+    }
+}
+
 impl PinArgs {
     /// The same for the bring-up; what cannot be read is reported.
     pub(crate) fn options(&self, problems: &mut Problems) -> PinOptions {
@@ -191,6 +216,11 @@ pub(crate) enum BadValue {
     Grace(String),
 }
 
+/// What `--grace` is without saying.
+pub(crate) fn default_grace() -> Duration {
+    parse_duration(GRACE).unwrap_or_default()
+}
+
 /// The values that need reading.
 #[derive(Debug)]
 pub(crate) struct Values {
@@ -226,7 +256,7 @@ pub(crate) fn read_memory(text: &str, problems: &mut Problems) -> u64 {
 }
 
 /// Reads `500ms`, `10s`, `2m`; seconds without a unit.
-fn parse_duration(text: &str) -> Option<Duration> {
+pub(crate) fn parse_duration(text: &str) -> Option<Duration> {
     let digits = text.bytes().take_while(u8::is_ascii_digit).count();
     let (number, unit) = text.split_at_checked(digits)?;
     let number: u64 = number.parse().ok()?;

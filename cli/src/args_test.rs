@@ -25,7 +25,7 @@ fn every_unreadable_value_is_reported() {
         "vmm", "run", "--memory", "lots", "--cpus", "many", "--vfio", "nvme0", "--vfio", "01:00.0",
         "--grace", "a while",
     ]);
-    let Command::Run(args) = cli.command else { panic!() };
+    let Some(Command::Run(args)) = cli.command else { panic!() };
     let mut problems = Problems::default();
     let values = args.values(&mut problems);
     assert_eq!(problems.0.len(), 4);
@@ -58,10 +58,34 @@ fn pin_flags_become_options() {
         "--pin-deadline",
         "250ms",
     ]);
-    let Command::Check(args) = cli.command else { panic!() };
+    let Some(Command::Check(args)) = cli.command else { panic!() };
     let mut problems = Problems::default();
     let options = args.pinning.options(&mut problems);
     assert!(problems.0.is_empty() && options.populate && !options.verify);
     assert_eq!(options.deadline, Duration::from_millis(250));
     assert!(Cli::try_parse_from(["vmm", "check", "--memory", "1G"]).is_err());
+}
+
+#[test]
+fn defaults_can_be_read() {
+    assert_eq!(parse_size(MEMORY), Some(512 << 20));
+    assert_eq!(default_grace(), Duration::from_secs(30));
+    let mut problems = Problems::default();
+    let typed = Cli::parse_from(["vmm", "run"]);
+    let Some(Command::Run(typed)) = typed.command else { panic!() };
+    let (typed, default) = (typed.pinning.options(&mut problems), PinArgs::default().options(&mut problems));
+    assert_eq!(
+        (typed.deadline, typed.populate, typed.verify),
+        (default.deadline, default.populate, default.verify)
+    );
+    assert!(problems.0.is_empty());
+}
+
+#[test]
+fn a_socket_can_stand_alone() {
+    assert!(Cli::try_parse_from(["vmm"]).is_err());
+    let cli = Cli::parse_from(["vmm", "--api-socket", "/a", "-v"]);
+    assert!(cli.command.is_none() && cli.api_socket.as_deref() == Some("/a") && cli.verbose == 1);
+    let cli = Cli::parse_from(["vmm", "ctl", "-s", "/a", "power-button", "--wait"]);
+    assert!(matches!(cli.command, Some(Command::Ctl(_))));
 }

@@ -2,10 +2,12 @@
 //! boots by default. Nobody but this crate prints.
 //!
 //! Exit codes: 0 the guest powered off, 1 the guest failed, 2 usage, 3 the host lacks something, 4 memory could not
-//! be pinned, 5 internal. A guest that writes `v` to the debug-exit port ends it with `(v << 1) | 1`.
+//! be pinned, 5 internal. A guest that writes `v` to the debug-exit port ends it with `(v << 1) | 1`. `vmm ctl` has its
+//! own, in `ctl`.
 
 mod args;
 mod check;
+mod ctl;
 mod default_kernel;
 mod files;
 mod init;
@@ -34,8 +36,10 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     log_to_stderr(cli.verbose);
     let result = match cli.command {
-        Command::Run(args) => run::run(args),
-        Command::Check(args) => check::check(&args),
+        Some(Command::Run(args)) => run::run(args, cli.api_socket),
+        Some(Command::Check(args)) => check::check(&args),
+        Some(Command::Ctl(args)) => ctl::ctl(&args),
+        None => run::wait(cli.api_socket),
     };
     match result {
         Ok(code) => ExitCode::from(code),

@@ -1,29 +1,28 @@
-//! `vmm run`: from flags to a machine, and its console.
+//! `vmm run`: from flags to a machine. `vmm --api-socket`: no machine yet.
 #![expect(clippy::print_stderr, reason = "the operator is told here what happens")]
 
-use std::fs::File;
-use std::io::{self, IsTerminal};
-use std::os::fd::AsFd;
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
 use devices::pci::PciAddress;
-use vmm::console::RawMode;
-use vmm::machine::control;
-use vmm::machine::events::Input;
+use vmm::api::{self, ApiListener, Configuration, Manager};
 use vmm::machine::phases::Phase;
+use vmm::machine::signals::Signals;
 use vmm::problem::Unexpected;
-use vmm::{Class, Console, Event, InitrdSource, Machine, MachineSpec, Observer, Outcome, Plan, Problems};
+use vmm::{Class, Event, InitrdSource, MachineSpec, Observer, Outcome, Plan, Problems, Serial};
 
-use crate::args::RunArgs;
+use crate::args::{self, PinArgs, RunArgs};
 use crate::pinning::Teller;
 use crate::{default_kernel, initramfs};
 
 /// End of transmission: what a terminal sends for Ctrl-D.
 const END_OF_INPUT: u8 = 0x04;
+/// The modalias of a power button.
+const POWER_BUTTON: &str = "acpi:PNP0C0C:";
 
 /// Runs the machine; returns the exit code.
-pub(crate) fn run(args: RunArgs) -> Result<u8, Problems> {
+pub(crate) fn run(args: RunArgs, api_socket: Option<String>) -> Result<u8, Problems> {
     let mut problems = Problems::default();
     let values = args.values(&mut problems);
     let kernel = match &args.kernel {
@@ -39,8 +38,6 @@ pub(crate) fn run(args: RunArgs) -> Result<u8, Problems> {
             problems.keep(Class::Internal, initramfs::build(&modules)).map(InitrdSource::Bytes)
         }
     };
-    let devices = addresses.iter().map(ToString::to_string).collect();
-    let pinning = Teller::new(devices, values.memory, &args.pinning);
     let spec = MachineSpec {
         kernel,
         initrd,
@@ -51,21 +48,48 @@ pub(crate) fn run(args: RunArgs) -> Result<u8, Problems> {
         pin: args.pinning.options(&mut problems),
         prefault: args.pinning.prefault.is_some(),
         debug_exit: args.debug_exit,
+        serial: Serial::Tty,
+        end_of_input: built_in.then_some(END_OF_INPUT),
         grace: values.grace,
     };
-    let plan = Plan::check(spec, problems)?;
-
-    let machine = Machine::build(plan, Arc::new(Narrator { pinning }))?;
+    let listener = listen(args.api_socket.or(api_socket), &mut problems);
+    let plan = Plan::check(spec.clone(), problems)?;
     let during = Unexpected::during::<io::Error>;
-    let (_control, requests) = control::channel().map_err(during("cannot make an eventfd"))?;
-    let stdin = io::stdin();
-    let input = stdin.as_fd().try_clone_to_owned().map_err(during("cannot use standard input"))?;
-    let input = Input::new(File::from(input), stdin.is_terminal(), built_in.then_some(END_OF_INPUT));
-    let output = io::stdout().as_fd().try_clone_to_owned().map_err(during("cannot use standard output"))?;
-    let console = Console { input, output: File::from(output) };
-    let raw = RawMode::enter(stdin.as_fd()).map_err(during("cannot put the terminal into raw mode"))?;
-    let outcome = machine.run(console, &requests);
-    drop(raw);
+    let manager = Manager::new(Some(Configuration::new(spec)), blank(&mut Problems::default()))
+        .map_err(during("cannot make an eventfd"))?;
+    serve(&manager, listener.as_ref(), Some(plan), &args.pinning)
+}
+
+/// Waits for a machine to be created, and runs it; returns the exit code.
+pub(crate) fn wait(api_socket: Option<String>) -> Result<u8, Problems> {
+    let mut problems = Problems::default();
+    let listener = listen(api_socket, &mut problems);
+    let defaults = blank(&mut problems);
+    if !problems.0.is_empty() {
+        return Err(problems);
+    }
+    let manager = Manager::new(None, defaults).map_err(Unexpected::during("cannot make an eventfd"))?;
+    serve(&manager, listener.as_ref(), None, &PinArgs::default())
+}
+
+fn serve(
+    manager: &Arc<Manager>,
+    listener: Option<&ApiListener>,
+    plan: Option<Plan>,
+    pinning: &PinArgs,
+) -> Result<u8, Problems> {
+    let mut signals = Signals::catch().map_err(Unexpected::during("cannot catch signals"))?;
+    let server = listener.map(|listener| api::start(listener, manager)).transpose()?;
+    if plan.is_none() {
+        eprintln!("vmm: waiting for a machine to be created");
+    }
+    let observe = |spec: &MachineSpec| -> Arc<dyn Observer> {
+        let devices = spec.vfio.addresses().iter().map(ToString::to_string).collect();
+        Arc::new(Narrator { pinning: Teller::new(devices, spec.memory, pinning) })
+    };
+    let outcome = manager.serve(plan, &mut signals, &observe);
+    // What has been answered is sent before the process ends.
+    drop(server);
     Ok(match outcome? {
         Outcome::PoweredOff => 0,
         Outcome::DebugExit(value) => (value << 1 | 1) as u8,
@@ -76,13 +100,44 @@ pub(crate) fn run(args: RunArgs) -> Result<u8, Problems> {
     })
 }
 
-/// The kernel's modules for the passed-through devices, if it is a packaged one that keeps drivers in modules.
+/// Opens the API's socket, if there is to be one.
+fn listen(socket: Option<String>, problems: &mut Problems) -> Option<ApiListener> {
+    let socket = problems.keep(Class::Usage, socket?.parse())?;
+    problems.keep(Class::Usage, ApiListener::open(&socket))
+}
+
+/// What a machine is that is created over the API without saying.
+fn blank(problems: &mut Problems) -> MachineSpec {
+    MachineSpec {
+        kernel: None,
+        initrd: None,
+        cmdline: String::new(),
+        memory: args::read_memory(args::MEMORY, problems),
+        cpus: 1,
+        vfio: vfio::Request::default(),
+        pin: PinArgs::default().options(problems),
+        prefault: false,
+        debug_exit: false,
+        serial: Serial::Null,
+        end_of_input: None,
+        grace: args::default_grace(),
+    }
+}
+
+/// The kernel's modules for the power button and the passed-through devices, if it is a packaged one that keeps drivers in modules.
 fn modules_for(kernel: &Path, devices: &[PciAddress]) -> initramfs::modules::ModuleSet {
     let aliases = initramfs::modules::modaliases(Path::new("/sys"), devices);
-    match default_kernel::release_of(kernel) {
-        Some(release) => initramfs::modules::resolve(&Path::new("/lib/modules").join(release), &aliases),
-        None => Default::default(),
-    }
+    let Some(release) = default_kernel::release_of(kernel) else { return Default::default() };
+    let directory = Path::new("/lib/modules").join(release);
+    let mut set = initramfs::modules::resolve(&directory, &aliases);
+    // The guest does without, so that it is missing is not worth a note.
+    let button = initramfs::modules::resolve(&directory, &[POWER_BUTTON.to_owned()]);
+    button.files.into_iter().for_each(|file| {
+        if !set.files.contains(&file) {
+            set.files.push(file);
+        }
+    });
+    set
 }
 
 /// Tells the operator what happens.

@@ -1,9 +1,10 @@
 //! The machine: KVM, vCPUs, interrupt routing, boot, ACPI and the lifecycle that holds them together.
 //!
 //! [`Plan::check`] looks at everything that can be known to be wrong, [`Machine::build`] makes the machine,
-//! [`Machine::run`] runs it. This crate prints nothing: an [`Observer`] is told.
+//! [`Machine::run`] runs it; [`api`] lets others do both. This crate prints nothing: an [`Observer`] is told.
 
 pub mod acpi;
+pub mod api;
 pub mod boot;
 pub mod console;
 pub mod hypervisor;
@@ -11,8 +12,9 @@ pub mod machine;
 pub mod preflight;
 pub mod problem;
 pub mod spec;
+mod wake;
 
 pub use machine::{Console, Event, Machine, Observer, Outcome};
 pub use preflight::Plan;
 pub use problem::{Class, Problem, Problems};
-pub use spec::{InitrdSource, MachineSpec};
+pub use spec::{InitrdSource, MachineSpec, Serial};

@@ -1,6 +1,6 @@
 //! What machine is asked for.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use memory::pin::PinOptions;
@@ -35,6 +35,10 @@ pub struct MachineSpec {
     pub prefault: bool,
     /// Whether a write to port 0xf4 ends the machine, as test guests want it.
     pub debug_exit: bool,
+    /// Where the guest's serial console goes.
+    pub serial: Serial,
+    /// Sent to the guest when its console's input ends.
+    pub end_of_input: Option<u8>,
     /// How long a guest that was asked to power off may take before it is stopped; zero not to ask it.
     pub grace: Duration,
 }
@@ -46,6 +50,42 @@ pub enum InitrdSource {
     File(PathBuf),
     /// Made by us.
     Bytes(Vec<u8>),
+}
+
+/// Where the guest's serial console goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Serial {
+    /// There is no serial port.
+    Off,
+    /// Nowhere.
+    Null,
+    /// To standard input and output.
+    Tty,
+    /// To a new pseudo-terminal. What the guest prints while nobody reads there is lost.
+    Pty,
+    /// Output to a file.
+    File(PathBuf),
+}
+
+impl Serial {
+    /// What the API calls it.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Off => "Off",
+            Self::Null => "Null",
+            Self::Tty => "Tty",
+            Self::Pty => "Pty",
+            Self::File(_) => "File",
+        }
+    }
+
+    /// The file, if it goes to one.
+    pub fn file(&self) -> Option<&Path> {
+        match self {
+            Self::File(path) => Some(path),
+            _ => None,
+        }
+    }
 }
 
 /// A machine that makes no sense on any host.

@@ -26,8 +26,9 @@
 //!
 //! # What happens next
 //! `vmm.then=shell|poweroff|reboot` on the kernel command line, `shell` if absent: a prompt `vmm> ` on the
-//! console ([`prompt`]), at whose end of input the guest powers off.
+//! console ([`prompt`]), at whose end of input the guest powers off, as it does when its power button is pressed.
 
+mod button;
 mod class;
 mod cmdline;
 mod console;
@@ -68,7 +69,10 @@ pub(crate) fn main() -> ! {
     summary::devices(&system, &mut report);
 
     let end = match then {
-        Then::Shell => prompt::run(&system),
+        Then::Shell => {
+            button::heed();
+            prompt::run(&system)
+        }
         Then::PowerOff => End::PowerOff,
         Then::Reboot => End::Reboot,
     };

@@ -1,6 +1,7 @@
 //! The agent: this same binary as `/init` of a lab host. As process 1 it makes a usable system of the bare
 //! kernel and reaps what is orphaned; its child takes the lab's requests (`serve`).
 
+mod client;
 mod devices;
 mod serve;
 mod session;
@@ -38,14 +39,15 @@ pub(crate) fn is_wanted() -> bool {
     std::env::args_os().next().as_deref() == Some(OsStr::new("/init"))
 }
 
-/// Runs the agent: process 1 or, with `serve` as argument, the one that takes requests.
+/// Runs the agent: process 1 or, with `serve` as argument, the one that takes requests; with others, a tool for cases.
 pub(crate) fn main() -> ExitCode {
     if rustix::process::getpid() == rustix::process::Pid::INIT {
         init();
         return ExitCode::FAILURE;
     }
-    let problems = std::env::args().skip(2).collect();
-    match serve::run(problems) {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let problems = arguments.iter().skip(1).cloned().collect();
+    match client::run(&arguments).unwrap_or_else(|| serve::run(problems)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(e) => {
             eprintln!("lab agent: {e}");

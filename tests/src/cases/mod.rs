@@ -1,6 +1,7 @@
 //! The cases, a file for each topic. A case is a function that takes a `Ctx`; its topic's `all` names it and
 //! the host it wants.
 
+mod api;
 mod bars;
 mod boot;
 mod campaign;
@@ -23,6 +24,7 @@ pub(crate) fn all() -> Vec<Case> {
         lab::all(),
         boot::all(),
         console::all(),
+        api::all(),
         numa::all(),
         passthrough::all(),
         interrupts::all(),

@@ -28,6 +28,19 @@ pub struct ExitCounts {
     pub other: u64,
 }
 
+impl ExitCounts {
+    /// Each cause's name and count.
+    pub fn by_cause(&self) -> [(&'static str, u64); 5] {
+        [
+            ("port", self.port),
+            ("mmio", self.mmio),
+            ("end_of_interrupt", self.end_of_interrupt),
+            ("kicked", self.kicked),
+            ("other", self.other),
+        ]
+    }
+}
+
 /// A reason that is counted.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Cause {

@@ -45,11 +45,7 @@ impl<T> Gate<T> {
         let own = key(&vcpu);
         let mut inside = self.lock();
         inside.push(vcpu);
-        if inside.len() == self.threads
-            && let Err(error) = self.settled.write(1)
-        {
-            tracing::error!(%error, "cannot tell that the guest is paused");
-        }
+        self.tell_if_settled(&inside);
         loop {
             if (!self.is_closed() || ending.is_over())
                 && let Some(place) = inside.iter().position(|vcpu| key(vcpu) == own)
@@ -62,7 +58,18 @@ impl<T> Gate<T> {
 
     /// From now on threads wait here. Those that are elsewhere have to be sent.
     pub(super) fn close(&self) {
+        let inside = self.lock();
         self.closed.store(true, Ordering::SeqCst);
+        // Closed again before anybody had gone.
+        self.tell_if_settled(&inside);
+    }
+
+    fn tell_if_settled(&self, inside: &[T]) {
+        if inside.len() == self.threads
+            && let Err(error) = self.settled.write(1)
+        {
+            tracing::error!(%error, "cannot tell that the guest is paused");
+        }
     }
 
     /// Lets everybody go on.
@@ -86,7 +93,7 @@ impl<T> Gate<T> {
         (self.is_closed() && inside.len() == self.threads).then(|| work(&mut inside))
     }
 
-    /// Becomes readable when the last of them has come.
+    /// Becomes readable when all of them are here.
     pub(super) fn settled(&self) -> &EventFd {
         &self.settled
     }

@@ -83,6 +83,19 @@ fn the_last_to_come_is_told_of() {
 }
 
 #[test]
+fn a_gate_closed_again_at_once_is_told_of_as_well() {
+    let bench = Bench::new(3);
+    for _ in 0..200 {
+        bench.gate.close();
+        while bench.gate.settled().read().is_err() {
+            thread::yield_now();
+        }
+        bench.gate.open();
+    }
+    bench.end();
+}
+
+#[test]
 fn an_end_sets_everybody_free() {
     let bench = Bench::new(2);
     bench.close_and_wait();

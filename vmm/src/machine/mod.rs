@@ -37,6 +37,7 @@ use crate::hypervisor::vcpu::{GuestFailure, Vcpu};
 use crate::hypervisor::vm::Vm;
 use crate::preflight::Plan;
 use crate::problem::{Class, Problem, Problems, Unexpected};
+use crate::spec::Serial;
 use control::Requests;
 use ending::{End, Ending};
 use events::{Input, Outside};
@@ -84,6 +85,8 @@ pub struct Console {
     pub input: Input,
     /// Where what the guest prints goes.
     pub output: File,
+    /// Whether what it prints while nobody reads is lost; else the guest waits.
+    pub lossy: bool,
 }
 
 /// How the machine ended, if nothing failed.
@@ -188,8 +191,8 @@ impl Machine {
         let notices = functions.iter().flat_map(|function| function.notices()).collect();
         let peers = passthrough.as_ref().filter(|_| functions.len() > 1).map(|p| p.space().clone());
         let space: Arc<dyn AddressSpace> = Arc::new(DeviceMemory::new(vm.clone(), peers));
-        let acpi =
-            AcpiTables::build(&platform::acpi_spec(&layout, cpus)).map_err(Problem::of(Class::Usage))?;
+        let acpi = AcpiTables::build(&platform::acpi_spec(&layout, cpus, plan.spec.serial != Serial::Off))
+            .map_err(Problem::of(Class::Usage))?;
         phases.done("prepare devices");
 
         Ok(Self {
@@ -210,11 +213,14 @@ impl Machine {
     }
 
     /// Runs the guest until it ends for good, and does what `requests` ask for meanwhile.
-    pub fn run(mut self, mut console: Console, requests: &Requests) -> Result<Outcome, Problems> {
-        let mut signals =
-            Signals::catch().map_err(Unexpected::during::<io::Error>("cannot catch signals"))?;
+    pub fn run(
+        mut self,
+        console: &mut Console,
+        signals: &mut Signals,
+        requests: &Requests,
+    ) -> Result<Outcome, Problems> {
         loop {
-            match self.run_once(&mut console, &mut signals, requests)? {
+            match self.run_once(console, signals, requests)? {
                 End::Reset => {
                     self.observer.notify(&Event::Rebooting);
                     self.reset()?;
@@ -244,7 +250,8 @@ impl Machine {
             interrupts: self.interrupts.clone(),
             space: self.space.clone(),
             functions: functions.collect(),
-            console: Box::new(Output::new(output, ending.clone())),
+            console: Box::new(Output::new(output, console.lossy, ending.clone())),
+            serial: self.has_serial(),
             debug_exit: self.plan.spec.debug_exit,
         })
         .map_err(Problem::of(Class::Host))?;
@@ -281,6 +288,10 @@ impl Machine {
         self.vcpus = running.threads.stop();
         served.map_err(during("the event loop failed"))?;
         Ok(ending.take().unwrap_or(End::Stopped("stopped")))
+    }
+
+    fn has_serial(&self) -> bool {
+        self.plan.spec.serial != Serial::Off
     }
 
     /// Puts the kernel into memory and the boot vCPU in front of it.

@@ -1,24 +1,26 @@
 //! What the guest prints, on its way to the operator. A reader who does not read holds the guest up, as a serial line
-//! with flow control does, but does not keep the machine from ending.
+//! with flow control does, but does not keep the machine from ending. Where there may be no reader at all, what is
+//! printed meanwhile is lost instead.
 
 use std::fs::File;
 use std::io::{self, Write};
 use std::sync::Arc;
 
-use rustix::event::{PollFd, PollFlags, poll};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::ending::Ending;
 
 /// The serial port's output, for one run of the guest.
 pub struct Output {
     file: File,
+    lossy: bool,
     ending: Arc<Ending>,
 }
 
 impl Output {
-    /// Writes to `file` until the run ends.
-    pub fn new(file: File, ending: Arc<Ending>) -> Self {
-        Self { file, ending }
+    /// Writes to `file` until the run ends. What it has no room for waits, or is lost if that is what `lossy` says.
+    pub fn new(file: File, lossy: bool, ending: Arc<Ending>) -> Self {
+        Self { file, lossy, ending }
     }
 }
 
@@ -29,7 +31,8 @@ impl Write for Output {
                 PollFd::new(&self.file, PollFlags::OUT),
                 PollFd::from_borrowed_fd(self.ending.event(), PollFlags::IN),
             ];
-            match poll(&mut ready, None) {
+            let timeout = self.lossy.then(Timespec::default);
+            match poll(&mut ready, timeout.as_ref()) {
                 Err(rustix::io::Errno::INTR) => continue,
                 polled => polled?,
             };
@@ -37,7 +40,7 @@ impl Write for Output {
             if !file.revents().is_empty() {
                 return self.file.write(bytes);
             }
-            // The run is over and nobody reads: what is left to say is lost.
+            // The run is over, or it may be lost: nobody reads.
             return Ok(bytes.len());
         }
     }

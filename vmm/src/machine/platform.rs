@@ -56,6 +56,8 @@ pub struct Parts<'a> {
     pub functions: Vec<Arc<dyn PciFunction>>,
     /// Where the serial port's output goes.
     pub console: Box<dyn Write + Send>,
+    /// Whether the guest has the serial port.
+    pub serial: bool,
     /// With the debug-exit port.
     pub debug_exit: bool,
 }
@@ -88,8 +90,10 @@ impl Platform {
         let line = ioapic.line(SERIAL.gsi as u8);
         let com1 = Arc::new(SerialPort::new(line, parts.console).map_err(PlatformError::Serial)?);
         let events = Arc::new(EventRegister::new(ioapic.line(POWER_BUTTON.gsi as u8)));
-        let ports: [(u64, u64, Arc<dyn BusDevice>); 6] = [
-            (serial::COM1, serial::PORTS, com1.clone()),
+        if parts.serial {
+            pio.insert(GuestRange::new(serial::COM1, serial::PORTS), com1.clone())?;
+        }
+        let ports: [(u64, u64, Arc<dyn BusDevice>); 5] = [
             (SLEEP.control.into(), acpi::SLEEP_REGISTERS_SIZE, Arc::new(acpi::SleepRegisters)),
             (RESET.port.into(), acpi::RESET_REGISTER_SIZE, Arc::new(acpi::ResetRegister)),
             (POWER_BUTTON.events.into(), event::EVENT_REGISTER_SIZE, events.clone()),
@@ -120,8 +124,8 @@ impl Platform {
     }
 }
 
-/// What ACPI says of a machine with this layout.
-pub fn acpi_spec(layout: &Layout, cpus: u32) -> AcpiSpec {
+/// What ACPI says of a machine with this layout, and a serial port or none.
+pub fn acpi_spec(layout: &Layout, cpus: u32, serial: bool) -> AcpiSpec {
     AcpiSpec {
         apic_ids: (0..cpus).collect(),
         ioapic: IoApic { id: 0, address: layout::IOAPIC.start as u32 },
@@ -132,7 +136,7 @@ pub fn acpi_spec(layout: &Layout, cpus: u32) -> AcpiSpec {
         intx: (0..32).flat_map(|device| InterruptPin::ALL.map(|pin| intx_route(device, pin))).collect(),
         sleep: SLEEP,
         reset: RESET,
-        serial: Some(SERIAL),
+        serial: serial.then_some(SERIAL),
         rtc: true,
         power_button: Some(POWER_BUTTON),
     }

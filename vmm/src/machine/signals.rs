@@ -1,7 +1,10 @@
-//! The signals that ask the machine to end. Caught for the whole session, so that none is lost while the guest reboots.
+//! The signals that ask the machine to end. Caught for the whole session, so that none is lost while the guest reboots;
+//! but while a machine is being built there is no guest to ask, and they do what they do to any process.
 
 use std::io::{self, Read};
 use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
@@ -40,22 +43,34 @@ const SIGNALS: [SignalName; 3] = [
 ];
 
 /// The signals that end the machine.
-pub struct Signals(Vec<Signal>);
+pub struct Signals {
+    signals: Vec<Signal>,
+    /// They end the process.
+    fatal: Arc<AtomicBool>,
+}
 
 impl Signals {
     /// Catches them from now on.
     pub fn catch() -> io::Result<Self> {
-        SIGNALS.into_iter().map(Signal::catch).collect::<io::Result<_>>().map(Self)
+        let fatal = Arc::new(AtomicBool::new(false));
+        let signals =
+            SIGNALS.into_iter().map(|name| Signal::catch(name, &fatal)).collect::<io::Result<_>>()?;
+        Ok(Self { signals, fatal })
+    }
+
+    /// Whether from now on they end the process, as if they were not caught.
+    pub fn set_fatal(&self, fatal: bool) {
+        self.fatal.store(fatal, Ordering::SeqCst);
     }
 
     /// One that has arrived and was not returned before.
     pub fn arrived(&mut self) -> Option<SignalName> {
-        self.0.iter_mut().find_map(|signal| signal.has_arrived().then_some(signal.name))
+        self.signals.iter_mut().find_map(|signal| signal.has_arrived().then_some(signal.name))
     }
 
     /// Readable when one has arrived.
     pub fn sockets(&self) -> impl Iterator<Item = &UnixStream> {
-        self.0.iter().map(|signal| &signal.arrived)
+        self.signals.iter().map(|signal| &signal.arrived)
     }
 }
 
@@ -63,15 +78,17 @@ impl Signals {
 struct Signal {
     name: SignalName,
     arrived: UnixStream,
-    id: signal_hook::SigId,
+    ids: [signal_hook::SigId; 2],
 }
 
 impl Signal {
-    fn catch(name: SignalName) -> io::Result<Self> {
+    fn catch(name: SignalName, fatal: &Arc<AtomicBool>) -> io::Result<Self> {
         let (arrived, sender) = UnixStream::pair()?;
         arrived.set_nonblocking(true)?;
-        let id = signal_hook::low_level::pipe::register(name.number, sender)?;
-        Ok(Self { name, arrived, id })
+        // Actions are done in this order.
+        let deadly = signal_hook::flag::register_conditional_default(name.number, fatal.clone())?;
+        let told = signal_hook::low_level::pipe::register(name.number, sender)?;
+        Ok(Self { name, arrived, ids: [deadly, told] })
     }
 
     fn has_arrived(&mut self) -> bool {
@@ -81,22 +98,8 @@ impl Signal {
 
 impl Drop for Signal {
     fn drop(&mut self) {
-        signal_hook::low_level::unregister(self.id);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn each_arrival_is_told_once() {
-        let mut signals = Signals::catch().unwrap();
-        assert_eq!(signals.arrived(), None);
-        for _ in 0..2 {
-            signal_hook::low_level::raise(SIGHUP).unwrap();
+        for id in self.ids {
+            signal_hook::low_level::unregister(id);
         }
-        let names: Vec<_> = std::iter::from_fn(|| signals.arrived()).map(|signal| signal.name).collect();
-        assert_eq!(names, ["SIGHUP", "SIGHUP"]);
     }
 }

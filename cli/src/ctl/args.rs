@@ -1,0 +1,97 @@
+//! What can be asked of a machine, as it is typed.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+
+const CTL_HELP: &str = "\
+Exit codes: 0 done, 1 the machine did not do it, 2 usage, 3 no machine answers at the socket.";
+
+#[derive(Debug, Args)]
+#[command(after_help = CTL_HELP)]
+pub(crate) struct CtlArgs {
+    /// The machine's socket, as `--api-socket` was given it.
+    #[arg(long, short, value_name = "PATH")]
+    pub(crate) socket: PathBuf,
+    /// Print answers as JSON.
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    /// Give up when there is no answer for so long: 500ms, 30s, 2m. For ever without it.
+    #[arg(long, value_name = "DURATION", global = true)]
+    pub(crate) timeout: Option<String>,
+    #[command(subcommand)]
+    pub(crate) ask: Ask,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Ask {
+    /// Who answers.
+    Ping,
+    /// What the machine is.
+    Info,
+    /// Whether it runs, and how far a start is.
+    State,
+    /// Create the machine that a file describes; it does not run yet.
+    Create {
+        /// A machine in JSON (docs/api/), or - for standard input.
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+    },
+    /// Start it, and wait until its guest runs.
+    Boot,
+    /// Press its power button: what follows is up to the guest.
+    PowerButton {
+        /// Wait for the machine to be gone, for so long at most.
+        #[arg(long, value_name = "DURATION", num_args = 0..=1, default_missing_value = "2m")]
+        wait: Option<String>,
+    },
+    /// Reset it without asking the guest.
+    Reboot,
+    /// Stop it without asking the guest. It can be booted again.
+    Shutdown,
+    /// Forget it; shut it down first if it runs.
+    Delete,
+    /// Stop its vCPUs and its clock.
+    Pause,
+    /// Let it go on.
+    Resume,
+    /// Raise a non-maskable interrupt on each of its vCPUs.
+    Nmi,
+    /// Pass another host PCI device through.
+    AddDevice {
+        /// Its address on the host.
+        #[arg(value_name = "BDF")]
+        device: String,
+        /// A name for it, to remove it by.
+        #[arg(long)]
+        id: Option<String>,
+    },
+    /// Take a device out, and wait until it is the host's again.
+    RemoveDevice {
+        /// Its name, as `info` shows it.
+        #[arg(value_name = "ID")]
+        id: String,
+    },
+    /// Why its vCPUs left the guest, and how often.
+    Counters,
+    /// How long the phases of its start took.
+    Phases,
+    /// What pinning its memory came to.
+    PinReport,
+    /// Metrics, as Prometheus reads them.
+    Metrics,
+    /// End the machine and its process.
+    ShutdownVmm,
+    /// Make any request.
+    Call {
+        /// GET or PUT.
+        #[arg(value_name = "METHOD")]
+        method: String,
+        /// Such as /api/v1/vm.info.
+        #[arg(value_name = "PATH")]
+        path: String,
+        /// The request's body, or - for standard input.
+        #[arg(value_name = "FILE")]
+        file: Option<PathBuf>,
+    },
+}

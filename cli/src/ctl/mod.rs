@@ -1,0 +1,140 @@
+//! `vmm ctl`: asks the machine behind a socket, and shows what it answers: tables for people, `--json` for programs.
+#![expect(clippy::print_stdout, reason = "answers go to standard output")]
+
+pub(crate) mod args;
+mod client;
+mod show;
+mod wait;
+
+use std::io::Read;
+use std::path::Path;
+use std::time::Duration;
+
+use miette::Diagnostic;
+use serde_json::{Value, json};
+use thiserror::Error;
+use vmm::{Class, Problem, Problems};
+
+use crate::args::parse_duration;
+use args::{Ask, CtlArgs};
+use client::{Answer, Client, ClientError};
+
+/// Why a request cannot be made.
+#[derive(Debug, Error, Diagnostic)]
+enum CtlError {
+    #[error("--timeout `{0}` is not a duration")]
+    #[diagnostic(help("give a whole number with ms, s or m, as in --timeout 30s"))]
+    Timeout(String),
+    #[error("cannot read {}", path.display())]
+    #[diagnostic(help("give a file that holds JSON, or - for standard input"))]
+    Body {
+        path: std::path::PathBuf,
+        #[source]
+        source: std::io::Error,
+    },
+}
+
+/// Asks; returns the exit code.
+pub(crate) fn ctl(args: &CtlArgs) -> Result<u8, Problems> {
+    let timeout = match &args.timeout {
+        None => None,
+        Some(text) => Some(duration(text)?),
+    };
+    let client = Client::new(&args.socket, timeout);
+    match &args.ask {
+        Ask::Ping => show(args, &client.get("/api/v1/vmm.ping"), show::ping),
+        Ask::Info => show(args, &client.get("/api/v1/vm.info"), show::info),
+        Ask::State => show(args, &client.get("/vmm/v1/state"), show::state),
+        Ask::Counters => show(args, &client.get("/api/v1/vm.counters"), show::counters),
+        Ask::Phases => show(args, &client.get("/vmm/v1/boot-phases"), show::phases),
+        Ask::PinReport => show(args, &client.get("/vmm/v1/pin-report"), show::pin_report),
+        Ask::Metrics => show(args, &client.get("/vmm/v1/metrics"), show::text),
+        Ask::Create { file } => put(args, &client, "vm.create", &read(file)?),
+        Ask::Boot => {
+            let answer = wait::with_progress(&client, || client.put("/api/v1/vm.boot", b""));
+            show(args, &answer, show::text)
+        }
+        Ask::Shutdown => put(args, &client, "vm.shutdown", b""),
+        Ask::Delete => put(args, &client, "vm.delete", b""),
+        Ask::Reboot => put(args, &client, "vm.reboot", b""),
+        Ask::Pause => put(args, &client, "vm.pause", b""),
+        Ask::Resume => put(args, &client, "vm.resume", b""),
+        Ask::Nmi => put(args, &client, "vm.nmi", b""),
+        Ask::PowerButton { wait } => {
+            let code = put(args, &client, "vm.power-button", b"")?;
+            match wait {
+                Some(limit) => wait::until_gone(&client, duration(limit)?).map(|()| code).map_err(refused),
+                None => Ok(code),
+            }
+        }
+        Ask::AddDevice { device, id } => {
+            let mut body = json!({ "path": format!("/sys/bus/pci/devices/{device}") });
+            if let (Some(id), Some(body)) = (id, body.as_object_mut()) {
+                body.insert("id".to_owned(), id.as_str().into());
+            }
+            let answer = client.put("/api/v1/vm.add-device", body.to_string().as_bytes());
+            show(args, &answer, show::added)
+        }
+        Ask::RemoveDevice { id } => {
+            put(args, &client, "vm.remove-device", json!({ "id": id }).to_string().as_bytes())
+        }
+        Ask::ShutdownVmm => put(args, &client, "vmm.shutdown", b""),
+        Ask::Call { method, path, file } => {
+            let body = file.as_deref().map(read).transpose()?.unwrap_or_default();
+            show(args, &client.ask(method, path, &body), show::text)
+        }
+    }
+}
+
+fn put(args: &CtlArgs, client: &Client, call: &str, body: &[u8]) -> Result<u8, Problems> {
+    show(args, &client.put(&format!("/api/v1/{call}"), body), show::text)
+}
+
+/// Prints an answer, for people by `table`.
+fn show(
+    args: &CtlArgs,
+    answer: &Result<Answer, ClientError>,
+    table: fn(&Answer) -> String,
+) -> Result<u8, Problems> {
+    let answer = match answer {
+        Ok(answer) => answer,
+        Err(error) => return Err(refused(error.clone())),
+    };
+    if args.json {
+        let json: Option<Value> = serde_json::from_slice(&answer.body).ok();
+        match json {
+            Some(json) => println!("{json:#}"),
+            None => print!("{}", answer.text()),
+        }
+    } else {
+        print!("{}", table(answer));
+    }
+    Ok(0)
+}
+
+/// 1: the machine did not do it; 2: it makes no sense; 3: there is no machine to ask.
+fn refused(error: ClientError) -> Problems {
+    let class = match &error {
+        ClientError::Refused { status: 400..=499 | 501, .. } => Class::Usage,
+        ClientError::Refused { .. } | ClientError::StillThere(_) => Class::Guest,
+        ClientError::Unreachable { .. } | ClientError::Lost { .. } | ClientError::NotHttp { .. } => {
+            Class::Host
+        }
+    };
+    Problem::of(class)(error)
+}
+
+fn duration(text: &str) -> Result<Duration, Problems> {
+    parse_duration(text).ok_or_else(|| Problem::of(Class::Usage)(CtlError::Timeout(text.to_owned())))
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, Problems> {
+    let mut body = Vec::new();
+    let read = if path == Path::new("-") {
+        std::io::stdin().read_to_end(&mut body).map(drop)
+    } else {
+        std::fs::read(path).map(|bytes| body = bytes)
+    };
+    let failed = |source| Problem::of(Class::Usage)(CtlError::Body { path: path.to_owned(), source });
+    read.map(|()| body).map_err(failed)
+}

@@ -1,0 +1,62 @@
+use serde_json::json;
+
+use super::*;
+
+fn answer(body: &Value) -> Answer {
+    Answer { body: body.to_string().into_bytes() }
+}
+
+#[test]
+fn a_machine_is_a_table() {
+    let body = json!({
+        "state": "Running",
+        "memory_actual_size": 512 << 20,
+        "config": {
+            "cpus": { "boot_vcpus": 2 },
+            "payload": { "kernel": "/boot/vmlinux", "cmdline": "console=ttyS0", "initramfs": null },
+            "serial": { "mode": "Pty", "file": "/dev/pts/3" },
+            "devices": [{ "id": "nvme", "path": "/sys/bus/pci/devices/0000:01:00.0" }],
+        },
+        "device_tree": { "nvme": { "pci_bdf": "0000:00:01.0" } },
+    });
+    assert_eq!(
+        info(&answer(&body)),
+        "state    Running\n\
+         vCPUs    2\n\
+         memory   512 MiB\n\
+         kernel   /boot/vmlinux\n\
+         cmdline  console=ttyS0\n\
+         serial   Pty /dev/pts/3\n\
+         device   nvme: 0000:01:00.0, 0000:00:01.0 in the guest\n"
+    );
+}
+
+#[test]
+fn counters_have_a_row_for_each_vcpu() {
+    let body = json!({ "vcpu0": { "mmio_exits": 7, "port_exits": 1234567 }, "vcpu1": { "mmio_exits": 0, "port_exits": 1 } });
+    assert_eq!(
+        counters(&answer(&body)),
+        "       mmio_exits  port_exits\nvcpu0  7           1234567\nvcpu1  0           1\n"
+    );
+}
+
+#[test]
+fn phases_have_rates() {
+    let body = json!([{ "phase": "pin", "ms": 500.0, "bytes": 1_u64 << 30 }, { "phase": "load kernel", "ms": 1.5, "bytes": null }]);
+    assert_eq!(
+        phases(&answer(&body)),
+        "phase        ms      GiB/s\npin          500.00  2.00\nload kernel  1.50\n"
+    );
+}
+
+#[test]
+fn what_is_not_as_expected_is_no_harm() {
+    for body in [json!(null), json!([]), json!({ "vcpu0": 3, "config": [] }), json!("text"), json!([1, [2]])]
+    {
+        for show in [info, counters, phases, pin_report, ping, state, added] {
+            show(&answer(&body));
+        }
+    }
+    assert_eq!(text(&Answer { body: b"x".to_vec() }), "x\n");
+    assert_eq!(text(&Answer::default()), "");
+}

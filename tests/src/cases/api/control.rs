@@ -1,0 +1,186 @@
+//! What can be done to a guest that runs.
+
+use super::{READY, SHELL, SOCKET, ctl, machine, number, shell};
+use crate::host::HostSpec;
+use crate::suite::{Case, Ctx, TestResult, case, ensure};
+
+pub(super) fn all() -> Vec<Case> {
+    let host = HostSpec::default;
+    vec![
+        case("api/a guest can be watched", host(), watched),
+        case("api/a paused guest stands still, and so does its clock", host(), paused),
+        case("api/the power button powers a guest off", host(), power_button),
+        case("api/a signal asks the guest before it stops it", host(), signals),
+        case("api/a guest is reset, and interrupted, by request", host(), reset_and_nmi),
+        case("api/a paused guest can be ended in every way", host(), paused_ends),
+    ]
+}
+
+fn watched(ctx: &Ctx) -> TestResult {
+    shell(ctx)?;
+    let mut guest = ctx.run(&machine("--cpus 2")).start()?;
+    guest.wait_for(READY)?;
+    ctl(ctx, "ping")?.stdout_contains("vmm ")?;
+    let info = ctl(ctx, "info")?;
+    for line in ["state      Running", "vCPUs      2", "memory     128 MiB", &format!("initramfs  {SHELL}")] {
+        info.stdout_contains(line)?;
+    }
+    ctl(ctx, "--json info")?.stdout_contains("\"state\": \"Running\"")?;
+    ctl(ctx, "state")?.stdout_contains("Running")?;
+    let phases = ctl(ctx, "phases")?;
+    phases.line_with("load kernel")?;
+    phases.line_with("create vCPUs")?;
+    // A guest that boots has used its serial port.
+    let counters = ctl(ctx, "--json counters")?;
+    counters.stdout_contains("\"vcpu1\"")?;
+    let ports = counters.line_with("port_exits")?;
+    ensure!(!ports.contains(": 0"), "vCPU 0 has made no port I/O: {ports}");
+    let metrics = ctl(ctx, "metrics")?;
+    metrics.stdout_contains("vmm_guest_running 1\n")?;
+    metrics.stdout_contains("vmm_guest_memory_bytes 134217728\n")?;
+    metrics.stdout_contains("vmm_vcpu_exits_total{vcpu=\"0\",cause=\"port\"}")?;
+    ctx.run(&format!("vmm ctl -s {SOCKET} pin-report"))
+        .expect_status(2)?
+        .stderr_contains("error: no guest memory has been pinned")?;
+    ctx.run(&format!("vmm ctl -s {SOCKET} add-device 0000:00:01.0"))
+        .expect_status(2)?
+        .stderr_contains("adding a device is not supported without --pcie-ports")?;
+    guest.send("poweroff -f\n");
+    let guest = guest.finish()?;
+    ensure!(guest.status == 0, "it ended with status {}", guest.status);
+    ensure!(guest.stderr.is_empty(), "standard error is {:?}", guest.stderr);
+    ctx.run(&format!("test -e {SOCKET}")).expect_status(1)?;
+    ctx.run(&format!("vmm ctl -s {SOCKET} ping"))
+        .expect_status(3)?
+        .stderr_contains("no machine answers at")?;
+    Ok(())
+}
+
+fn paused(ctx: &Ctx) -> TestResult {
+    shell(ctx)?;
+    let host_uptime = || number(&ctx.run("cat /proc/uptime").expect_success()?.stdout);
+    let mut guest = ctx.run(&machine("--cpus 2")).deadline(240).start()?;
+    guest.wait_for(READY)?;
+    // What the kernel thought of its clocks while it booted is not what is asked here.
+    guest.send("dmesg -c > /dev/null\n");
+    let mut guest_uptime = || -> TestResult<f64> {
+        guest.send("read -r up rest < /proc/uptime; echo up is $up.\n");
+        guest.wait_for("up is ")?;
+        number(guest.wait_for(".\r\n")?.trim_end_matches(['.', '\r', '\n']))
+    };
+    let began = host_uptime()?;
+    let before = guest_uptime()?;
+    ctl(ctx, "pause")?;
+    let stopped = host_uptime()?;
+    ctl(ctx, "info")?.stdout_contains("Paused")?;
+    ctl(ctx, "metrics")?.stdout_contains("vmm_guest_paused 1\n")?;
+    let again = ctx.run(&format!("vmm ctl -s {SOCKET} pause")).expect_status(1)?;
+    again.stderr_contains("error: the machine is paused\n   help: resume it first")?;
+    // Exits are counted by a vCPU that runs, so these stand still.
+    let count = || ctl(ctx, "--json counters").map(|output| output.stdout);
+    let counted = count()?;
+    // Not to wait for anything, but for time to pass that the guest must not see.
+    ctx.run("sleep 5").expect_success()?;
+    ensure!(count()? == counted, "a paused guest made exits");
+    let resuming = host_uptime()?;
+    ctl(ctx, "resume")?;
+    let after = guest_uptime()?;
+    let ended = host_uptime()?;
+    // The guest cannot have run for longer than the host's time less the pause. Half a second is for the resolution of
+    // both clocks and their drift.
+    let (ran, could) = (after - before, (ended - began) - (resuming - stopped));
+    let stood_still = ran <= could + 0.5;
+    ensure!(stood_still, "the guest's clock went on by {ran} s, but it ran for {could} s at most");
+    let again = ctx.run(&format!("vmm ctl -s {SOCKET} resume")).expect_status(1)?;
+    again.stderr_contains("error: the machine is running")?;
+    for _ in 0..20 {
+        ctl(ctx, "pause")?;
+        ctl(ctx, "resume")?;
+    }
+    guest.send("dmesg | grep -iE 'lockup|stall|unstable' || echo no complaints; poweroff -f\n");
+    guest.finish()?.stdout_contains("no complaints")?;
+    Ok(())
+}
+
+fn power_button(ctx: &Ctx) -> TestResult {
+    let mut guest = ctx.run(&format!("vmm run --api-socket {SOCKET} --memory 128M --cpus 2")).start()?;
+    guest.wait_for("vmm> ")?;
+    ctl(ctx, "power-button --wait")?;
+    let guest = guest.finish()?;
+    ensure!(guest.status == 0, "it ended with status {}", guest.status);
+    guest.stdout_contains("the power button was pressed")?;
+    guest.stdout_contains("reboot: Power down")?;
+    Ok(())
+}
+
+fn signals(ctx: &Ctx) -> TestResult {
+    // One that heeds its power button.
+    for signal in ["TERM", "INT"] {
+        let mut guest = ctx.run("exec vmm run --memory 128M").start()?;
+        guest.wait_for("vmm> ")?;
+        ctx.run(&format!("kill -{signal} $(pidof vmm)")).expect_success()?;
+        let guest = guest.finish()?;
+        ensure!(guest.status == 0, "it ended with status {}", guest.status);
+        guest.stdout_contains("reboot: Power down")?;
+        guest.stderr_contains(&format!("vmm: SIG{signal}: the guest has 30s to power off"))?;
+        ensure!(!guest.stderr.contains("stopped by"), "it was stopped: {}", guest.stderr);
+    }
+    // One that does not, and an operator who does not want to wait.
+    shell(ctx)?;
+    let mut guest =
+        ctx.run(&format!("exec vmm run --memory 128M --initrd {SHELL} --grace 10m 2>&1")).start()?;
+    guest.wait_for(READY)?;
+    ctx.run("kill -TERM $(pidof vmm)").expect_success()?;
+    guest.wait_for("vmm: SIGTERM: the guest has 600s to power off; a second signal stops it")?;
+    ctx.run("kill -TERM $(pidof vmm)").expect_success()?;
+    guest.finish()?.stdout_contains("vmm: stopped by SIGTERM\n")?;
+    // Its time runs out.
+    let mut guest = ctx.run(&format!("exec vmm run --memory 128M --initrd {SHELL} --grace 1s")).start()?;
+    guest.wait_for(READY)?;
+    ctx.run("kill -HUP $(pidof vmm)").expect_success()?;
+    let guest = guest.finish()?;
+    ensure!(guest.status == 0, "it ended with status {}", guest.status);
+    guest.stderr_contains("vmm: stopped by SIGHUP: the guest did not power off in time")?;
+    Ok(())
+}
+
+fn reset_and_nmi(ctx: &Ctx) -> TestResult {
+    shell(ctx)?;
+    let mut guest = ctx.run(&machine("--cpus 2 2>&1")).deadline(240).start()?;
+    guest.wait_for(READY)?;
+    ctl(ctx, "nmi")?;
+    guest.send("grep NMI: /proc/interrupts | tr -s ' '\n");
+    let counts = guest.wait_for("Non-maskable interrupts")?;
+    ensure!(counts.contains("NMI: 1 1 "), "not every vCPU has had one NMI: {counts:?}");
+    ctl(ctx, "reboot")?;
+    guest.wait_for("vmm: the guest reboots")?;
+    guest.wait_for(READY)?;
+    ctl(ctx, "metrics")?.stdout_contains("vmm_guest_resets_total 1\n")?;
+    ctl(ctx, "shutdown-vmm")?;
+    let guest = guest.finish()?;
+    ensure!(guest.status == 0, "it ended with status {}", guest.status);
+    guest.stdout_contains("vmm: stopped by request")?;
+    Ok(())
+}
+
+fn paused_ends(ctx: &Ctx) -> TestResult {
+    // Its power button, which it can hear when it runs.
+    let built_in = format!("exec vmm run --api-socket {SOCKET} --memory 128M --cpus 2");
+    let mut guest = ctx.run(&built_in).start()?;
+    guest.wait_for("vmm> ")?;
+    ctl(ctx, "pause")?;
+    ctx.run("kill -TERM $(pidof vmm)").expect_success()?;
+    guest.finish()?.stdout_contains("reboot: Power down")?;
+    // A reset, after which it runs.
+    let mut guest = ctx.run(&format!("{built_in} 2>&1")).start()?;
+    guest.wait_for("vmm> ")?;
+    ctl(ctx, "pause")?;
+    ctl(ctx, "reboot")?;
+    guest.wait_for("vmm> ")?;
+    ctl(ctx, "info")?.stdout_contains("Running")?;
+    // A stop.
+    ctl(ctx, "pause")?;
+    ctl(ctx, "shutdown-vmm")?;
+    guest.finish()?.stdout_contains("vmm: stopped by request")?;
+    Ok(())
+}

@@ -1,0 +1,250 @@
+//! A machine as the dialect describes it (VmConfig), and as we do. What Cloud Hypervisor has and we have not is refused
+//! with its name; what it leaves out has its default there, except that a virtio console has to be asked for.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use devices::pci::PciAddress;
+use serde_json::{Value, json};
+use vfio::{DeviceRequest, Request};
+
+use super::error::ApiError;
+use super::fields::Fields;
+use crate::problem::Problems;
+use crate::spec::{InitrdSource, MachineSpec, Serial};
+
+/// Where VFIO devices are named.
+const PCI_DEVICES: &str = "/sys/bus/pci/devices";
+
+/// A machine that has been asked for.
+#[derive(Clone, Debug)]
+pub struct Configuration {
+    /// What it is.
+    pub spec: MachineSpec,
+    /// The names its devices have in the API; each device has one.
+    pub ids: BTreeMap<String, PciAddress>,
+}
+
+impl Configuration {
+    /// A machine that was asked for on the command line.
+    pub fn new(spec: MachineSpec) -> Self {
+        let devices = spec.vfio.addresses();
+        let mut configuration = Self { spec, ids: BTreeMap::new() };
+        devices.into_iter().for_each(|address| {
+            let id = configuration.free_id();
+            configuration.ids.insert(id, address);
+        });
+        configuration
+    }
+
+    /// What a client asks for; what it does not say is as in `defaults`.
+    pub fn parse(body: &[u8], defaults: &MachineSpec) -> Result<Self, ApiError> {
+        let mut refused = Vec::new();
+        let mut config = Fields::of("", json_of(body)?, &mut refused);
+        let mut spec = MachineSpec {
+            kernel: None,
+            initrd: None,
+            cmdline: String::new(),
+            vfio: Request::default(),
+            serial: Serial::Null,
+            end_of_input: None,
+            ..defaults.clone()
+        };
+        config.object("cpus", |cpus| read_cpus(cpus, &mut spec));
+        config.object("memory", |memory| read_memory(memory, &mut spec));
+        match config.object("payload", |payload| read_payload(payload, &mut spec)) {
+            Some(()) if spec.kernel.is_some() => {}
+            _ => config.refuse("payload.kernel", "is missing: it is the path of a bzImage or of a vmlinux"),
+        }
+        if let Some(Some(serial)) = config.object("serial", read_serial) {
+            spec.serial = serial;
+        }
+        config.object("console", |console| {
+            console.only("mode", "Off");
+            console.only("iommu", false);
+        });
+        config.object("debug_console", |console| {
+            console.only("mode", "Off");
+            console.only("iobase", 0xe9);
+        });
+        config.object("platform", read_platform);
+        let mut configuration = Self { spec, ids: BTreeMap::new() };
+        for (index, device) in config.list("devices").into_iter().enumerate() {
+            let path = config.name(&format!("devices[{index}]"));
+            let mut device = Fields::of(path, device, config.refused());
+            read_device(&mut device, &mut configuration);
+            device.finish();
+        }
+        config.finish();
+        let mut problems = Problems::default();
+        configuration.spec.validate(&mut problems);
+        refused.extend(ApiError::from(&problems).messages);
+        if refused.is_empty() { Ok(configuration) } else { Err(ApiError::bad_request(refused)) }
+    }
+
+    /// Adds a device under this name, or under a free one; gives the name.
+    pub fn add(&mut self, id: Option<String>, address: PciAddress) -> Result<String, String> {
+        let id = id.unwrap_or_else(|| self.free_id());
+        if self.ids.contains_key(&id) {
+            return Err(format!("is `{id}`, as another device's is"));
+        }
+        if self.ids.values().any(|other| *other == address) {
+            return Err(format!("is {address}, as another device is"));
+        }
+        self.ids.insert(id.clone(), address);
+        self.spec.vfio.devices.push(DeviceRequest::at(address));
+        Ok(id)
+    }
+
+    /// Takes a device out.
+    pub fn remove(&mut self, address: PciAddress) {
+        self.ids.retain(|_, other| *other != address);
+        self.spec.vfio.devices.retain(|other| other.address != address);
+    }
+
+    /// The name of a device.
+    pub fn id_of(&self, address: PciAddress) -> Option<&str> {
+        self.ids.iter().find(|(_, other)| **other == address).map(|(id, _)| id.as_str())
+    }
+
+    fn free_id(&self) -> String {
+        (0_u32..)
+            .map(|number| format!("_vfio{number}"))
+            .find(|id| !self.ids.contains_key(id))
+            .unwrap_or_default()
+    }
+
+    /// As the dialect describes it. `pty` is where its serial port is, if that is a pseudo-terminal.
+    pub fn to_json(&self, pty: Option<&Path>) -> Value {
+        let spec = &self.spec;
+        let initramfs = match &spec.initrd {
+            Some(InitrdSource::File(path)) => Some(path),
+            Some(InitrdSource::Bytes(_)) | None => None,
+        };
+        let devices: Vec<Value> = spec
+            .vfio
+            .addresses()
+            .iter()
+            .map(|address| {
+                json!({ "id": self.id_of(*address), "path": format!("{PCI_DEVICES}/{address}"), "iommu": false, "pci_segment": 0 })
+            })
+            .collect();
+        let mut config = json!({
+            "cpus": { "boot_vcpus": spec.cpus, "max_vcpus": spec.cpus },
+            "memory": { "size": spec.memory, "shared": true, "prefault": spec.prefault },
+            "payload": { "kernel": spec.kernel, "cmdline": spec.cmdline, "initramfs": initramfs },
+            "serial": { "mode": spec.serial.name(), "file": spec.serial.file().or(pty) },
+            "console": { "mode": "Off" },
+        });
+        if let (false, Some(config)) = (devices.is_empty(), config.as_object_mut()) {
+            config.insert("devices".to_owned(), devices.into());
+        }
+        config
+    }
+}
+
+/// The JSON in a request's body.
+pub(super) fn json_of(body: &[u8]) -> Result<Value, ApiError> {
+    serde_json::from_slice(body).map_err(|error| {
+        ApiError::bad_request(vec!["the request's body is not JSON".to_owned(), error.to_string()])
+    })
+}
+
+/// The device that a request's body describes: its address and the name it is to have.
+pub(super) fn device_of(body: &[u8]) -> Result<(PciAddress, Option<String>), ApiError> {
+    let mut refused = Vec::new();
+    let mut device = Fields::of("", json_of(body)?, &mut refused);
+    let read = device_fields(&mut device);
+    device.finish();
+    match read {
+        Some(device) if refused.is_empty() => Ok(device),
+        _ => Err(ApiError::bad_request(refused)),
+    }
+}
+
+fn read_cpus(cpus: &mut Fields, spec: &mut MachineSpec) {
+    let boot = cpus.number("boot_vcpus");
+    if let Some(count) = boot {
+        spec.cpus = u32::try_from(count).unwrap_or(u32::MAX);
+    }
+    if cpus.number("max_vcpus").is_some_and(|most| most != u64::from(spec.cpus)) {
+        cpus.refuse("max_vcpus", "must be what boot_vcpus is: vCPUs cannot be added to a running machine");
+    }
+    cpus.only("nested", true);
+    cpus.only("core_scheduling", "Off");
+    cpus.only("max_phys_bits", 46);
+    cpus.object("features", |_| ());
+}
+
+fn read_memory(memory: &mut Fields, spec: &mut MachineSpec) {
+    if let Some(size) = memory.number("size") {
+        spec.memory = size;
+    }
+    spec.prefault = memory.flag("prefault").unwrap_or(spec.prefault);
+    // Guest memory is a memfd whatever is said; nobody else is given it unless a device needs that.
+    memory.flag("shared");
+    memory.only("hotplug_method", "Acpi");
+    memory.only("thp", true);
+}
+
+fn read_payload(payload: &mut Fields, spec: &mut MachineSpec) {
+    spec.kernel = payload.path("kernel");
+    spec.initrd = payload.path("initramfs").map(InitrdSource::File);
+    spec.cmdline = payload.text("cmdline").unwrap_or_default();
+}
+
+fn read_serial(serial: &mut Fields) -> Option<Serial> {
+    let file = serial.path("file");
+    let mode = serial.text("mode");
+    match (mode.as_deref(), file) {
+        (Some("Off"), _) => Some(Serial::Off),
+        (Some("Null"), _) => Some(Serial::Null),
+        (Some("Tty"), _) => Some(Serial::Tty),
+        (Some("Pty"), _) => Some(Serial::Pty),
+        (Some("File"), Some(path)) => Some(Serial::File(path)),
+        (Some("File"), None) => {
+            serial.refuse("file", "is missing: it is the path that output goes to");
+            None
+        }
+        (Some(mode), _) => {
+            serial.refuse("mode", &format!("cannot be {mode}; Off, Null, Tty, Pty and File can be had"));
+            None
+        }
+        (None, _) => {
+            serial.refuse("mode", "is missing");
+            None
+        }
+    }
+}
+
+fn read_platform(platform: &mut Fields) {
+    platform.only("num_pci_segments", 1);
+    platform.only("iommu_address_width_bits", 64);
+    platform.only("vfio_p2p_dma", true);
+}
+
+fn read_device(device: &mut Fields, configuration: &mut Configuration) {
+    if let Some((address, id)) = device_fields(device)
+        && let Err(why) = configuration.add(id, address)
+    {
+        device.refuse("id", &why);
+    }
+}
+
+fn device_fields(device: &mut Fields) -> Option<(PciAddress, Option<String>)> {
+    device.only("pci_segment", 0);
+    let id = device.text("id");
+    let Some(path) = device.path("path") else {
+        device.refuse("path", &format!("is missing: it is {PCI_DEVICES}/SEGMENT:BUS:DEVICE.FUNCTION"));
+        return None;
+    };
+    let address = path.file_name().and_then(|name| name.to_str()).and_then(|name| name.parse().ok());
+    if address.is_none() {
+        device.refuse("path", "does not end in the address of a PCI device");
+    }
+    Some((address?, id))
+}
+
+#[cfg(test)]
+#[path = "config_test.rs"]
+mod tests;

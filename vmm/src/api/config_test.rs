@@ -1,0 +1,242 @@
+use std::time::Duration;
+use vfio::Request;
+
+use memory::pin::PinOptions;
+use proptest::prelude::*;
+
+use super::*;
+
+impl MachineSpec {
+    /// What `vmm --api-socket` gives a machine that is created without saying.
+    pub(crate) fn for_api() -> Self {
+        Self {
+            kernel: None,
+            initrd: None,
+            cmdline: "console=ttyS0".to_owned(),
+            memory: 512 << 20,
+            cpus: 1,
+            vfio: Request::default(),
+            pin: PinOptions::default(),
+            prefault: false,
+            debug_exit: false,
+            serial: Serial::Null,
+            end_of_input: None,
+            grace: Duration::ZERO,
+        }
+    }
+}
+
+fn parse(config: &Value) -> Result<Configuration, Vec<String>> {
+    Configuration::parse(config.to_string().as_bytes(), &MachineSpec::for_api()).map_err(|error| {
+        assert_eq!(error.status, 400);
+        error.messages
+    })
+}
+
+fn least() -> Value {
+    json!({ "payload": { "kernel": "/boot/vmlinux" } })
+}
+
+/// The least, with one more field.
+fn with(name: &str, value: Value) -> Value {
+    let mut config = least();
+    config[name] = value;
+    config
+}
+
+#[test]
+fn what_is_not_said_has_its_default() {
+    let spec = parse(&least()).unwrap().spec;
+    assert_eq!((spec.cpus, spec.memory, spec.serial), (1, 512 << 20, Serial::Null));
+    assert_eq!((spec.kernel.as_deref(), spec.cmdline.as_str()), (Some(Path::new("/boot/vmlinux")), ""));
+    assert!(spec.initrd.is_none() && spec.vfio.is_empty());
+}
+
+#[test]
+fn everything_that_can_be_had_is_read() {
+    let configuration = parse(&json!({
+        "cpus": { "boot_vcpus": 4, "max_vcpus": 4, "nested": true, "features": { "amx": false }, "topology": null },
+        "memory": { "size": 1 << 30, "shared": true, "prefault": true, "hugepages": false, "hotplug_method": "Acpi", "zones": [] },
+        "payload": { "kernel": "/k", "initramfs": "/i", "cmdline": "console=ttyS0", "firmware": null },
+        "serial": { "mode": "File", "file": "/var/log/guest" },
+        "console": { "mode": "Off", "file": null, "iommu": false },
+        "disks": null, "net": [], "rng": null, "watchdog": false, "iommu": false,
+        "platform": { "num_pci_segments": 1, "iommufd": false },
+        "devices": [
+            { "path": "/sys/bus/pci/devices/0000:01:00.0", "id": "gpu", "iommu": false, "pci_segment": 0 },
+            { "path": "/sys/devices/pci0000:00/0000:00:02.0/" },
+        ],
+    }))
+    .unwrap();
+    let spec = &configuration.spec;
+    assert_eq!((spec.cpus, spec.memory, spec.prefault), (4, 1 << 30, true));
+    assert_eq!(spec.serial, Serial::File("/var/log/guest".into()));
+    assert!(matches!(&spec.initrd, Some(InitrdSource::File(path)) if path == Path::new("/i")));
+    assert_eq!(
+        spec.vfio.addresses().iter().map(ToString::to_string).collect::<Vec<_>>(),
+        ["0000:01:00.0", "0000:00:02.0"]
+    );
+    assert_eq!(configuration.ids.keys().collect::<Vec<_>>(), ["_vfio0", "gpu"]);
+}
+
+#[test]
+fn what_cannot_be_had_is_refused_by_name() {
+    for (config, message) in [
+        (with("disks", json!([{ "path": "/d" }])), "`disks` is not supported"),
+        (with("rng", json!({ "src": "/dev/urandom" })), "`rng` is not supported"),
+        (with("net", json!([{}])), "`net` is not supported"),
+        (with("watchdog", json!(true)), "`watchdog` is not supported"),
+        (with("memroy", json!({})), "`memroy` is not supported"),
+        (
+            with("memory", json!({ "size": 1 << 30, "hugepages": true })),
+            "`memory.hugepages` is not supported",
+        ),
+        (with("memory", json!({ "size": "1G" })), "`memory.size` must be a whole number, not text"),
+        (with("memory", json!({ "size": -1 })), "`memory.size` must be a whole number, not this number"),
+        (with("memory", json!({ "size": 4097 })), "--memory 4097 is not a multiple of 4096 bytes"),
+        (with("memory", json!([])), "memory must be an object, not a list"),
+        (
+            with("cpus", json!({ "boot_vcpus": 2, "max_vcpus": 4 })),
+            "`cpus.max_vcpus` must be what boot_vcpus is: vCPUs cannot be added to a running machine",
+        ),
+        (
+            with("cpus", json!({ "boot_vcpus": 1, "max_vcpus": 1, "features": { "amx": true } })),
+            "`cpus.features.amx` is not supported",
+        ),
+        (with("console", json!({ "mode": "Tty" })), "`console.mode` can only be \"Off\""),
+        (
+            with("serial", json!({ "mode": "Socket", "socket": "/s" })),
+            "`serial.mode` cannot be Socket; Off, Null, Tty, Pty and File can be had",
+        ),
+        (
+            with("serial", json!({ "mode": "File" })),
+            "`serial.file` is missing: it is the path that output goes to",
+        ),
+        (with("platform", json!({ "uuid": "1" })), "`platform.uuid` is not supported"),
+        (
+            with("devices", json!([{ "path": "/x" }])),
+            "`devices[0].path` does not end in the address of a PCI device",
+        ),
+        (
+            with("devices", json!([{ "path": "/0000:01:00.0", "iommu": true }])),
+            "`devices[0].iommu` is not supported",
+        ),
+        (with("payload", json!({ "kernel": "/k", "firmware": "/f" })), "`payload.firmware` is not supported"),
+        (json!({}), "`payload.kernel` is missing: it is the path of a bzImage or of a vmlinux"),
+        (json!([]), "the request's body must be an object, not a list"),
+    ] {
+        let messages = parse(&config).unwrap_err();
+        assert!(messages.iter().any(|said| said == message), "{message}\n{messages:?}");
+    }
+    let device = json!({ "path": "/sys/bus/pci/devices/0000:01:00.0", "id": "a" });
+    let twice = parse(&with("devices", json!([device, device]))).unwrap_err();
+    assert_eq!(twice, ["`devices[1].id` is `a`, as another device's is"]);
+}
+
+#[test]
+fn everything_that_is_wrong_is_said_at_once() {
+    let messages =
+        parse(&json!({ "cpus": { "boot_vcpus": 0 }, "disks": [1], "fs": [1], "payload": {} })).unwrap_err();
+    for part in ["payload.kernel", "--cpus 0", "disks", "fs"] {
+        assert!(messages.iter().any(|message| message.contains(part)), "{part}: {messages:?}");
+    }
+}
+
+#[test]
+fn what_is_shown_can_be_created_again() {
+    let mut config = with("devices", json!([{ "path": "/sys/bus/pci/devices/0000:01:00.0", "id": "nvme" }]));
+    config["serial"] = json!({ "mode": "Pty" });
+    let first = parse(&config).unwrap();
+    let shown = first.to_json(None);
+    let second = parse(&shown).unwrap();
+    assert_eq!(second.to_json(None), shown);
+    assert_eq!((second.ids, second.spec.vfio.addresses()), (first.ids.clone(), first.spec.vfio.addresses()));
+    assert_eq!(first.to_json(Some(Path::new("/dev/pts/7")))["serial"]["file"], "/dev/pts/7");
+}
+
+#[test]
+fn devices_come_and_go() {
+    let address = |text: &str| text.parse::<PciAddress>().unwrap();
+    let mut configuration = Configuration::new(MachineSpec {
+        vfio: Request::at(&[address("01:00.0")]),
+        ..MachineSpec::for_api()
+    });
+    assert_eq!(configuration.id_of(address("01:00.0")), Some("_vfio0"));
+    assert_eq!(configuration.add(None, address("02:00.0")).unwrap(), "_vfio1");
+    assert!(configuration.add(Some("_vfio1".to_owned()), address("03:00.0")).is_err());
+    assert!(configuration.add(None, address("02:00.0")).is_err());
+    configuration.remove(address("01:00.0"));
+    assert_eq!(configuration.spec.vfio.addresses(), [address("02:00.0")]);
+    assert_eq!(configuration.add(None, address("01:00.0")).unwrap(), "_vfio0");
+}
+
+/// Any JSON, with names that mean something more often than not.
+fn any_json() -> impl Strategy<Value = Value> {
+    let name = prop_oneof![
+        prop::sample::select(vec![
+            "cpus",
+            "memory",
+            "payload",
+            "serial",
+            "console",
+            "devices",
+            "platform",
+            "size",
+            "boot_vcpus",
+            "max_vcpus",
+            "kernel",
+            "mode",
+            "file",
+            "path",
+            "id",
+            "features",
+            "pci_segment",
+        ])
+        .prop_map(str::to_owned),
+        ".{0,8}",
+    ];
+    let leaf = prop_oneof![
+        Just(Value::Null),
+        any::<bool>().prop_map(Value::from),
+        any::<i64>().prop_map(Value::from),
+        any::<f64>().prop_map(Value::from),
+        prop::sample::select(vec!["Off", "Tty", "File", "/k", "0000:01:00.0"]).prop_map(Value::from),
+        ".{0,20}".prop_map(Value::from),
+    ];
+    leaf.prop_recursive(4, 64, 8, move |inner| {
+        prop_oneof![
+            prop::collection::vec(inner.clone(), 0..6).prop_map(Value::from),
+            prop::collection::btree_map(name.clone(), inner, 0..8)
+                .prop_map(|fields| fields.into_iter().collect::<serde_json::Map<_, _>>().into()),
+        ]
+    })
+}
+
+proptest! {
+    /// Whatever is asked for is taken or refused with a reason; what is taken comes back out.
+    #[test]
+    fn any_json_is_taken_or_refused(mut config in any_json(), bootable: bool) {
+        if let (true, Some(config)) = (bootable, config.as_object_mut()) {
+            config.insert("payload".to_owned(), json!({ "kernel": "/k" }));
+        }
+        match parse(&config) {
+            Ok(configuration) => {
+                let shown = configuration.to_json(None);
+                prop_assert_eq!(parse(&shown).unwrap().to_json(None), shown);
+            }
+            Err(messages) => prop_assert!(!messages.is_empty()),
+        }
+    }
+
+    #[test]
+    fn any_bytes_are_taken_or_refused(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+        prop_assert!(Configuration::parse(&bytes, &MachineSpec::for_api()).is_err());
+        let _ = device_of(&bytes);
+    }
+}
+
+#[test]
+fn deep_nesting_is_refused_and_not_followed() {
+    let deep = format!("{}{}", "[".repeat(100_000), "]".repeat(100_000));
+    assert!(Configuration::parse(deep.as_bytes(), &MachineSpec::for_api()).is_err());
+}

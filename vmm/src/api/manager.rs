@@ -1,0 +1,381 @@
+//! The life of the one machine of a process, as the API sees it: created, booted, shut down, deleted, created again.
+//!
+//! Machines are built and run on the process's main thread, in [`Manager::serve`]. Requests come on threads of their own:
+//! they leave there what is to be done and wait until it is. The end of a guest that nobody asked for is the end of the
+//! process, with its exit code; a guest that was shut down by request can be booted again.
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+
+use rustix::event::{PollFd, PollFlags, poll};
+
+use super::config::{Configuration, device_of};
+use super::error::ApiError;
+use super::record::{Recorder, StartRecord};
+use crate::console::OpenConsole;
+use crate::machine::control::{self, Control, Counters, DevicePlace, Info};
+use crate::machine::signals::Signals;
+use crate::machine::{Machine, Observer, Outcome};
+use crate::preflight::Plan;
+use crate::problem::{Class, Problem, Problems, Unexpected};
+use crate::spec::MachineSpec;
+use crate::wake::Wake;
+
+/// Makes the observer of a machine that is about to be built.
+pub type Observe<'a> = dyn Fn(&MachineSpec) -> Arc<dyn Observer> + 'a;
+
+/// The process's machine.
+pub struct Manager {
+    state: Mutex<State>,
+    /// The state has changed.
+    changed: Condvar,
+    /// The main thread has something to do.
+    wake: Wake,
+    /// What a machine is that is created without saying.
+    defaults: MachineSpec,
+    record: Arc<StartRecord>,
+}
+
+#[derive(Default)]
+struct State {
+    configuration: Option<Configuration>,
+    life: Life,
+    /// Why the last boot has failed.
+    failure: Option<ApiError>,
+    /// The end of this machine was asked for.
+    stopping: bool,
+    /// The end of the process was asked for.
+    exiting: bool,
+    /// Where the serial port's pseudo-terminal is.
+    pty: Option<PathBuf>,
+}
+
+/// Where the machine is in its life.
+#[derive(Default)]
+enum Life {
+    /// It does not run.
+    #[default]
+    Off,
+    /// It is to be booted.
+    Wanted,
+    /// It is being built.
+    Starting,
+    /// Its guest runs, or is paused.
+    On(Control),
+}
+
+/// What the main thread is to do next.
+enum Next {
+    Boot(Box<MachineSpec>),
+    Exit(&'static str),
+}
+
+/// What became of a machine.
+struct Ended {
+    result: Result<Outcome, Problems>,
+    /// It did not get as far as its guest, which whoever asked for it is told.
+    told: bool,
+    /// Its end was asked for.
+    stopping: bool,
+}
+
+/// The machine as `vm.info` tells of it.
+pub struct Overview {
+    /// What was asked for.
+    pub configuration: Configuration,
+    /// What it is, if it runs.
+    pub info: Option<Info>,
+    /// Whether it is being started.
+    pub starting: bool,
+    /// Where its serial port's pseudo-terminal is.
+    pub pty: Option<PathBuf>,
+}
+
+impl Manager {
+    /// For a process with this machine, or none yet. Fails when no eventfd is to be had.
+    pub fn new(configuration: Option<Configuration>, defaults: MachineSpec) -> io::Result<Arc<Self>> {
+        Ok(Arc::new(Self {
+            state: Mutex::new(State { configuration, ..State::default() }),
+            changed: Condvar::new(),
+            wake: Wake::new()?,
+            defaults,
+            record: Arc::default(),
+        }))
+    }
+
+    /// What is known of the last start.
+    pub fn record(&self) -> &StartRecord {
+        &self.record
+    }
+
+    /// Runs the machine that was planned, if any, then what requests ask for, until the process is to end.
+    pub fn serve(
+        self: &Arc<Self>,
+        planned: Option<Plan>,
+        signals: &mut Signals,
+        observe: &Observe,
+    ) -> Result<Outcome, Problems> {
+        if let Some(plan) = planned {
+            self.lock().life = Life::Starting;
+            let spec = plan.spec.clone();
+            match self.run(&spec, Some(plan), signals, observe) {
+                Ended { result: Ok(_), stopping: true, .. } => {}
+                ended => return ended.result,
+            }
+        }
+        loop {
+            let spec = match self.next(signals)? {
+                Next::Exit(how) => return Ok(Outcome::Stopped(how)),
+                Next::Boot(spec) => spec,
+            };
+            match self.run(&spec, None, signals, observe) {
+                Ended { result: Err(Problems(problems)), told: true, .. } => {
+                    problems
+                        .iter()
+                        .for_each(|problem| tracing::warn!(problem = %problem.what, "boot failed"));
+                }
+                Ended { result: Ok(_), stopping: true, .. } => {}
+                ended => return ended.result,
+            }
+        }
+    }
+
+    /// Waits for the next thing to do.
+    fn next(&self, signals: &mut Signals) -> Result<Next, Problems> {
+        loop {
+            let mut state = self.lock();
+            if state.exiting {
+                return Ok(Next::Exit("stopped by request"));
+            }
+            if let (Life::Wanted, Some(configuration)) = (&state.life, &state.configuration) {
+                let spec = Box::new(configuration.spec.clone());
+                state.life = Life::Starting;
+                return Ok(Next::Boot(spec));
+            }
+            drop(state);
+            if let Some(signal) = signals.arrived() {
+                return Ok(Next::Exit(signal.stopped));
+            }
+            let mut polled = vec![PollFd::new(&self.wake, PollFlags::IN)];
+            polled.extend(signals.sockets().map(|socket| PollFd::new(socket, PollFlags::IN)));
+            match poll(&mut polled, None) {
+                Err(rustix::io::Errno::INTR) | Ok(_) => {}
+                Err(error) => {
+                    return Err(Unexpected::during("cannot wait for requests")(io::Error::from(error)));
+                }
+            }
+            self.wake.clear();
+        }
+    }
+
+    /// Builds a machine and runs it to its end. If that fails before the guest runs, the failure is left for whoever
+    /// asked.
+    fn run(
+        self: &Arc<Self>,
+        spec: &MachineSpec,
+        plan: Option<Plan>,
+        signals: &mut Signals,
+        observe: &Observe,
+    ) -> Ended {
+        let result = self.build_and_run(spec, plan, signals, observe);
+        let mut state = self.lock();
+        let mut told = false;
+        if let (Err(problems), Life::Starting) = (&result, &state.life) {
+            state.failure = Some(problems.into());
+            told = true;
+        }
+        state.life = Life::Off;
+        state.pty = None;
+        // From here on the next boot may be asked for: what became of this one is not to be read from the state.
+        let stopping = std::mem::take(&mut state.stopping);
+        drop(state);
+        self.changed.notify_all();
+        Ended { result, told, stopping }
+    }
+
+    fn build_and_run(
+        self: &Arc<Self>,
+        spec: &MachineSpec,
+        plan: Option<Plan>,
+        signals: &mut Signals,
+        observe: &Observe,
+    ) -> Result<Outcome, Problems> {
+        let (control, requests) = control::channel().map_err(Unexpected::during("cannot make an eventfd"))?;
+        self.record.begin();
+        let manager = self.clone();
+        let recorder = Arc::new(Recorder {
+            record: self.record.clone(),
+            spec: spec.clone(),
+            next: observe(spec),
+            starting: Box::new(move || manager.started(&control)),
+        });
+        signals.set_fatal(true);
+        let machine = plan
+            .map_or_else(|| Plan::check(spec.clone(), Problems::default()), Ok)
+            .and_then(|plan| Machine::build(plan, recorder));
+        signals.set_fatal(false);
+        let machine = machine?;
+        let mut open =
+            OpenConsole::open(&spec.serial, spec.end_of_input).map_err(Problem::of(Class::Host))?;
+        self.lock().pty = open.pty.clone();
+        machine.run(&mut open.console, signals, &requests)
+    }
+
+    /// The guest runs, or runs again.
+    fn started(&self, control: &Control) {
+        let mut state = self.lock();
+        if matches!(state.life, Life::Starting) {
+            state.failure = None;
+            state.life = Life::On(control.clone());
+        }
+        drop(state);
+        self.changed.notify_all();
+    }
+
+    /// `vm.create`: keeps what is asked for.
+    pub fn create(&self, body: &[u8]) -> Result<(), ApiError> {
+        let configuration = Configuration::parse(body, &self.defaults)?;
+        let mut state = self.lock();
+        if state.configuration.is_some() {
+            return Err(ApiError::new(500, "a machine has been created already"));
+        }
+        state.configuration = Some(configuration);
+        Ok(())
+    }
+
+    /// `vm.boot`: returns when the guest runs.
+    pub fn boot(&self) -> Result<(), ApiError> {
+        let mut state = self.lock();
+        if state.configuration.is_none() {
+            return Err(ApiError::not_created());
+        }
+        if !matches!(state.life, Life::Off) || state.exiting {
+            return Err(ApiError::new(500, "the machine has been booted already"));
+        }
+        state.life = Life::Wanted;
+        state.failure = None;
+        self.wake.signal();
+        let state = self.settled(state);
+        match (&state.life, &state.failure) {
+            (_, Some(failure)) => Err(failure.clone()),
+            (Life::On(_), None) => Ok(()),
+            _ => Err(ApiError::new(500, "the machine has ended again")),
+        }
+    }
+
+    /// `vm.shutdown`: returns when the machine is gone.
+    pub fn shutdown(&self) -> Result<(), ApiError> {
+        let mut state = self.settled(self.lock());
+        if state.configuration.is_none() {
+            return Err(ApiError::not_created());
+        }
+        let Life::On(control) = &state.life else { return Err(ApiError::not_running()) };
+        let control = control.clone();
+        state.stopping = true;
+        drop(state);
+        // One that ends by itself meanwhile is gone as well.
+        let _ = control.shutdown();
+        let state = self.lock();
+        let gone = self.changed.wait_while(state, |state| matches!(state.life, Life::On(_)));
+        drop(gone.unwrap_or_else(PoisonError::into_inner));
+        Ok(())
+    }
+
+    /// `vm.delete`: shuts the machine down if it runs, and forgets it.
+    pub fn delete(&self) -> Result<(), ApiError> {
+        if matches!(self.settled(self.lock()).life, Life::On(_)) {
+            self.shutdown()?;
+        }
+        let mut state = self.settled(self.lock());
+        match state.life {
+            Life::Off => state.configuration = None,
+            _ => return Err(ApiError::new(500, "the machine was booted again meanwhile")),
+        }
+        Ok(())
+    }
+
+    /// `vmm.shutdown`: ends the machine, and the process when this has been answered.
+    pub fn exit(&self) -> Result<(), ApiError> {
+        self.lock().exiting = true;
+        let result = self.delete();
+        self.wake.signal();
+        result
+    }
+
+    /// The machine as it is.
+    pub fn overview(&self) -> Result<Overview, ApiError> {
+        let state = self.lock();
+        let configuration = state.configuration.clone().ok_or_else(ApiError::not_created)?;
+        let starting = matches!(state.life, Life::Wanted | Life::Starting);
+        let control = if let Life::On(control) = &state.life { Some(control.clone()) } else { None };
+        let pty = state.pty.clone();
+        drop(state);
+        // A machine that ends just now does not run any more.
+        let info = control.and_then(|control| control.info().ok());
+        Ok(Overview { configuration, info, starting, pty })
+    }
+
+    /// What the machine has counted.
+    pub fn counters(&self) -> Result<Counters, ApiError> {
+        Ok(self.control()?.counters()?)
+    }
+
+    /// The running machine.
+    pub fn control(&self) -> Result<Control, ApiError> {
+        let state = self.lock();
+        match (&state.configuration, &state.life) {
+            (None, _) => Err(ApiError::not_created()),
+            (_, Life::On(control)) => Ok(control.clone()),
+            _ => Err(ApiError::not_running()),
+        }
+    }
+
+    /// `vm.add-device`: plugs a device into the machine that runs, or into what is to be booted. Gives its name, and
+    /// where the guest sees it.
+    pub fn add_device(&self, body: &[u8]) -> Result<(String, Option<DevicePlace>), ApiError> {
+        let (address, id) = device_of(body)?;
+        let mut state = self.lock();
+        let configuration = state.configuration.as_mut().ok_or_else(ApiError::not_created)?;
+        let taken = |why| ApiError::new(409, format!("the device's name or address {why}"));
+        let id = configuration.add(id, address).map_err(taken)?;
+        let control = if let Life::On(control) = &state.life { Some(control.clone()) } else { None };
+        drop(state);
+        let Some(control) = control else { return Ok((id, None)) };
+        match control.add_device(address) {
+            Ok(place) => Ok((id, Some(place))),
+            Err(error) => {
+                if let Some(configuration) = &mut self.lock().configuration {
+                    configuration.remove(address);
+                }
+                Err(error.into())
+            }
+        }
+    }
+
+    /// `vm.remove-device`: returns when the device is the host's again.
+    pub fn remove_device(&self, id: &str) -> Result<(), ApiError> {
+        let state = self.lock();
+        let configuration = state.configuration.as_ref().ok_or_else(ApiError::not_created)?;
+        let address = *configuration.ids.get(id).ok_or_else(|| ApiError::unknown_device(id))?;
+        let control = if let Life::On(control) = &state.life { Some(control.clone()) } else { None };
+        drop(state);
+        if let Some(control) = control {
+            control.remove_device(address)?;
+        }
+        if let Some(configuration) = &mut self.lock().configuration {
+            configuration.remove(address);
+        }
+        Ok(())
+    }
+
+    /// Waits until the machine is either on or off.
+    fn settled<'a>(&self, state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
+        let starting = |state: &mut State| matches!(state.life, Life::Wanted | Life::Starting);
+        self.changed.wait_while(state, starting).unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,222 @@
+//! Which request means what: the Cloud Hypervisor v1 dialect under `/api/v1`, and what only we have under `/vmm/v1`.
+//! docs/api/ has the schema.
+
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+
+use super::config::json_of;
+use super::error::ApiError;
+use super::fields::Fields;
+use super::http::{Method, Request, Response};
+use super::manager::{Manager, Overview};
+use super::metrics::{self, Metrics};
+use crate::machine::control::{ControlError, DevicePlace, Pace};
+
+const DIALECT: &str = "/api/v1/";
+const OWN: &str = "/vmm/v1/";
+/// What a scraper is told the metrics are.
+const PROMETHEUS: &str = "text/plain; version=0.0.4";
+
+/// Calls of the dialect that are known and cannot be had, and why.
+const MISSING: [(&str, &str); 18] = [
+    ("vm.resize", "neither vCPUs nor memory can be added to a machine"),
+    ("vm.resize-disk", "there are no virtual disks"),
+    ("vm.resize-zone", "there are no memory zones"),
+    ("vm.add-disk", "there are no virtual disks: pass a device through with vm.add-device"),
+    ("vm.add-net", "there are no virtual networks: pass a device through with vm.add-device"),
+    ("vm.add-fs", "there is no virtio-fs"),
+    ("vm.add-vsock", "there is no virtio-vsock"),
+    ("vm.add-pmem", "there is no virtio-pmem"),
+    ("vm.add-vdpa", "there is no vDPA"),
+    ("vm.add-user-device", "there is no vfio-user"),
+    ("vm.add-generic-vhost-user", "there is no vhost-user"),
+    ("vm.coredump", "guest memory cannot be dumped"),
+    ("vm.snapshot", "there are no snapshots"),
+    ("vm.restore", "there are no snapshots"),
+    ("vm.send-migration", "machines cannot migrate"),
+    ("vm.receive-migration", "machines cannot migrate"),
+    ("vm.cancel-migration", "machines cannot migrate"),
+    ("vm.migration-progress", "machines cannot migrate"),
+];
+
+type Answer = Result<Response, ApiError>;
+type Call = fn(&Manager, &[u8]) -> Answer;
+
+const CALLS: [(&str, Method, Call); 15] = [
+    ("vmm.ping", Method::Get, |_, _| Ok(ping())),
+    ("vmm.shutdown", Method::Put, |manager, _| done(manager.exit())),
+    ("vm.create", Method::Put, |manager, body| done(manager.create(body))),
+    ("vm.delete", Method::Put, |manager, _| done(manager.delete())),
+    ("vm.boot", Method::Put, |manager, _| done(manager.boot())),
+    ("vm.shutdown", Method::Put, |manager, _| done(manager.shutdown())),
+    ("vm.info", Method::Get, |manager, _| info(manager)),
+    ("vm.counters", Method::Get, |manager, _| counters(manager)),
+    ("vm.pause", Method::Put, |manager, _| controlled(manager.control()?.pause())),
+    ("vm.resume", Method::Put, |manager, _| controlled(manager.control()?.resume())),
+    ("vm.reboot", Method::Put, |manager, _| controlled(manager.control()?.reboot())),
+    ("vm.power-button", Method::Put, |manager, _| controlled(manager.control()?.power_button())),
+    ("vm.nmi", Method::Put, |manager, _| controlled(manager.control()?.nmi())),
+    ("vm.add-device", Method::Put, add_device),
+    ("vm.remove-device", Method::Put, remove_device),
+];
+
+const OWN_CALLS: [(&str, Call); 4] = [
+    ("state", |manager, _| Ok(state(manager))),
+    ("boot-phases", |manager, _| Ok(Response::json(200, &manager.record().phases()))),
+    ("pin-report", |manager, _| pin_report(manager)),
+    ("metrics", |manager, _| Ok(Response::text(PROMETHEUS, metrics(manager)))),
+];
+
+/// Answers every request of the API for one manager.
+pub fn handler(manager: Arc<Manager>) -> impl Fn(&Request) -> Response + Send + Sync {
+    move |request| {
+        answer(&manager, request).unwrap_or_else(|error| {
+        tracing::info!(path = request.path, status = error.status, why = ?error.messages, "request not done");
+        error.response()
+    })
+    }
+}
+
+fn answer(manager: &Manager, request: &Request) -> Answer {
+    if let Some(name) = request.path.strip_prefix(DIALECT) {
+        if let Some((_, method, call)) = CALLS.iter().find(|(known, ..)| *known == name) {
+            return if request.method == *method {
+                call(manager, &request.body)
+            } else {
+                Err(wrong_method(*method))
+            };
+        }
+        if let Some((_, why)) = MISSING.iter().find(|(known, _)| *known == name) {
+            return Err(ApiError::new(501, format!("{name} is not to be had: {why}")));
+        }
+    } else if let Some(name) = request.path.strip_prefix(OWN)
+        && let Some((_, call)) = OWN_CALLS.iter().find(|(known, _)| *known == name)
+    {
+        return if request.method == Method::Get {
+            call(manager, &request.body)
+        } else {
+            Err(wrong_method(Method::Get))
+        };
+    }
+    Err(ApiError::new(404, format!("there is no {}", request.path)))
+}
+
+fn wrong_method(method: Method) -> ApiError {
+    let method = if method == Method::Get { "GET" } else { "PUT" };
+    ApiError::new(400, format!("this takes the method {method}"))
+}
+
+fn done(result: Result<(), ApiError>) -> Answer {
+    result.map(|()| Response::done())
+}
+
+fn controlled(result: Result<(), ControlError>) -> Answer {
+    done(result.map_err(ApiError::from))
+}
+
+fn ping() -> Response {
+    let version = env!("CARGO_PKG_VERSION");
+    let body = json!({ "build_version": format!("vmm {version}"), "version": version, "pid": std::process::id(), "features": ["kvm"] });
+    Response::json(200, &body)
+}
+
+fn info(manager: &Manager) -> Answer {
+    let overview = manager.overview()?;
+    let mut body = json!({
+        "config": overview.configuration.to_json(overview.pty.as_deref()),
+        "state": state_name(&overview),
+        "memory_actual_size": overview.configuration.spec.memory,
+    });
+    if let (Some(info), Some(body)) = (&overview.info, body.as_object_mut()) {
+        let device = |place: &DevicePlace| {
+            let id = overview.configuration.id_of(place.host)?.to_owned();
+            let node = json!({ "id": id, "resources": [], "parent": null, "children": [], "pci_bdf": place.guest.to_string() });
+            Some((id, node))
+        };
+        let tree: serde_json::Map<String, Value> = info.devices.iter().filter_map(device).collect();
+        body.insert("device_tree".to_owned(), tree.into());
+    }
+    Ok(Response::json(200, &body))
+}
+
+/// The states that the dialect has.
+fn state_name(overview: &Overview) -> &'static str {
+    match overview.info.as_ref().map(|info| info.pace) {
+        Some(Pace::Running | Pace::Pausing) => "Running",
+        Some(Pace::Paused) => "Paused",
+        None => "Created",
+    }
+}
+
+fn counters(manager: &Manager) -> Answer {
+    let counters = manager.counters()?;
+    let vcpu = |(index, exits): (usize, &crate::hypervisor::exits::ExitCounts)| {
+        let counts: serde_json::Map<String, Value> = exits
+            .by_cause()
+            .into_iter()
+            .map(|(cause, count)| (format!("{cause}_exits"), count.into()))
+            .collect();
+        (format!("vcpu{index}"), Value::from(counts))
+    };
+    let body: serde_json::Map<String, Value> = counters.exits.iter().enumerate().map(vcpu).collect();
+    Ok(Response::json(200, &body.into()))
+}
+
+fn add_device(manager: &Manager, body: &[u8]) -> Answer {
+    let (id, place) = manager.add_device(body)?;
+    Ok(match place {
+        Some(place) => Response::json(200, &json!({ "id": id, "bdf": place.guest.to_string() })),
+        // It is there when the machine boots.
+        None => Response::done(),
+    })
+}
+
+fn remove_device(manager: &Manager, body: &[u8]) -> Answer {
+    let mut refused = Vec::new();
+    let mut fields = Fields::of("", json_of(body)?, &mut refused);
+    let id = fields.text("id");
+    if id.is_none() {
+        fields.refuse("id", "is missing: it is the name of a device");
+    }
+    fields.finish();
+    match id {
+        Some(id) if refused.is_empty() => done(manager.remove_device(&id)),
+        _ => Err(ApiError::bad_request(refused)),
+    }
+}
+
+/// As `vm.info`'s state, with what that has no word for, and how far a start is.
+fn state(manager: &Manager) -> Response {
+    let state = match manager.overview() {
+        Err(_) => "None",
+        Ok(overview) if overview.starting => "Starting",
+        Ok(overview) => state_name(&overview),
+    };
+    Response::json(200, &json!({ "state": state, "progress": manager.record().progress() }))
+}
+
+fn pin_report(manager: &Manager) -> Answer {
+    let report = manager.record().pin_report();
+    let report = report.ok_or_else(|| ApiError::new(404, "no guest memory has been pinned"))?;
+    let report = serde_json::to_value(report).map_err(|error| ApiError::new(500, error.to_string()))?;
+    Ok(Response::json(200, &report))
+}
+
+fn metrics(manager: &Manager) -> String {
+    let overview = manager.overview().ok();
+    let pinning = manager.record().pin_report().map(|report| report.metrics()).unwrap_or_default();
+    let machine = Metrics {
+        pace: overview.as_ref().and_then(|overview| overview.info.as_ref()).map(|info| info.pace),
+        memory: overview.as_ref().map(|overview| overview.configuration.spec.memory),
+        counters: manager.counters().ok(),
+        phases: &manager.record().phases(),
+        reboots: manager.record().reboots(),
+        resident: metrics::resident(),
+    };
+    machine.text() + &pinning
+}
+
+#[cfg(test)]
+#[path = "routes_test.rs"]
+mod tests;

@@ -1,0 +1,188 @@
+use std::os::unix::net::UnixStream;
+use std::thread;
+
+use super::*;
+use crate::machine::signals::Signals;
+use crate::machine::{Event, Observer, Outcome};
+use crate::spec::MachineSpec;
+
+/// A process without a machine, whose main thread waits for requests.
+struct Bench {
+    manager: Arc<Manager>,
+    main: thread::JoinHandle<Outcome>,
+}
+
+struct Deaf;
+
+impl Observer for Deaf {
+    fn notify(&self, _: &Event) {}
+}
+
+impl Bench {
+    fn new() -> Self {
+        let manager = Manager::new(None, MachineSpec::for_api()).unwrap();
+        let serving = manager.clone();
+        let main = thread::spawn(move || {
+            let mut signals = Signals::catch().unwrap();
+            serving.serve(None, &mut signals, &|_| Arc::new(Deaf)).unwrap()
+        });
+        Self { manager, main }
+    }
+
+    fn ask(&self, method: Method, path: &str, body: &str) -> (u16, Value) {
+        let request = Request { method, path: path.to_owned(), body: body.into(), keep_alive: true };
+        let response = handler(self.manager.clone())(&request);
+        assert_eq!(response.status == 204, response.body.is_empty());
+        (response.status, serde_json::from_slice(&response.body).unwrap_or_default())
+    }
+
+    fn get(&self, call: &str) -> (u16, Value) {
+        self.ask(Method::Get, &format!("/api/v1/{call}"), "")
+    }
+
+    fn put(&self, call: &str, body: &str) -> (u16, Value) {
+        self.ask(Method::Put, &format!("/api/v1/{call}"), body)
+    }
+}
+
+impl Bench {
+    fn end(self) {
+        assert_eq!(self.put("vmm.shutdown", "").0, 204);
+        assert_eq!(self.main.join().unwrap(), Outcome::Stopped("stopped by request"));
+    }
+}
+
+#[test]
+fn a_ping_tells_who_is_there() {
+    let bench = Bench::new();
+    let (status, body) = bench.get("vmm.ping");
+    assert_eq!((status, &body["pid"]), (200, &json!(std::process::id())));
+    assert_eq!(body["version"], env!("CARGO_PKG_VERSION"));
+    bench.end();
+}
+
+#[test]
+fn a_machine_is_created_changed_and_deleted() {
+    let bench = Bench::new();
+    for call in ["vm.boot", "vm.pause", "vm.shutdown", "vm.reboot", "vm.nmi", "vm.power-button"] {
+        assert_eq!(bench.put(call, "").0, 404, "{call}");
+    }
+    assert_eq!((bench.get("vm.info").0, bench.get("vm.counters").0), (404, 404));
+    assert_eq!(bench.put("vm.delete", "").0, 204, "there is nothing to delete, which is what is wanted");
+
+    let config = r#"{"payload":{"kernel":"/no/such/kernel"},"memory":{"size":268435456}}"#;
+    assert_eq!(bench.put("vm.create", config).0, 204);
+    let (status, body) = bench.put("vm.create", config);
+    assert_eq!((status, &body[0]), (500, &json!("a machine has been created already")));
+    let (status, info) = bench.get("vm.info");
+    assert_eq!(
+        (status, &info["state"], &info["memory_actual_size"]),
+        (200, &json!("Created"), &json!(268435456))
+    );
+    assert_eq!(bench.put("vm.pause", "").1[0], "the machine is not running");
+    assert_eq!(bench.put("vm.shutdown", "").0, 500);
+
+    let device = r#"{"path":"/sys/bus/pci/devices/0000:01:00.0","id":"nvme"}"#;
+    assert_eq!(bench.put("vm.add-device", device).0, 204);
+    assert_eq!(bench.put("vm.add-device", device).0, 409);
+    assert_eq!(bench.get("vm.info").1["config"]["devices"][0]["id"], "nvme");
+    assert_eq!(bench.put("vm.remove-device", r#"{"id":"other"}"#).0, 404);
+    assert_eq!(bench.put("vm.remove-device", r#"{"id":"nvme"}"#).0, 204);
+    assert!(bench.get("vm.info").1["config"].get("devices").is_none());
+
+    assert_eq!(bench.put("vm.delete", "").0, 204);
+    assert_eq!(bench.get("vm.info").0, 404);
+    bench.end();
+}
+
+#[test]
+fn a_boot_that_fails_says_why_and_can_be_tried_again() {
+    let bench = Bench::new();
+    bench.put("vm.create", r#"{"payload":{"kernel":"/no/such/kernel"}}"#);
+    for _ in 0..2 {
+        let (status, body) = bench.put("vm.boot", "");
+        let messages: Vec<&str> = body.as_array().unwrap().iter().filter_map(Value::as_str).collect();
+        assert_eq!(status, 500);
+        assert!(messages.contains(&"cannot use kernel /no/such/kernel"), "{messages:?}");
+        assert!(messages.iter().any(|message| message.starts_with("help: ")), "{messages:?}");
+    }
+    assert_eq!(bench.get("vm.info").1["state"], "Created");
+    bench.end();
+}
+
+#[test]
+fn what_is_unknown_and_what_is_not_to_be_had_are_told_apart() {
+    let bench = Bench::new();
+    for (call, _) in MISSING {
+        let (status, body) = bench.put(call, "{}");
+        assert_eq!(status, 501, "{call}");
+        assert!(body[0].as_str().unwrap().starts_with(call), "{body}");
+    }
+    for path in ["/", "/api/v1/", "/api/v1/vm.fly", "/api/v2/vm.info", "/vmm/v1/", "/api/v1/vm.info/"] {
+        let (status, body) = bench.ask(Method::Get, path, "");
+        assert_eq!((status, &body[0]), (404, &json!(format!("there is no {path}"))));
+    }
+    bench.end();
+}
+
+#[test]
+fn each_call_takes_its_method() {
+    let bench = Bench::new();
+    for (call, method, _) in CALLS {
+        let other = if method == Method::Get { Method::Put } else { Method::Get };
+        for wrong in [other, Method::Other] {
+            assert_eq!(bench.ask(wrong, &format!("/api/v1/{call}"), "").0, 400, "{call}");
+        }
+    }
+    assert_eq!(bench.ask(Method::Put, "/vmm/v1/state", "").0, 400);
+    bench.end();
+}
+
+#[test]
+fn bodies_are_checked() {
+    let bench = Bench::new();
+    for (call, body) in [
+        ("vm.create", ""),
+        ("vm.create", "{"),
+        ("vm.create", "[]"),
+        ("vm.create", r#"{"payload":{"kernel":"/k"},"disks":[{"path":"/d"}]}"#),
+        ("vm.add-device", "{}"),
+        ("vm.add-device", r#"{"path":"/0000:01:00.0","fd":7}"#),
+        ("vm.remove-device", r#"{"id":7}"#),
+        ("vm.remove-device", r#"{"id":"a","force":true}"#),
+    ] {
+        let (status, messages) = bench.put(call, body);
+        assert_eq!(status, 400, "{call} {body}");
+        assert!(messages.as_array().is_some_and(|messages| !messages.is_empty()), "{call} {body}");
+    }
+    bench.end();
+}
+
+#[test]
+fn what_only_we_have_stands_beside_it() {
+    let bench = Bench::new();
+    let own = |path: &str| bench.ask(Method::Get, &format!("/vmm/v1/{path}"), "");
+    assert_eq!(own("state"), (200, json!({ "state": "None", "progress": null })));
+    assert_eq!(own("boot-phases"), (200, json!([])));
+    assert_eq!(own("pin-report").0, 404);
+    assert_eq!(own("metrics").0, 200);
+    bench.put("vm.create", r#"{"payload":{"kernel":"/k"}}"#);
+    assert_eq!(own("state").1["state"], "Created");
+    bench.end();
+}
+
+#[test]
+fn the_last_answer_arrives_before_the_process_ends() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("api.sock");
+    let listener = crate::api::ApiListener::open(&crate::api::ApiSocket::Path(path.clone())).unwrap();
+    let bench = Bench::new();
+    let server = crate::api::start(&listener, &bench.manager).unwrap();
+    let mut client = UnixStream::connect(&path).unwrap();
+    std::io::Write::write_all(&mut client, b"PUT /api/v1/vmm.shutdown HTTP/1.1\r\n\r\n").unwrap();
+    assert_eq!(bench.main.join().unwrap(), Outcome::Stopped("stopped by request"));
+    drop(server);
+    let mut response = String::new();
+    std::io::Read::read_to_string(&mut client, &mut response).unwrap();
+    assert!(response.starts_with("HTTP/1.1 204 \r\n"), "{response:?}");
+}
