@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+use devices::pci::PciAddress;
 use memory::pin::{HelperCommand, PinOptions, RootHelp, RootHelper};
 use miette::Diagnostic;
 use thiserror::Error;
@@ -36,6 +37,10 @@ pub(crate) enum Command {
     Check(CheckArgs),
     /// Control a running machine over its socket.
     Ctl(CtlArgs),
+    /// Take devices from the host's drivers, so that they can be passed through.
+    Bind(BindArgs),
+    /// Give devices back to the drivers that they had.
+    Unbind(BindArgs),
 }
 
 /// RAM of a machine that does not say.
@@ -112,6 +117,26 @@ pub(crate) struct CheckArgs {
     /// Fill memory with a pattern first, and check afterwards that all of it is still there.
     #[arg(long)]
     pub(crate) contents: bool,
+}
+
+const BIND_HELP: &str = "\
+A device's former driver is remembered under /run/vmm/bind. Whatever interrupts one of them, `vmm bind` and `vmm unbind` \
+take it up from there.
+
+Exit codes: 0 done, or nothing to do; 2 usage; 3 refused, or the host lacks something.";
+
+#[derive(Debug, Args)]
+#[command(after_help = BIND_HELP)]
+pub(crate) struct BindArgs {
+    /// The devices.
+    #[arg(value_name = "BDF", required = true)]
+    pub(crate) devices: Vec<PciAddress>,
+    /// All devices of their IOMMU groups as well, which the IOMMU cannot tell apart.
+    #[arg(long)]
+    pub(crate) group: bool,
+    /// Although they are in use: mounted, the way to this host, its only display, or passed through.
+    #[arg(long)]
+    pub(crate) force: bool,
 }
 
 /// How guest memory is brought up.

@@ -6,6 +6,7 @@
 //! own, in `ctl`.
 
 mod args;
+mod bind;
 mod check;
 mod ctl;
 mod default_kernel;
@@ -39,6 +40,8 @@ fn main() -> ExitCode {
         Some(Command::Run(args)) => run::run(args, cli.api_socket),
         Some(Command::Check(args)) => check::check(&args),
         Some(Command::Ctl(args)) => ctl::ctl(&args),
+        Some(Command::Bind(args)) => bind::bind(&args),
+        Some(Command::Unbind(args)) => bind::unbind(&args),
         None => run::wait(cli.api_socket),
     };
     match result {

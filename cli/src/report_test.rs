@@ -1,6 +1,3 @@
-use miette::Diagnostic;
-use vmm::Class;
-
 use super::*;
 
 #[derive(Debug, thiserror::Error, Diagnostic)]
@@ -10,9 +7,13 @@ struct Door(#[source] std::io::Error);
 
 #[test]
 fn a_problem_is_one_cause_a_line_and_its_remedy() {
-    let problem = Problem::new(Class::Host, Door(std::io::Error::from_raw_os_error(libc::ENOENT)));
     assert_eq!(
-        text(&problem),
+        text("error", &Door(std::io::Error::from_raw_os_error(libc::ENOENT))),
         "error: cannot open the door\n  cause: No such file or directory (os error 2)\n   help: turn the key\n         or ring\n"
     );
+}
+
+#[test]
+fn nothing_steers_the_terminal() {
+    assert_eq!(printable("a\nb\u{1b}[2J\u{9b}c\r\té"), "a\nb\\u{1b}[2J\\u{9b}c\\r\\té");
 }

@@ -15,11 +15,13 @@
 //! while it is open would abort the monitor.
 
 mod area;
+pub mod bind;
 mod container;
 mod device;
 mod dma;
 pub mod function;
 mod handed;
+mod holders;
 mod info;
 mod ioas;
 mod kvm;
@@ -27,16 +29,22 @@ mod mapping;
 mod nodes;
 pub mod notice;
 pub mod preflight;
+pub mod readiness;
 mod request;
 pub mod session;
+mod store;
 mod sys;
 pub mod sysfs;
+mod text;
+pub mod usage;
 mod vectors;
 
+pub use bind::{BindError, Binder, Bound};
 pub use container::Container;
 pub use dma::{Backend, DmaSpace};
 pub use function::PassthroughFunction;
 pub use handed::HandedError;
+pub use holders::OpenNodes;
 pub use info::Aperture;
 pub use ioas::Ioas;
 pub use notice::{DeviceLoss, Notice};
@@ -44,3 +52,4 @@ pub use preflight::{PreflightError, Prepared};
 pub use request::{DeviceRequest, Request, RequestError};
 pub use session::{OpenError, Passthrough, ResetError};
 pub use sysfs::{Host, HostDevice};
+pub use usage::Use;

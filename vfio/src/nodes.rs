@@ -3,17 +3,17 @@
 use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
+use crate::holders::OpenNodes;
 use crate::preflight::{Candidate, PreflightError};
 use crate::session::open_node;
 use crate::sysfs::{Host, HostDevice};
 
 impl HostDevice {
     /// Every node below /dev that opens it, its group's included.
-    pub(crate) fn nodes(&self) -> Vec<PathBuf> {
-        let root = Host::default();
-        group_node(&root, self).into_iter().chain(cdev_node(&root, self)).collect()
+    pub(crate) fn nodes(&self, host: &Host) -> Vec<PathBuf> {
+        group_node(host, self).into_iter().chain(cdev_node(host, self)).collect()
     }
 }
 
@@ -101,7 +101,12 @@ fn is_busy(error: &io::Error) -> bool {
 }
 
 /// Why `path` cannot be opened. It may be in use through the `other` node as well.
-fn explain(host: &Host, path: PathBuf, other: Option<PathBuf>, error: io::Error) -> PreflightError {
+pub(crate) fn explain(
+    host: &Host,
+    path: PathBuf,
+    other: Option<PathBuf>,
+    error: io::Error,
+) -> PreflightError {
     match error.kind() {
         io::ErrorKind::PermissionDenied => {
             let owner = match fs::metadata(&path) {
@@ -114,28 +119,12 @@ fn explain(host: &Host, path: PathBuf, other: Option<PathBuf>, error: io::Error)
         }
         io::ErrorKind::ResourceBusy => {
             let nodes: Vec<PathBuf> = other.into_iter().chain([path.clone()]).collect();
-            let holders = holders(host, &nodes, None).unwrap_or_else(|| "another process".into());
+            let holders =
+                OpenNodes::scan(host).of_any(&nodes, None).unwrap_or_else(|| "another process".into());
             PreflightError::Busy { path, holders }
         }
         _ => PreflightError::Open { path, source: error },
     }
-}
-
-/// Which processes besides `own` have one of `nodes` open, as far as /proc lets us see.
-pub(crate) fn holders(host: &Host, nodes: &[PathBuf], own: Option<u32>) -> Option<String> {
-    let has_open = |process: &Path| {
-        let fds = fs::read_dir(process.join("fd")).into_iter().flatten().flatten();
-        fds.into_iter().any(|fd| fs::read_link(fd.path()).is_ok_and(|target| nodes.contains(&target)))
-    };
-    let mut names = Vec::new();
-    for process in fs::read_dir(&host.proc).into_iter().flatten().flatten() {
-        let pid = process.file_name().to_str().and_then(|name| name.parse::<u32>().ok());
-        if let Some(pid) = pid.filter(|pid| own != Some(*pid) && has_open(&process.path())) {
-            let comm = fs::read_to_string(process.path().join("comm")).unwrap_or_default();
-            names.push(format!("{} (pid {pid})", comm.trim()));
-        }
-    }
-    (!names.is_empty()).then(|| names.join(", "))
 }
 
 #[cfg(test)]

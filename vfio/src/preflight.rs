@@ -39,7 +39,7 @@ pub enum PreflightError {
 
     /// A host driver drives it.
     #[error("{address} is bound to the host driver {driver}")]
-    #[diagnostic(help("give it to VFIO (the host loses it until it is given back):\n{commands}"))]
+    #[diagnostic(help("give it to VFIO; the host loses it until `vmm unbind {address}`:\n{commands}"))]
     HostDriver {
         /// The device.
         address: PciAddress,
@@ -76,7 +76,8 @@ pub enum PreflightError {
     /// Others in its group are in use by the host.
     #[error("{address} shares IOMMU group {group} with devices that the host uses: {}", list(members))]
     #[diagnostic(help(
-        "the IOMMU cannot tell them apart: bind them to vfio-pci too (they need not be passed through), or use another slot"
+        "the IOMMU cannot tell them apart: bind them too (they need not be passed through), or use another slot:\n  \
+         vmm bind --group {address}"
     ))]
     GroupShared {
         /// The device.
@@ -86,6 +87,13 @@ pub enum PreflightError {
         /// The devices in the way.
         members: Vec<Member>,
     },
+
+    /// Its configuration space reads as all ones.
+    #[error("{0} does not answer")]
+    #[diagnostic(help(
+        "it is powered off, has failed or was pulled out: see `dmesg`, and power the host off and on"
+    ))]
+    Silent(PciAddress),
 
     /// VFIO is not loaded.
     #[error("{} does not exist: VFIO is not loaded", .0.display())]
@@ -212,8 +220,7 @@ pub fn check_on(host: &Host, request: Request) -> Result<Prepared, Vec<Preflight
     }
     let mut groups = BTreeSet::new();
     for Candidate { host: device, .. } in &devices {
-        check_driver(host, device, &mut errors);
-        check_group(host, device, &seen, &mut groups, &mut errors);
+        errors.extend(standing_obstacles(host, device, &seen, &mut groups));
     }
     let (backend, has_alternative) = if seen.is_empty() {
         (Backend::Container, false)
@@ -252,21 +259,33 @@ fn choose(
     }
 }
 
+/// What is in the way of a device whoever asks for it, and whatever else is open. `asked_for` is all that is wanted
+/// together, `groups` which IOMMU groups have been looked at.
+pub(crate) fn standing_obstacles(
+    host: &Host,
+    device: &HostDevice,
+    asked_for: &BTreeSet<PciAddress>,
+    groups: &mut BTreeSet<u32>,
+) -> Vec<PreflightError> {
+    let mut errors = Vec::new();
+    if !host.answers(device) {
+        errors.push(PreflightError::Silent(device.address));
+    }
+    check_driver(host, device, &mut errors);
+    check_group(host, device, asked_for, groups, &mut errors);
+    errors
+}
+
 fn check_driver(host: &Host, device: &HostDevice, errors: &mut Vec<PreflightError>) {
     let address = device.address;
     if device.is_bridge() {
         errors.push(PreflightError::Bridge(address));
     } else if !device.is_bound_to_vfio() {
         let load = if host.has_vfio_pci() { "" } else { "  modprobe vfio-pci\n" };
-        let take = format!("  echo vfio-pci > /sys/bus/pci/devices/{address}/driver_override\n");
-        let probe = format!("  echo {address} > /sys/bus/pci/drivers_probe");
+        let commands = format!("{load}  vmm bind {address}");
         errors.push(match &device.driver {
-            Some(driver) => {
-                let release = format!("  echo {address} > /sys/bus/pci/devices/{address}/driver/unbind\n");
-                let commands = [load, &take, &release, &probe].concat();
-                PreflightError::HostDriver { address, driver: driver.clone(), commands }
-            }
-            None => PreflightError::NoDriver { address, commands: [load, &take, &probe].concat() },
+            Some(driver) => PreflightError::HostDriver { address, driver: driver.clone(), commands },
+            None => PreflightError::NoDriver { address, commands },
         });
     }
 }

@@ -75,17 +75,12 @@ fn all_that_is_wrong_is_said_at_once() {
             "0000:01:00.0 is given twice\nhelp: name each device once",
             "there is no PCI device 0000:04:00.0\nhelp: the devices of this host are listed in /sys/bus/pci/devices",
             "0000:01:00.0 is bound to the host driver nvme\n\
-             help: give it to VFIO (the host loses it until it is given back):\n  \
-             echo vfio-pci > /sys/bus/pci/devices/0000:01:00.0/driver_override\n  \
-             echo 0000:01:00.0 > /sys/bus/pci/devices/0000:01:00.0/driver/unbind\n  \
-             echo 0000:01:00.0 > /sys/bus/pci/drivers_probe",
+             help: give it to VFIO; the host loses it until `vmm unbind 0000:01:00.0`:\n  vmm bind 0000:01:00.0",
             "0000:01:00.0 shares IOMMU group 12 with devices that the host uses: 0000:01:00.1 (e1000e)\n\
-             help: the IOMMU cannot tell them apart: bind them to vfio-pci too (they need not be passed through), \
-             or use another slot",
+             help: the IOMMU cannot tell them apart: bind them too (they need not be passed through), \
+             or use another slot:\n  vmm bind --group 0000:01:00.0",
             "0000:02:00.0 is bound to no driver, and has to be bound to vfio-pci\n\
-             help: bind it:\n  \
-             echo vfio-pci > /sys/bus/pci/devices/0000:02:00.0/driver_override\n  \
-             echo 0000:02:00.0 > /sys/bus/pci/drivers_probe",
+             help: bind it:\n  vmm bind 0000:02:00.0",
             "0000:03:00.0 is a PCI bridge, which cannot be passed through\nhelp: name the devices behind it",
         ]
     );
@@ -101,10 +96,7 @@ fn a_missing_driver_is_to_be_loaded_first() {
         check(&fixture, &["01:00.0"]),
         [
             "0000:01:00.0 is bound to no driver, and has to be bound to vfio-pci\n\
-             help: bind it:\n  \
-             modprobe vfio-pci\n  \
-             echo vfio-pci > /sys/bus/pci/devices/0000:01:00.0/driver_override\n  \
-             echo 0000:01:00.0 > /sys/bus/pci/drivers_probe",
+             help: bind it:\n  modprobe vfio-pci\n  vmm bind 0000:01:00.0",
             "/dev/vfio/vfio does not exist: VFIO is not loaded\nhelp: modprobe vfio-pci",
         ]
     );
@@ -122,6 +114,20 @@ fn two_devices_of_a_group_that_are_both_asked_for_are_not_in_each_others_way() {
     let errors = check(&fixture, &["01:00.0", "01:00.1"]);
     assert_eq!(errors.len(), 1);
     assert!(errors[0].starts_with("0000:01:00.1 is bound to the host driver e1000e"));
+}
+
+#[test]
+fn a_device_that_is_gone_is_named() {
+    let fixture = Fixture::new();
+    fixture.device("0000:01:00.0", NVME, Some("vfio-pci"), Some(12));
+    fixture.file("sys/bus/pci/devices/0000:01:00.0/config", "\u{1}".repeat(64).as_str());
+    assert_eq!(check(&fixture, &["01:00.0"]), Vec::<String>::new());
+    fs::write(fixture.path("sys/bus/pci/devices/0000:01:00.0/config"), [0xff; 64]).unwrap();
+    assert_eq!(
+        check(&fixture, &["01:00.0"]),
+        ["0000:01:00.0 does not answer\n\
+          help: it is powered off, has failed or was pulled out: see `dmesg`, and power the host off and on"]
+    );
 }
 
 #[test]

@@ -17,9 +17,9 @@ use crate::container::Container;
 use crate::device::{Device, Handle};
 use crate::dma::{Backend, DmaSpace};
 use crate::function::PassthroughFunction;
+use crate::holders::OpenNodes;
 use crate::info::Aperture;
 use crate::ioas::Ioas;
-use crate::nodes;
 use crate::preflight::Prepared;
 use crate::sys;
 use crate::sysfs::Host;
@@ -266,7 +266,8 @@ fn open_iommufd(prepared: &Prepared, kvm: Option<Arc<DeviceFd>>) -> Result<Optio
             (None, None) => return Err(OpenError::NotPci(address)),
         };
         let attached = ioas.attach(file, address);
-        let handle = attached.map_err(|error| name_holders(error, &candidate.host.nodes()))?;
+        let handle =
+            attached.map_err(|error| name_holders(error, &candidate.host.nodes(&Host::default())))?;
         // Found out at the first of them, before the others are opened, and thus reset, for nothing.
         let peers = prepared.devices.len() > 1;
         if prepared.has_alternative && peers && !sys::iommufd::offers_dma_buf(&handle.file) {
@@ -302,7 +303,7 @@ fn name_holders(error: OpenError, nodes: &[PathBuf]) -> OpenError {
         OpenError::Device { address, call: BIND, source }
             if matches!(source.raw_os_error(), Some(libc::EINVAL | libc::EBUSY)) =>
         {
-            match nodes::holders(&Host::default(), nodes, Some(std::process::id())) {
+            match OpenNodes::scan(&Host::default()).of_any(nodes, Some(std::process::id())) {
                 Some(holders) => OpenError::InUse { address, holders, source },
                 None => OpenError::Device { address, call: BIND, source },
             }

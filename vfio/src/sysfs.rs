@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 
 use devices::pci::PciAddress;
 
+use crate::text;
+
 /// Base class and subclass of a PCI-to-PCI bridge.
 const CLASS_PCI_BRIDGE: u32 = 0x0604;
 
@@ -15,6 +17,7 @@ pub struct Host {
     pub(crate) sys: PathBuf,
     pub(crate) dev: PathBuf,
     pub(crate) proc: PathBuf,
+    pub(crate) run: PathBuf,
 }
 
 impl Default for Host {
@@ -113,24 +116,40 @@ impl HostDevice {
 }
 
 impl Member {
+    /// Whether it is a PCI-to-PCI bridge.
+    pub fn is_bridge(&self) -> bool {
+        self.class >> 8 == CLASS_PCI_BRIDGE
+    }
+
     /// Whether it keeps its group from being used: a host driver drives it. Bridges do no DMA of their own and do not
     /// count, nor do devices without a driver.
     pub fn is_obstacle(&self) -> bool {
         let driven =
             self.driver.as_deref().is_some_and(|driver| !is_vfio_driver(driver) && driver != "pci-stub");
-        driven && self.class >> 8 != CLASS_PCI_BRIDGE
+        driven && !self.is_bridge()
     }
 }
 
 /// Variant drivers carry the name too: mlx5_vfio_pci, nvgrace_gpu_vfio_pci, ...
-fn is_vfio_driver(name: &str) -> bool {
+pub(crate) fn is_vfio_driver(name: &str) -> bool {
     name.contains("vfio")
 }
 
 impl Host {
-    /// A host whose /sys, /dev and /proc are found below `root`.
+    /// A host whose /sys, /dev, /proc and /run are found below `root`.
     pub fn at(root: &Path) -> Self {
-        Self { sys: root.join("sys"), dev: root.join("dev"), proc: root.join("proc") }
+        let [sys, dev, proc, run] = ["sys", "dev", "proc", "run"].map(|name| root.join(name));
+        Self { sys, dev, proc, run }
+    }
+
+    /// The addresses of all PCI devices, ascending.
+    pub fn addresses(&self) -> Result<Vec<PciAddress>, DiscoverError> {
+        let path = self.sys.join("bus/pci/devices");
+        let listed = fs::read_dir(&path).map_err(|source| DiscoverError::Read { path, source })?;
+        let address = |entry: fs::DirEntry| entry.file_name().to_str()?.parse().ok();
+        let mut addresses: Vec<PciAddress> = listed.flatten().filter_map(address).collect();
+        addresses.sort_unstable();
+        Ok(addresses)
     }
 
     /// Looks up a device.
@@ -146,11 +165,9 @@ impl Host {
             class: number(&path.join("class"))?,
             driver: link_name(&path.join("driver")),
             group: self.group(&path)?,
-            cdev: first_entry(&path.join("vfio-dev")),
-            numa_node: fs::read_to_string(path.join("numa_node"))
-                .ok()
-                .and_then(|text| text.trim().parse().ok()),
-            reset_methods: fs::read_to_string(path.join("reset_method"))
+            cdev: entries(&path.join("vfio-dev")).into_iter().next(),
+            numa_node: text::read(&path.join("numa_node")).ok().and_then(|text| text.trim().parse().ok()),
+            reset_methods: text::read(&path.join("reset_method"))
                 .map(|text| text.split_whitespace().map(str::to_owned).collect())
                 .unwrap_or_default(),
             bar_sizes: bar_sizes(&path.join("resource"))?,
@@ -167,7 +184,7 @@ impl Host {
         self.sys.join("bus/pci/drivers/vfio-pci").exists()
     }
 
-    fn device_path(&self, address: PciAddress) -> PathBuf {
+    pub(crate) fn device_path(&self, address: PciAddress) -> PathBuf {
         self.sys.join("bus/pci/devices").join(address.to_string())
     }
 
@@ -194,20 +211,27 @@ impl Host {
     }
 }
 
-/// The last component of what a symbolic link points to.
-fn link_name(path: &Path) -> Option<String> {
-    Some(fs::read_link(path).ok()?.file_name()?.to_str()?.to_owned())
+/// The names in a directory, sorted; none if it cannot be read.
+pub(crate) fn entries(path: &Path) -> Vec<String> {
+    let listed = fs::read_dir(path).into_iter().flatten().flatten();
+    let mut names: Vec<String> = listed.filter_map(|entry| entry.file_name().into_string().ok()).collect();
+    names.sort_unstable();
+    names
 }
 
-/// The name of the only entry of a directory.
-fn first_entry(path: &Path) -> Option<String> {
-    fs::read_dir(path).ok()?.next()?.ok()?.file_name().into_string().ok()
+/// Whether a link into /sys/devices leads to or through the device at `address`.
+pub(crate) fn has_component(link: &Path, address: PciAddress) -> bool {
+    link.iter().any(|component| component == address.to_string().as_str())
+}
+
+/// The last component of what a symbolic link points to.
+pub(crate) fn link_name(path: &Path) -> Option<String> {
+    Some(fs::read_link(path).ok()?.file_name()?.to_str()?.to_owned())
 }
 
 /// A number as sysfs writes it, `0x8086`.
 fn number(path: &Path) -> Result<u32, DiscoverError> {
-    let text =
-        fs::read_to_string(path).map_err(|source| DiscoverError::Read { path: path.to_owned(), source })?;
+    let text = text::read(path).map_err(|source| DiscoverError::Read { path: path.to_owned(), source })?;
     parse_hex(text.trim())
         .and_then(|value| u32::try_from(value).ok())
         .ok_or_else(|| DiscoverError::Parse { path: path.to_owned(), text: text.trim().to_owned() })
@@ -219,8 +243,7 @@ fn parse_hex(text: &str) -> Option<u64> {
 
 /// `resource`: a line `start end flags` for each BAR, then for the ROM.
 fn bar_sizes(path: &Path) -> Result<[u64; 6], DiscoverError> {
-    let text =
-        fs::read_to_string(path).map_err(|source| DiscoverError::Read { path: path.to_owned(), source })?;
+    let text = text::read(path).map_err(|source| DiscoverError::Read { path: path.to_owned(), source })?;
     let mut sizes = [0; 6];
     for (size, line) in sizes.iter_mut().zip(text.lines()) {
         let mut fields = line.split_whitespace().map(parse_hex);

@@ -150,7 +150,7 @@ fn bound_to_host(ctx: &Ctx) -> TestResult {
         &[
             "0000:00:01.0 is bound to the host driver nvme",
             "0000:00:02.0 is bound to the host driver e1000e",
-            "echo vfio-pci > /sys/bus/pci/devices/0000:00:01.0/driver_override",
+            "  vmm bind 0000:00:01.0",
         ],
     )?;
     // And the host still has it.
