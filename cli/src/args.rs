@@ -37,6 +37,8 @@ pub(crate) enum Command {
     Check(CheckArgs),
     /// Control a running machine over its socket.
     Ctl(CtlArgs),
+    /// List the host's PCI devices, and which of them can be passed through.
+    Devices(DevicesArgs),
     /// Take devices from the host's drivers, so that they can be passed through.
     Bind(BindArgs),
     /// Give devices back to the drivers that they had.
@@ -117,6 +119,19 @@ pub(crate) struct CheckArgs {
     /// Fill memory with a pattern first, and check afterwards that all of it is still there.
     #[arg(long)]
     pub(crate) contents: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DevicesArgs {
+    /// Say all about these devices, instead of a line on each.
+    #[arg(value_name = "BDF")]
+    pub(crate) devices: Vec<PciAddress>,
+    /// List bridges too.
+    #[arg(long)]
+    pub(crate) all: bool,
+    /// As JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 const BIND_HELP: &str = "\

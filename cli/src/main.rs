@@ -10,6 +10,7 @@ mod bind;
 mod check;
 mod ctl;
 mod default_kernel;
+mod devices;
 mod files;
 mod init;
 mod initramfs;
@@ -42,6 +43,7 @@ fn main() -> ExitCode {
         Some(Command::Ctl(args)) => ctl::ctl(&args),
         Some(Command::Bind(args)) => bind::bind(&args),
         Some(Command::Unbind(args)) => bind::unbind(&args),
+        Some(Command::Devices(args)) => devices::devices(&args),
         None => run::wait(cli.api_socket),
     };
     match result {

@@ -1,7 +1,7 @@
 //! Names for PCI class codes, after the PCI Code and ID Assignment Specification, section 1.
 
 /// Name of a 24-bit class code (base class, subclass, programming interface), the most specific one known.
-pub(super) fn name(code: u32) -> &'static str {
+pub(crate) fn name(code: u32) -> &'static str {
     let exact = match code {
         0x01_0601 => Some("AHCI controller"),
         0x01_0802 => Some("NVMe controller"),

@@ -29,7 +29,7 @@
 //! console ([`prompt`]), at whose end of input the guest powers off, as it does when its power button is pressed.
 
 mod button;
-mod class;
+pub(crate) mod class;
 mod cmdline;
 mod console;
 mod disk;

@@ -3,6 +3,7 @@
 
 mod api;
 mod bars;
+mod binding;
 mod boot;
 mod campaign;
 mod console;
@@ -25,6 +26,7 @@ pub(crate) fn all() -> Vec<Case> {
         boot::all(),
         console::all(),
         api::all(),
+        binding::all(),
         numa::all(),
         passthrough::all(),
         interrupts::all(),
