@@ -97,17 +97,18 @@ pub(crate) struct RunArgs {
 }
 
 const CHECK_HELP: &str = "\
-Brings guest memory up as a start would, with DMA maps if devices are named, prints one line, and takes everything \
-down again. The devices must not be in use.
+Looks at all that a start needs, opens the devices (which resets them) to ask their IOMMU, and prints `ok:` or \
+`problem:` for each, problems with their remedy. With --pin it brings guest memory up as a start would, with DMA maps if \
+devices are named, prints one line, and takes everything down again. The devices must not be in use.
 
-Exit codes: 0 the memory can be pinned, 2 usage, 3 the host lacks something, 4 memory could not be pinned, or pinned \
-pages lie in CMA or ZONE_MOVABLE, or --contents found a change, 5 internal error.";
+Exit codes: 0 all is there, 2 usage, 3 the host lacks something, 4 memory could not be had or pinned, or pinned pages lie \
+in CMA or ZONE_MOVABLE, or --contents found a change, 5 internal error.";
 
 #[derive(Debug, Args)]
 #[command(after_help = CHECK_HELP)]
 pub(crate) struct CheckArgs {
-    /// Check that memory can be pinned.
-    #[arg(long, required = true)]
+    /// Pin memory, instead of only looking whether it could be.
+    #[arg(long)]
     pub(crate) pin: bool,
     /// How much, in bytes or with a suffix K, M, G or T (powers of 1024).
     #[arg(long, value_name = "SIZE", default_value = "512M")]
@@ -117,7 +118,7 @@ pub(crate) struct CheckArgs {
     #[command(flatten)]
     pub(crate) pinning: PinArgs,
     /// Fill memory with a pattern first, and check afterwards that all of it is still there.
-    #[arg(long)]
+    #[arg(long, requires = "pin")]
     pub(crate) contents: bool,
 }
 

@@ -1,6 +1,8 @@
-//! `vmm check --pin`: guest memory is brought up as a start would and taken down again, without a guest.
+//! `vmm check`: what a start needs, without a start ([`preconditions`]); with `--pin` guest memory is brought up as a
+//! start would and taken down again.
 
 mod pattern;
+mod preconditions;
 
 use std::fs::File;
 use std::io::Read;
@@ -35,6 +37,10 @@ enum CheckError {
 
 /// Checks; returns the exit code.
 pub(crate) fn check(args: &CheckArgs) -> Result<u8, Problems> {
+    if args.pin { check_pin(args) } else { preconditions::check(args) }
+}
+
+fn check_pin(args: &CheckArgs) -> Result<u8, Problems> {
     let mut problems = Problems::default();
     let memory = read_memory(&args.memory, &mut problems);
     let request = args.vfio.request(&mut problems);
@@ -106,6 +112,8 @@ fn parse_phys_bits(cpuinfo: &str) -> Option<u8> {
     (32..=52).contains(&bits).then_some(bits)
 }
 
+#[cfg(test)]
+mod obstacles_test;
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;

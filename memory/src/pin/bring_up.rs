@@ -119,6 +119,21 @@ pub fn bring_up(
     attempt(ram, mapper, options, progress).inspect(PinReport::note).inspect_err(PinError::note)
 }
 
+/// Whether the mapper has room for the maps that RAM takes at the least.
+///
+/// # Errors
+/// [`PinError::NoRoom`]: it has not.
+pub fn check_room(ram: &GuestRam, mapper: &dyn DmaMapper) -> Result<(), PinError> {
+    unit_with_room(ram, Some(mapper), MAX_TRIAL).map(drop)
+}
+
+/// `unit`, or more bytes where the mapper has no room for so many maps: a container takes so many and no more.
+fn unit_with_room(ram: &GuestRam, mapper: Option<&dyn DmaMapper>, unit: u64) -> Result<u64, PinError> {
+    let room = mapper.and_then(DmaMapper::room);
+    let count = |unit| ram.chunks(unit).len() as u64;
+    fit(room, unit, MAX_TRIAL, count).map_err(|need| PinError::NoRoom { need, room: room.unwrap_or(0) })
+}
+
 fn attempt(
     ram: &GuestRam,
     mapper: Option<&dyn DmaMapper>,
@@ -141,11 +156,7 @@ fn attempt(
     let places = places(options.threads);
     let threads = threads(options.threads, &places);
     let unit = options.unit.clamp(SUB_UNIT, MAX_TRIAL).next_multiple_of(SUB_UNIT);
-    // A container takes so many maps and no more.
-    let room = mapper.and_then(DmaMapper::room);
-    let count = |unit| ram.chunks(unit).len() as u64;
-    let unit = fit(room, balanced_unit(ram.size(), unit, threads), MAX_TRIAL, count)
-        .map_err(|need| PinError::NoRoom { need, room: room.unwrap_or(0) })?;
+    let unit = unit_with_room(ram, mapper, balanced_unit(ram.size(), unit, threads))?;
     let units = ram.chunks(unit);
     let crews = Crew::muster(&units, &places, threads);
     tracing::info!(

@@ -12,6 +12,7 @@ mod host;
 mod interrupts;
 mod lab;
 mod numa;
+mod obstacles;
 mod passthrough;
 mod pinning;
 mod refusals;
@@ -28,6 +29,7 @@ pub(crate) fn all() -> Vec<Case> {
         api::all(),
         binding::all(),
         numa::all(),
+        obstacles::all(),
         passthrough::all(),
         interrupts::all(),
         bars::all(),

@@ -1,0 +1,134 @@
+//! `vmm check` without `--pin`: what a start with these devices and this memory needs, a line for each, with what to do
+//! about what is missing. Devices that nothing is in the way of are opened, which resets them, to ask their IOMMU.
+
+use std::fmt::Display;
+
+use memory::bytes::Bytes;
+use memory::layout::AddressLimits;
+use memory::pin::{self, DmaMapper};
+use memory::{GuestRam, Layout};
+use miette::Diagnostic;
+use vfio::{Aperture, HostDevice, Passthrough, PreflightError, Prepared};
+use vmm::hypervisor::Hypervisor;
+use vmm::{Class, Problems};
+
+use super::phys_bits;
+use crate::args::{CheckArgs, read_memory};
+use crate::report;
+
+/// Checks; returns the exit code.
+pub(super) fn check(args: &CheckArgs) -> Result<u8, Problems> {
+    let mut unreadable = Problems::default();
+    let memory = read_memory(&args.memory, &mut unreadable);
+    let request = args.vfio.request(&mut unreadable);
+    if !unreadable.0.is_empty() {
+        return Err(unreadable);
+    }
+    let mut findings = Findings::default();
+
+    let hypervisor = findings.keep(Class::Host, Hypervisor::open());
+    if hypervisor.is_some() {
+        findings.ok("KVM can be used");
+    }
+    let limits = AddressLimits::cpu_only(hypervisor.as_ref().map_or_else(phys_bits, Hypervisor::phys_bits));
+
+    let prepared = match vfio::preflight::check(request) {
+        Ok(prepared) => Some(prepared).filter(|prepared| !prepared.is_empty()),
+        Err(errors) => {
+            for error in errors {
+                let typed = matches!(error, PreflightError::Request(_));
+                findings.problem(if typed { Class::Usage } else { Class::Host }, &error);
+            }
+            None
+        }
+    };
+
+    let pinned = !args.vfio.vfio.is_empty();
+    let short = if pinned { pin::admit(memory) } else { pin::admit_unpinned(memory) };
+    if short.is_empty() {
+        let how = if pinned { "pinned" } else { "had" };
+        findings.ok(format_args!("{} of memory can be {how}", Bytes(memory)));
+    }
+    short.iter().for_each(|error| findings.problem(Class::Memory, error));
+
+    match prepared {
+        Some(prepared) => check_iommu(prepared, memory, limits, &mut findings),
+        None => {
+            findings.keep(Class::Usage, Layout::new(memory, &limits));
+        }
+    }
+    Ok(findings.end())
+}
+
+/// What is known only when the devices are open.
+fn check_iommu(prepared: Prepared, memory: u64, limits: AddressLimits, findings: &mut Findings) {
+    for device in prepared.devices() {
+        findings.ok(line(device));
+    }
+    let Some(passthrough) = findings.keep(Class::Host, Passthrough::open(prepared, None)) else { return };
+    findings.ok(aperture(passthrough.aperture()));
+    let limits = AddressLimits { iova: Some(passthrough.aperture().ranges.clone()), ..limits };
+    let Some(layout) = findings.keep(Class::Usage, Layout::new(memory, &limits)) else { return };
+    let Some(ram) = findings.keep(Class::Memory, GuestRam::new(&layout)) else { return };
+    let mapper: &dyn DmaMapper = passthrough.space().as_ref();
+    if findings.keep(Class::Memory, pin::check_room(&ram, mapper)).is_some() {
+        findings.ok(format_args!("the IOMMU can map {}", Bytes(memory)));
+    }
+}
+
+/// `0000:01:00.0 is bound to vfio-pci, IOMMU group 12, reset by flr, bus`
+fn line(device: &HostDevice) -> String {
+    let HostDevice { address, reset_methods, .. } = device;
+    let driver = device.driver.as_deref().unwrap_or("no driver");
+    let group = device.group.as_ref().map_or_else(|| "none".to_owned(), |group| group.id.to_string());
+    let reset = match reset_methods.as_slice() {
+        [] => "cannot be reset by itself".to_owned(),
+        methods => format!("reset by {}", methods.join(", ")),
+    };
+    format!("{address} is bound to {driver}, IOMMU group {group}, {reset}")
+}
+
+/// `the IOMMU translates 0x0..=0xfedfffff, 0xfef00000..=0x7fffffffff`
+fn aperture(aperture: &Aperture) -> String {
+    let ranges: Vec<String> = aperture.ranges.iter().map(|range| format!("{range:#x?}")).collect();
+    match ranges.as_slice() {
+        [] => "the IOMMU does not say what it translates".to_owned(),
+        ranges => format!("the IOMMU translates {}", ranges.join(", ")),
+    }
+}
+
+/// What was found, printed at once.
+#[derive(Default)]
+struct Findings {
+    problems: usize,
+    /// The exit code.
+    code: Option<Class>,
+}
+
+impl Findings {
+    fn ok(&mut self, what: impl Display) {
+        report::print(&format!("ok: {what}\n"));
+    }
+
+    fn problem(&mut self, class: Class, what: &dyn Diagnostic) {
+        report::print(&report::text("problem", what));
+        self.problems += 1;
+        self.code = Some(self.code.map_or(class, |code| code.min(class)));
+    }
+
+    /// Keeps the value, or tells of the problem.
+    fn keep<T, E: Diagnostic>(&mut self, class: Class, result: Result<T, E>) -> Option<T> {
+        result.map_err(|error| self.problem(class, &error)).ok()
+    }
+
+    /// What it comes to.
+    fn end(self) -> u8 {
+        let count = match self.problems {
+            0 => "ready".to_owned(),
+            1 => "1 problem".to_owned(),
+            count => format!("{count} problems"),
+        };
+        report::print(&format!("{count}\n"));
+        self.code.map_or(0, |class| class as u8)
+    }
+}
