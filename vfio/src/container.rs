@@ -4,6 +4,7 @@
 use std::ffi::CString;
 use std::fs::File;
 use std::io;
+use std::os::fd::{AsRawFd, RawFd};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -55,6 +56,11 @@ impl Container {
             container.aperture = Aperture::parse(&answer);
         }
         Ok(container)
+    }
+
+    /// The attached groups with their descriptors.
+    pub(crate) fn groups(&self) -> Vec<(u32, RawFd)> {
+        self.groups.iter().map(|group| (group.id, group.file.as_raw_fd())).collect()
     }
 
     /// What the IOMMU can translate, for all attached groups together.

@@ -2,7 +2,8 @@
 //!
 //! vfio-pci resets a device when it is opened and again when it is closed (`vfio_pci_core_enable`,
 //! `vfio_pci_core_disable`), and reports `VFIO_DEVICE_FLAGS_RESET` only if the first of these worked. So a guest gets
-//! a fresh device and leaves none of its state behind without a reset of ours, each of which takes 100 ms or more.
+//! a fresh device and leaves none of its state behind without a reset of ours, each of which takes 100 ms or more. What
+//! is done where it did not work is in [`crate::reset`].
 
 use std::fs::File;
 use std::io;
@@ -12,7 +13,7 @@ use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
 use devices::pci::PciAddress;
-use tracing::{debug, warn};
+use tracing::debug;
 use vfio_bindings::bindings::vfio::{
     VFIO_DEVICE_FLAGS_PCI, VFIO_DEVICE_FLAGS_RESET, VFIO_IRQ_INFO_EVENTFD, VFIO_IRQ_INFO_NORESIZE,
     VFIO_IRQ_SET_ACTION_TRIGGER, VFIO_IRQ_SET_ACTION_UNMASK, VFIO_IRQ_SET_DATA_EVENTFD,
@@ -28,6 +29,7 @@ use crate::kvm::KvmMember;
 use crate::mapping::BarMapping;
 use crate::session::OpenError;
 use crate::sys;
+use crate::sysfs::Host;
 use crate::vectors::SetIrqs;
 
 /// A device's file, through which it is opened and attached.
@@ -74,13 +76,6 @@ impl Device {
         let config = regions.get(VFIO_PCI_CONFIG_REGION_INDEX as usize).cloned().flatten();
         let config = config.ok_or(OpenError::NoConfig(address))?;
         let resets = info.flags & VFIO_DEVICE_FLAGS_RESET != 0;
-        if !resets {
-            warn!(
-                %address,
-                "the device cannot be reset: what it was left with by its last user stays in it, a guest reboot does \
-                 not stop its DMA, and the next user finds what this guest leaves"
-            );
-        }
         let space = Arc::clone(space);
         Ok(Self { _attachment: attachment, _member: member, file, address, resets, regions, config, space })
     }
@@ -88,6 +83,21 @@ impl Device {
     /// Where it is on the host.
     pub(crate) fn address(&self) -> PciAddress {
         self.address
+    }
+
+    /// What ioctls go to.
+    pub(crate) fn file(&self) -> &File {
+        &self.file
+    }
+
+    /// Its address space.
+    pub(crate) fn space(&self) -> &DmaSpace {
+        &self.space
+    }
+
+    /// Whether it can be reset by itself, and was when it was opened.
+    pub(crate) fn resets_alone(&self) -> bool {
+        self.resets
     }
 
     /// Maps parts of a BAR's region.
@@ -146,10 +156,15 @@ impl Device {
         })
     }
 
-    /// Resets the function. Does nothing, without error, when the device cannot be reset at all: that was said when
-    /// it was opened.
+    /// Resets the function by itself. Does nothing, without error, where that cannot be done: it is reset with its bus
+    /// then ([`crate::reset`]), or it was said when it was opened that it is not.
     pub(crate) fn reset(&self) -> io::Result<()> {
-        if self.resets { sys::device_reset(&self.file) } else { Ok(()) }
+        if !self.resets {
+            return Ok(());
+        }
+        let done = sys::device_reset(&self.file);
+        Host::default().set_mark(self.address, done.as_ref().err().map(|_| "its last reset failed"));
+        done
     }
 
     fn read(&self, region: &RegionInfo, what: &str, offset: u64, data: &mut [u8]) {

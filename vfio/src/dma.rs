@@ -5,7 +5,7 @@
 
 use std::fmt;
 use std::fs::File;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{BorrowedFd, RawFd};
 use std::sync::Arc;
 
 use devices::pci::MappedArea;
@@ -77,6 +77,14 @@ impl DmaSpace {
         match self {
             Self::Ioas(ioas) => ioas.unmap_range(gpa, area.size),
             Self::Container(container) => container.unmap_range(gpa, area.size),
+        }
+    }
+
+    /// The IOMMU groups that are attached, each with its descriptor; none for an iommufd, which has devices attached.
+    pub(crate) fn groups(&self) -> Vec<(u32, RawFd)> {
+        match self {
+            Self::Ioas(_) => Vec::new(),
+            Self::Container(container) => container.groups(),
         }
     }
 

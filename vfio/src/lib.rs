@@ -14,6 +14,7 @@
 //! error numbers and ranges, describe regions by position, and unwrap in `Drop`, so that a device that disappears
 //! while it is open would abort the monitor.
 
+mod affected;
 mod area;
 pub mod bind;
 mod container;
@@ -26,11 +27,13 @@ mod info;
 mod ioas;
 mod kvm;
 mod mapping;
+mod mark;
 mod nodes;
 pub mod notice;
 pub mod preflight;
 pub mod readiness;
 mod request;
+pub mod reset;
 pub mod session;
 mod store;
 mod sys;
@@ -50,6 +53,7 @@ pub use ioas::Ioas;
 pub use notice::{DeviceLoss, Notice};
 pub use preflight::{PreflightError, Prepared};
 pub use request::{DeviceRequest, Request, RequestError};
+pub use reset::BusResetError;
 pub use session::{OpenError, Passthrough, ResetError};
 pub use sysfs::{Host, HostDevice};
 pub use usage::Use;

@@ -21,6 +21,7 @@ use crate::holders::OpenNodes;
 use crate::info::Aperture;
 use crate::ioas::Ioas;
 use crate::preflight::Prepared;
+use crate::reset::{self, Aftermath, BusResetError, BusResets};
 use crate::sys;
 use crate::sysfs::Host;
 
@@ -192,7 +193,10 @@ pub struct ResetError {
 /// all DMA maps and detaches the devices or their groups.
 pub struct Passthrough {
     devices: Vec<Arc<Device>>,
+    bus_resets: BusResets,
     space: Arc<DmaSpace>,
+    // When all of the above is closed.
+    _aftermath: Aftermath,
 }
 
 impl Passthrough {
@@ -211,8 +215,18 @@ impl Passthrough {
         info!(backend = %space.backend(), devices = handles.len(), "devices opened");
         let space = Arc::new(space);
         let device = |(address, handle)| Device::new(handle, address, &space).map(Arc::new);
-        let devices = handles.into_iter().map(device).collect::<Result<_, _>>()?;
-        Ok(Self { devices, space })
+        let devices: Vec<Arc<Device>> = handles.into_iter().map(device).collect::<Result<_, _>>()?;
+        let bus_resets = BusResets::first(&devices);
+        let aftermath = Aftermath(devices.iter().map(|device| device.address()).collect());
+        Ok(Self { devices, bus_resets, space, _aftermath: aftermath })
+    }
+
+    /// For a guest reboot, when all functions have been reset ([`PassthroughFunction::reset`]): resets those devices
+    /// which that could do nothing for, and returns what was not reset, and what did not come back.
+    pub fn reset_buses(&self) -> Vec<BusResetError> {
+        let mut errors = self.bus_resets.again();
+        errors.extend(reset::silent(&self.devices));
+        errors
     }
 
     /// What the IOMMU can translate, for all devices together.

@@ -7,6 +7,7 @@
 #![expect(unsafe_code, reason = "ioctls")]
 
 pub(crate) mod iommufd;
+pub(crate) mod reset;
 
 use std::ffi::{CStr, c_int, c_ulong};
 use std::fs::File;

@@ -29,6 +29,9 @@ pub(super) fn render(entry: &Entry, names: &Names) -> String {
     let bars: Vec<String> = sizes.map(|(index, size)| format!("{index}: {}", Bytes(*size))).collect();
     line("BARs", &if bars.is_empty() { "none".to_owned() } else { bars.join(", ") });
     line("passthrough", &entry.verdict());
+    if let Some(mark) = &entry.mark {
+        line("marked", mark);
+    }
     for used in &entry.readiness.uses {
         line("in use", &used.to_string());
     }

@@ -76,6 +76,12 @@ fn host() -> (tempfile::TempDir, Vec<Entry>) {
         r#"{"vendor":32902,"device":4307,"driver":"e1000e","driver_override":null}"#,
     )
     .unwrap();
+    fs::create_dir_all(root.path().join("run/vmm/marks")).unwrap();
+    fs::write(
+        root.path().join("run/vmm/marks/0000:01:00.0"),
+        r#"{"vendor":32902,"device":4307,"what":"it cannot be reset, and keeps what its last guest left"}"#,
+    )
+    .unwrap();
     let host = Host::at(root.path());
     let open = OpenNodes::scan(&host);
     let entries =
@@ -122,7 +128,8 @@ fn json_for_programs() {
         "reset_methods": ["flr", "bus"],
         "bars": [{"index": 0, "bytes": 131072}, {"index": 5, "bytes": 137_438_953_472u64}],
         "ready": true,
-        "summary": "ready",
+        "mark": "it cannot be reset, and keeps what its last guest left",
+        "summary": "ready, but it cannot be reset, and keeps what its last guest left",
         "in_use": [],
         "obstacles": [],
     });

@@ -30,6 +30,8 @@ struct Device<'a> {
     reset_methods: &'a [String],
     bars: Vec<Bar>,
     ready: bool,
+    /// What is wrong with it since a guest had it.
+    mark: Option<&'a str>,
     summary: String,
     in_use: Vec<String>,
     obstacles: Vec<Obstacle>,
@@ -107,6 +109,7 @@ fn device<'a>(entry: &'a Entry, names: &'a Names) -> Device<'a> {
         reset_methods: &host.reset_methods,
         bars: bars.map(|(index, bytes)| Bar { index, bytes: *bytes }).collect(),
         ready: entry.is_ready(),
+        mark: entry.mark.as_deref(),
         summary: entry.verdict(),
         in_use: entry.readiness.uses.iter().map(ToString::to_string).collect(),
         obstacles: entry.readiness.obstacles.iter().map(obstacle).collect(),

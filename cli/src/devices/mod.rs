@@ -25,6 +25,8 @@ struct Entry {
     readiness: Readiness,
     /// What it was like before it was bound.
     record: Option<Record>,
+    /// What is wrong with it since a guest had it.
+    mark: Option<String>,
 }
 
 /// Lists; returns the exit code.
@@ -63,7 +65,8 @@ impl Entry {
         let device = host.find(address)?;
         let readiness = host.readiness(&device, open);
         let record = host.bind_record(&device);
-        Ok(Self { device, readiness, record })
+        let mark = host.mark(&device);
+        Ok(Self { device, readiness, record, mark })
     }
 
     fn is_ready(&self) -> bool {
@@ -92,7 +95,10 @@ impl Entry {
             (Some((first, rest)), ..) => format!("in use: {first}, and {} more", rest.len()),
             (None, _, true) => "after vmm bind --group".to_owned(),
             (None, Some(()), false) => "after vmm bind".to_owned(),
-            (None, None, false) => "ready".to_owned(),
+            (None, None, false) => match &self.mark {
+                Some(mark) => format!("ready, but {mark}"),
+                None => "ready".to_owned(),
+            },
         }
     }
 }

@@ -16,6 +16,7 @@ mod obstacles;
 mod passthrough;
 mod pinning;
 mod refusals;
+mod reset;
 
 use crate::suite::Case;
 
@@ -33,6 +34,7 @@ pub(crate) fn all() -> Vec<Case> {
         passthrough::all(),
         interrupts::all(),
         bars::all(),
+        reset::all(),
         pinning::all(),
         campaign::all(),
         refusals::all(),

@@ -247,7 +247,10 @@ impl Binder {
         let (slot, identity) = self.slot(address)?;
         match steps::give_back(&slot, identity)? {
             (Some(driver), _) if is_vfio_driver(&driver) => Err(BindError::TakenAgain { address, driver }),
-            (driver, changed) => Ok(Bound { address, driver, former: before, changed }),
+            (driver, changed) => {
+                self.host.set_mark(address, None);
+                Ok(Bound { address, driver, former: before, changed })
+            }
         }
     }
 

@@ -118,7 +118,7 @@ pub struct Machine {
     space: Arc<dyn AddressSpace>,
     interrupts: Arc<KvmInterrupts>,
     vm: Arc<Vm>,
-    _passthrough: Option<Passthrough>,
+    passthrough: Option<Passthrough>,
     ram: Arc<GuestRam>,
     layout: Layout,
     acpi: AcpiTables,
@@ -202,7 +202,7 @@ impl Machine {
             space,
             interrupts,
             vm,
-            _passthrough: passthrough,
+            passthrough,
             ram,
             layout,
             acpi,
@@ -315,6 +315,10 @@ impl Machine {
                 let cause = std::error::Error::source(&error).map(ToString::to_string);
                 tracing::warn!(%error, cause, "the guest reboots with a device that was not reset");
             }
+        }
+        for error in self.passthrough.iter().flat_map(Passthrough::reset_buses) {
+            let cause = std::error::Error::source(&error).map(ToString::to_string);
+            tracing::warn!(%error, cause, "the guest reboots with a device that was not reset");
         }
         self.phases = Phases::start();
         Ok(())

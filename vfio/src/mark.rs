@@ -1,0 +1,50 @@
+//! Devices in a doubtful state: what is known to be wrong with them since a guest had them, for whoever has them next.
+//! Kept below /run/vmm/marks, as far as we may write there.
+
+use devices::pci::PciAddress;
+use serde::{Deserialize, Serialize};
+
+use crate::store::Store;
+use crate::sysfs::{Host, HostDevice};
+
+/// A device's mark.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Mark {
+    /// Vendor ID. Another device may come into the slot.
+    vendor: u16,
+    /// Device ID.
+    device: u16,
+    /// What is wrong.
+    what: String,
+}
+
+impl Host {
+    /// What is known to be wrong with a device since a guest had it.
+    pub fn mark(&self, device: &HostDevice) -> Option<String> {
+        let mark = self.marks().read(device.address)?;
+        ((mark.vendor, mark.device) == (device.vendor, device.device)).then_some(mark.what)
+    }
+
+    /// Says so of a device; `None` when nothing is wrong with it any more.
+    pub(crate) fn set_mark(&self, address: PciAddress, what: Option<&str>) {
+        let marks = self.marks();
+        let done = match (what, self.find(address)) {
+            (Some(what), Ok(HostDevice { vendor, device, .. })) => marks
+                .create()
+                .and_then(|()| marks.write(address, &Mark { vendor, device, what: what.to_owned() })),
+            _ => marks.remove(address),
+        };
+        if let Err(error) = done {
+            tracing::debug!(%address, ?what, %error, "the mark cannot be set");
+        }
+    }
+
+    fn marks(&self) -> Store<Mark> {
+        Store::new(self, "marks")
+    }
+}
+
+#[cfg(test)]
+#[path = "mark_test.rs"]
+mod tests;
