@@ -6,6 +6,7 @@ mod bars;
 mod binding;
 mod boot;
 mod campaign;
+mod config_space;
 mod console;
 mod extra;
 mod host;
@@ -17,6 +18,7 @@ mod passthrough;
 mod pinning;
 mod refusals;
 mod reset;
+mod traffic;
 
 use crate::suite::Case;
 
@@ -35,6 +37,8 @@ pub(crate) fn all() -> Vec<Case> {
         interrupts::all(),
         bars::all(),
         reset::all(),
+        traffic::all(),
+        config_space::all(),
         pinning::all(),
         campaign::all(),
         refusals::all(),

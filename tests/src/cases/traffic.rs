@@ -1,0 +1,84 @@
+//! Passed-through devices under load, with every byte checked: a drive written and read at random, and TCP both ways
+//! between a guest's NIC and one of the host's on the same wire.
+
+use super::extra;
+use crate::host::{HostSpec, NVME};
+use crate::suite::{Case, Ctx, GuestInitrd, Output, TestResult, case, ensure};
+
+pub(super) fn all() -> Vec<Case> {
+    let narrow = || HostSpec::default().aw_bits(39);
+    let wide = HostSpec::default;
+    vec![
+        case("traffic/64 MiB of a drive at random, container, 39 bits", narrow(), |ctx| {
+            drive(ctx, "container")
+        }),
+        case("traffic/64 MiB of a drive at random, iommufd, 48 bits", wide(), |ctx| drive(ctx, "iommufd")),
+        case("traffic/TCP both ways through an e1000e, container", wire(wide()), |ctx| {
+            tcp(ctx, INTEL, VIRTIO, "container")
+        }),
+        case("traffic/TCP both ways through a virtio-net, iommufd", wire(wide()), |ctx| {
+            tcp(ctx, VIRTIO, INTEL, "iommufd")
+        }),
+    ]
+}
+
+/// An Intel 82574L and a virtio-net behind the IOMMU, plugged into one hub.
+const INTEL: &str = "0000:00:0c.0";
+const VIRTIO: &str = "0000:00:0d.0";
+
+fn wire(host: HostSpec) -> HostSpec {
+    host.qemu("-netdev hubport,hubid=1,id=left -device e1000e,netdev=left,addr=0xc,mac=52:54:00:00:00:0c")
+        .qemu("-netdev hubport,hubid=1,id=right")
+        .qemu("-device virtio-net-pci,netdev=right,addr=0xd,mac=52:54:00:00:00:0d,romfile=,disable-legacy=on,iommu_platform=on")
+}
+
+/// Runs a guest that has the exercise at hand.
+fn guest(ctx: &Ctx, device: &str, backend: &str, script: &str) -> TestResult<Output> {
+    let exercise = ctx.get(&ctx.example("exercise")?)?;
+    let initrd = GuestInitrd::with_script(ctx.artefacts, &format!("{script}\npoweroff -f"))?;
+    ctx.put("/tmp/guest.cpio", &initrd.file("bin/exercise", &exercise)?.build()?)?;
+    let command = format!(
+        "vmm -v run --vfio {device},backend={backend} --memory 256M --cpus 2 --initrd /tmp/guest.cpio; \
+         status=$?; rm /tmp/guest.cpio; exit $status"
+    );
+    let output = ctx.run(&command).deadline(400).expect_success()?;
+    output.stderr_contains(&format!("devices opened backend={backend} "))?;
+    Ok(output)
+}
+
+fn drive(ctx: &Ctx, backend: &str) -> TestResult {
+    let script = "exercise disk /dev/nvme0n1 64; grep nvme0q /proc/interrupts";
+    let output = guest(ctx, NVME, backend, script)?;
+    output.stdout_contains("exercised: 2560 writes and 2048 reads of 32768 bytes on /dev/nvme0n1")?;
+    // Its completions came as interrupts, on more than one CPU's queue.
+    for queue in ["nvme0q1", "nvme0q2"] {
+        ensure!(interrupts(output.line_with(queue)?) > 100, "few interrupts of {queue}");
+    }
+    Ok(())
+}
+
+fn interrupts(line: &str) -> u64 {
+    line.split_whitespace().skip(1).map_while(|word| word.parse::<u64>().ok()).sum()
+}
+
+fn tcp(ctx: &Ctx, guests: &str, hosts: &str, backend: &str) -> TestResult {
+    let exercise = ctx.example("exercise")?;
+    extra::bind(ctx, &[guests])?;
+    let up = format!(
+        "name=$(ls -d /sys/bus/pci/devices/{hosts}/net/* /sys/bus/pci/devices/{hosts}/virtio*/net/* 2>/dev/null)
+         name=${{name##*/}}; ip link set $name up && ip addr replace 10.9.0.1/24 dev $name"
+    );
+    ctx.run(&up).expect_success()?;
+    let mut server = ctx.run(&format!("{exercise} serve 5000 16")).deadline(400).start()?;
+    server.wait_for("listening")?;
+    let script = "ip link set eth0 up; ip addr add 10.9.0.2/24 dev eth0; exercise connect 10.9.0.1 5000 16";
+    guest(ctx, guests, backend, script)?.stdout_contains("exercised: 16 MiB each way")?;
+    let server = server.finish()?;
+    server.stdout_contains("exercised: 16 MiB each way")?;
+    let back = format!(
+        "cd /sys/bus/pci/devices/{guests}; echo > driver_override; echo {guests} > driver/unbind; \
+         echo {guests} > /sys/bus/pci/drivers_probe"
+    );
+    ctx.run(&back).expect_success()?;
+    Ok(())
+}

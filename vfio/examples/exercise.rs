@@ -1,0 +1,174 @@
+//! What guests do with the devices they are given, checked byte by byte.
+//!
+//! - `exercise disk PATH MIB`: fills the beginning of a disk block by block in random order, writes some of the blocks
+//!   again, and reads all of them in another order; without caches, from several threads.
+//! - `exercise serve PORT MIB` and `exercise connect ADDRESS PORT MIB`: send each other so much at the same time.
+//!
+//! What is written and sent can be computed from its place, so nothing has to be remembered to check it.
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a test program")]
+
+use std::fs::OpenOptions;
+use std::io::{self, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::process::ExitCode;
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// What is written, read, sent and compared in one go.
+const BLOCK: usize = 32 << 10;
+/// What O_DIRECT wants addresses to be multiples of.
+const ALIGNMENT: usize = 4096;
+const THREADS: usize = 4;
+/// Every so many blocks are written twice.
+const AGAIN: usize = 4;
+/// How long a link may take to come up.
+const LINK_UP: Duration = Duration::from_secs(60);
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let done = match words[..] {
+        ["disk", path, mib] => blocks(mib).and_then(|blocks| disk(path, blocks)),
+        ["serve", port, mib] => blocks(mib).and_then(|blocks| serve(port, blocks)),
+        ["connect", address, port, mib] => blocks(mib).and_then(|blocks| connect(address, port, blocks)),
+        _ => Err(io::Error::other("exercise disk PATH MIB | serve PORT MIB | connect ADDRESS PORT MIB")),
+    };
+    match done {
+        Ok(what) => {
+            println!("exercised: {what}");
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("exercise: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn blocks(mib: &str) -> io::Result<usize> {
+    let mib: usize = mib.parse().map_err(io::Error::other)?;
+    Ok((mib << 20) / BLOCK)
+}
+
+/// SplitMix64 (Steele, Lea, Flood: Fast splittable pseudorandom number generators).
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+}
+
+/// What belongs into a block.
+fn fill(buffer: &mut [u8], stream: u64, block: usize) {
+    let mut random = Random(stream << 48 ^ block as u64);
+    for word in buffer.chunks_mut(8) {
+        let bytes = random.next().to_le_bytes();
+        word.copy_from_slice(bytes.get(..word.len()).unwrap_or_default());
+    }
+}
+
+fn check(buffer: &[u8], stream: u64, block: usize) -> io::Result<()> {
+    let mut expected = vec![0; buffer.len()];
+    fill(&mut expected, stream, block);
+    match buffer.iter().zip(&expected).position(|(is, should)| is != should) {
+        None => Ok(()),
+        Some(at) => Err(io::Error::other(format!("block {block} differs from byte {at} on"))),
+    }
+}
+
+/// All numbers below `count`, in an order of their own for each seed.
+fn shuffled(count: usize, seed: u64) -> Vec<usize> {
+    let mut random = Random(seed);
+    let mut all: Vec<usize> = (0..count).collect();
+    for i in (1..count).rev() {
+        all.swap(i, (random.next() % (i as u64 + 1)) as usize);
+    }
+    all
+}
+
+fn disk(path: &str, count: usize) -> io::Result<String> {
+    let file = OpenOptions::new().read(true).write(true).custom_flags(libc::O_DIRECT).open(path)?;
+    let is_written_again = |block: usize| block.is_multiple_of(AGAIN);
+    let first = shuffled(count, 1);
+    in_parallel(&first, |block, buffer| {
+        fill(buffer, 1, block);
+        file.write_all_at(buffer, (block * BLOCK) as u64)
+    })?;
+    let again: Vec<usize> = shuffled(count, 2).into_iter().filter(|block| is_written_again(*block)).collect();
+    in_parallel(&again, |block, buffer| {
+        fill(buffer, 2, block);
+        file.write_all_at(buffer, (block * BLOCK) as u64)
+    })?;
+    file.sync_all()?;
+    in_parallel(&shuffled(count, 3), |block, buffer| {
+        file.read_exact_at(buffer, (block * BLOCK) as u64)?;
+        check(buffer, if is_written_again(block) { 2 } else { 1 }, block)
+    })?;
+    Ok(format!("{} writes and {count} reads of {BLOCK} bytes on {path}", count + again.len()))
+}
+
+/// Does something to every block, with an aligned buffer, on several threads.
+fn in_parallel(blocks: &[usize], work: impl Fn(usize, &mut [u8]) -> io::Result<()> + Sync) -> io::Result<()> {
+    let share = blocks.len().div_ceil(THREADS).max(1);
+    thread::scope(|scope| {
+        let workers: Vec<_> = blocks
+            .chunks(share)
+            .map(|blocks| {
+                scope.spawn(|| {
+                    let mut room = vec![0; BLOCK + ALIGNMENT];
+                    let start = room.as_ptr().align_offset(ALIGNMENT);
+                    let buffer = room.get_mut(start..start + BLOCK).unwrap_or_default();
+                    blocks.iter().try_for_each(|block| work(*block, buffer))
+                })
+            })
+            .collect();
+        workers.into_iter().try_for_each(|worker| {
+            worker.join().unwrap_or_else(|_| Err(io::Error::other("a thread panicked")))
+        })
+    })
+}
+
+fn serve(port: &str, count: usize) -> io::Result<String> {
+    let listener = TcpListener::bind(("0.0.0.0", port.parse().map_err(io::Error::other)?))?;
+    println!("listening");
+    let (stream, _) = listener.accept()?;
+    exchange(stream, count, (10, 20))
+}
+
+fn connect(address: &str, port: &str, count: usize) -> io::Result<String> {
+    let began = Instant::now();
+    let place = format!("{address}:{port}");
+    loop {
+        match TcpStream::connect(&place) {
+            Ok(stream) => return exchange(stream, count, (20, 10)),
+            Err(error) if began.elapsed() > LINK_UP => return Err(error),
+            Err(_) => thread::sleep(Duration::from_millis(100)),
+        }
+    }
+}
+
+/// Sends one stream and receives another, at the same time.
+fn exchange(stream: TcpStream, count: usize, (own, other): (u64, u64)) -> io::Result<String> {
+    let mut sending = stream.try_clone()?;
+    let sender = thread::spawn(move || -> io::Result<()> {
+        let mut buffer = vec![0; BLOCK];
+        (0..count).try_for_each(|block| {
+            fill(&mut buffer, own, block);
+            sending.write_all(&buffer)
+        })
+    });
+    let mut receiving = stream;
+    let mut buffer = vec![0; BLOCK];
+    for block in 0..count {
+        receiving.read_exact(&mut buffer)?;
+        check(&buffer, other, block)?;
+    }
+    sender.join().unwrap_or_else(|_| Err(io::Error::other("the sender panicked")))?;
+    Ok(format!("{} MiB each way", (count * BLOCK) >> 20))
+}
