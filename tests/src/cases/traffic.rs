@@ -3,7 +3,7 @@
 
 use super::extra;
 use crate::host::{HostSpec, NVME};
-use crate::suite::{Case, Ctx, GuestInitrd, Output, TestResult, case, ensure};
+use crate::suite::{Case, Ctx, GuestInitrd, TestResult, case, ensure};
 
 pub(super) fn all() -> Vec<Case> {
     let narrow = || HostSpec::default().aw_bits(39);
@@ -32,23 +32,21 @@ fn wire(host: HostSpec) -> HostSpec {
         .qemu("-device virtio-net-pci,netdev=right,addr=0xd,mac=52:54:00:00:00:0d,romfile=,disable-legacy=on,iommu_platform=on")
 }
 
-/// Runs a guest that has the exercise at hand.
-fn guest(ctx: &Ctx, device: &str, backend: &str, script: &str) -> TestResult<Output> {
+/// The command of a guest that has the exercise at hand.
+fn guest(ctx: &Ctx, device: &str, backend: &str, script: &str) -> TestResult<String> {
     let exercise = ctx.get(&ctx.example("exercise")?)?;
     let initrd = GuestInitrd::with_script(ctx.artefacts, &format!("{script}\npoweroff -f"))?;
     ctx.put("/tmp/guest.cpio", &initrd.file("bin/exercise", &exercise)?.build()?)?;
-    let command = format!(
+    Ok(format!(
         "vmm -v run --vfio {device},backend={backend} --memory 256M --cpus 2 --initrd /tmp/guest.cpio; \
          status=$?; rm /tmp/guest.cpio; exit $status"
-    );
-    let output = ctx.run(&command).deadline(400).expect_success()?;
-    output.stderr_contains(&format!("devices opened backend={backend} "))?;
-    Ok(output)
+    ))
 }
 
 fn drive(ctx: &Ctx, backend: &str) -> TestResult {
     let script = "exercise disk /dev/nvme0n1 64; grep nvme0q /proc/interrupts";
-    let output = guest(ctx, NVME, backend, script)?;
+    let output = ctx.run(&guest(ctx, NVME, backend, script)?).deadline(400).expect_success()?;
+    output.stderr_contains(&format!("devices opened backend={backend} "))?;
     output.stdout_contains("exercised: 2560 writes and 2048 reads of 32768 bytes on /dev/nvme0n1")?;
     // Its completions came as interrupts, on more than one CPU's queue.
     for queue in ["nvme0q1", "nvme0q2"] {
@@ -64,17 +62,22 @@ fn interrupts(line: &str) -> u64 {
 fn tcp(ctx: &Ctx, guests: &str, hosts: &str, backend: &str) -> TestResult {
     let exercise = ctx.example("exercise")?;
     extra::bind(ctx, &[guests])?;
+    let script = "ip link set eth0 up; until grep -q 1 /sys/class/net/eth0/carrier; do :; done 2>/dev/null
+        ip addr add 10.9.0.2/24 dev eth0; echo the link is up; exercise connect 10.9.0.1 5000 16";
+    let mut guest = ctx.run(&guest(ctx, guests, backend, script)?).deadline(400).start()?;
+    // QEMU's hub does not get over it if one side sends before the other is up.
+    guest.wait_for("the link is up")?;
     let up = format!(
         "name=$(ls -d /sys/bus/pci/devices/{hosts}/net/* /sys/bus/pci/devices/{hosts}/virtio*/net/* 2>/dev/null)
          name=${{name##*/}}; ip link set $name up && ip addr replace 10.9.0.1/24 dev $name"
     );
     ctx.run(&up).expect_success()?;
-    let mut server = ctx.run(&format!("{exercise} serve 5000 16")).deadline(400).start()?;
-    server.wait_for("listening")?;
-    let script = "ip link set eth0 up; ip addr add 10.9.0.2/24 dev eth0; exercise connect 10.9.0.1 5000 16";
-    guest(ctx, guests, backend, script)?.stdout_contains("exercised: 16 MiB each way")?;
-    let server = server.finish()?;
+    let server = ctx.run(&format!("{exercise} serve 5000 16")).deadline(400).expect_success()?;
     server.stdout_contains("exercised: 16 MiB each way")?;
+    let guest = guest.finish()?;
+    ensure!(guest.status == 0, "the guest ended with status {}", guest.status);
+    guest.stdout_contains("exercised: 16 MiB each way")?;
+    guest.stderr_contains(&format!("devices opened backend={backend} "))?;
     let back = format!(
         "cd /sys/bus/pci/devices/{guests}; echo > driver_override; echo {guests} > driver/unbind; \
          echo {guests} > /sys/bus/pci/drivers_probe"

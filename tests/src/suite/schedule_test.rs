@@ -5,13 +5,13 @@ use crate::suite::case;
 fn a_host_is_kept_while_there_are_cases_for_it() {
     let plain = HostSpec::default();
     let narrow = HostSpec::default().aw_bits(39);
-    let queue = Queue(Mutex::new(vec![
+    let queue = Queue::new(vec![
         case("a", narrow.clone(), |_| Ok(())),
         case("b", plain.clone(), |_| Ok(())),
         case("c", plain.clone(), |_| Ok(())),
         case("d", narrow.clone(), |_| Ok(())),
         case("e", plain.clone(), |_| Ok(())),
-    ]));
+    ]);
     let name = |host| queue.next(host).map(|case| case.name);
     assert_eq!(name(None), Some("b"), "most cases want the plain host");
     assert_eq!(name(Some(&narrow)), Some("a"));
@@ -19,4 +19,25 @@ fn a_host_is_kept_while_there_are_cases_for_it() {
     assert_eq!(name(Some(&narrow)), Some("c"), "none is left for this host");
     assert_eq!(name(Some(&plain)), Some("e"));
     assert_eq!(name(Some(&plain)), None);
+}
+
+#[test]
+fn only_what_the_emulator_did_is_run_again_and_once() {
+    let report = |console: &str| {
+        let mut text = String::new();
+        section(&mut text, "what went wrong", "the lab host is gone");
+        section(&mut text, "the host's console", console);
+        text
+    };
+    let panic =
+        "? irqentry_enter+0xf/0x30\n? __svm_vcpu_run+0x9c/0x210\nKernel panic - not syncing: Fatal exception";
+    assert!(was_lost_by_emulator(&report(panic)));
+    assert!(!was_lost_by_emulator(&report("Kernel panic - not syncing: Attempted to kill init!")));
+    assert!(!was_lost_by_emulator(panic), "a guest's console can say anything");
+
+    let queue = Queue::new(Vec::new());
+    let again = || queue.put_back(case("a", HostSpec::default(), |_| Ok(())));
+    assert_eq!((again(), again()), (true, false));
+    assert_eq!(queue.next(None).map(|case| case.name), Some("a"));
+    assert!(queue.next(None).is_none());
 }
