@@ -10,7 +10,7 @@ use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
 use crate::Action;
 use crate::irq::{InterruptController, MsiMessage, MsiVector, PinTrigger};
-use crate::pci::config::{ConfigSpace, Identity};
+use crate::pci::config::{COMMAND, ConfigSpace, Identity};
 use crate::pci::{AddressSpace, BarSet, BarSpec, BarWindow, MappedArea, PciFunction, VectorBackend};
 
 /// Records what devices ask for.
@@ -218,8 +218,10 @@ impl AddressSpace for FakeSpace {
 
 /// A function with BARs and nothing else. Trapped reads give the BAR number.
 pub(crate) struct FakeFunction {
-    config: Mutex<ConfigSpace>,
+    pub(crate) config: Mutex<ConfigSpace>,
     areas: Vec<(u8, MappedArea)>,
+    /// How often its bus was reset.
+    pub(crate) resets: AtomicUsize,
 }
 
 impl FakeFunction {
@@ -231,7 +233,8 @@ impl FakeFunction {
         let mut set = BarSet::new();
         bars.iter().for_each(|bar| set.add(*bar).unwrap());
         let identity = Identity { vendor: 0x1234, device: 0x5678, ..Identity::default() };
-        Arc::new(Self { config: Mutex::new(ConfigSpace::new(&identity, set)), areas: areas.to_vec() })
+        let config = Mutex::new(ConfigSpace::new(&identity, set));
+        Arc::new(Self { config, areas: areas.to_vec(), resets: AtomicUsize::new(0) })
     }
 }
 
@@ -262,5 +265,11 @@ impl PciFunction for FakeFunction {
     }
     fn bar_write(&self, _: u8, _: u64, _: &[u8]) -> Action {
         Action::Reset
+    }
+    fn bus_reset(&self) {
+        let mut config = self.config.lock().unwrap();
+        config.set(COMMAND, &[0; 2]);
+        config.bars_mut().reset();
+        self.resets.fetch_add(1, Ordering::Relaxed);
     }
 }

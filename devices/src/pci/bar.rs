@@ -165,9 +165,13 @@ impl BarSet {
     /// Every BAR at the address it holds, decoded or not. `address + size` may be 2^64.
     pub fn windows(&self) -> Vec<BarWindow> {
         let window = |slot: &Slot| match slot {
-            Slot::Low { spec: BarSpec { index, space, size, .. }, address } => {
-                Some(BarWindow { index: *index, space: *space, address: *address, size: *size })
-            }
+            Slot::Low { spec: BarSpec { index, space, prefetchable, size }, address } => Some(BarWindow {
+                index: *index,
+                space: *space,
+                prefetchable: *prefetchable,
+                address: *address,
+                size: *size,
+            }),
             Slot::Absent | Slot::High => None,
         };
         self.slots.iter().filter_map(window).chain(self.rom.as_ref().map(RomRegister::window)).collect()

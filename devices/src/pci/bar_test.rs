@@ -188,7 +188,8 @@ fn the_rom_decodes_when_memory_and_itself_are_enabled() {
     assert_eq!(rom(&bars), 0xffff_0000, "sizing");
     bars.place(ROM_BAR, 0xd123_4567);
     assert_eq!(rom(&bars), 0xd123_0000);
-    let window = BarWindow { index: 6, space: BarSpace::Memory32, address: 0xd123_0000, size: 0x1_0000 };
+    let (space, address) = (BarSpace::Memory32, 0xd123_0000);
+    let window = BarWindow { index: 6, space, prefetchable: false, address, size: 0x1_0000 };
     assert!(bars.windows().contains(&window));
     assert!(!bars.decoded(COMMAND_MEMORY).contains(&window), "not enabled");
     bars.write(ROM_REGISTER, &[0xff]);

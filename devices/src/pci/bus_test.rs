@@ -1,93 +1,13 @@
-use std::sync::atomic::AtomicBool;
+use std::sync::Weak;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use memory::GuestRange;
 use proptest::prelude::*;
 
 use super::*;
-use crate::pci::config::COMMAND;
-use crate::pci::{BarSpec, BarWindow, MappedArea};
-use crate::testing::{FakeFunction, FakeSpace};
-
-const MEM32: GuestRange = GuestRange::new(0xd000_0000, 0x100_0000);
-const MEM64: GuestRange = GuestRange::new(0x1_8000_0000, 0x10_0000_0000);
-const IO: GuestRange = GuestRange::new(0x1000, 0x1000);
-const DECODE: u16 = 3;
-
-struct Setup {
-    mmio: Arc<Bus>,
-    pio: Arc<Bus>,
-    space: Arc<FakeSpace>,
-    bus: Arc<PciBus>,
-}
-
-fn setup() -> Setup {
-    let (mmio, pio) = (Arc::new(Bus::new("mmio")), Arc::new(Bus::new("pio")));
-    let space = Arc::new(FakeSpace::default());
-    let apertures = Apertures { mem32: MEM32, mem64: MEM64, io: IO };
-    let bus = PciBus::new(mmio.clone(), pio.clone(), space.clone(), apertures);
-    Setup { mmio, pio, space, bus }
-}
-
-impl Setup {
-    fn add(&self, bars: &[BarSpec]) -> Devfn {
-        self.add_mapped(bars, &[])
-    }
-
-    fn add_mapped(&self, bars: &[BarSpec], areas: &[(u8, MappedArea)]) -> Devfn {
-        let address = self.bus.add(None, FakeFunction::with_areas(bars, areas)).unwrap();
-        Devfn::new(address.device, address.function)
-    }
-
-    fn command(&self, devfn: Devfn, value: u16) {
-        assert_eq!(self.bus.config_write(devfn, COMMAND, &value.to_le_bytes()), Action::None);
-    }
-
-    fn set_bar(&self, devfn: Devfn, bar: u16, value: u32) {
-        let _ = self.bus.config_write(devfn, 0x10 + bar * 4, &value.to_le_bytes());
-    }
-
-    fn dword(&self, devfn: Devfn, offset: u16) -> u32 {
-        let mut data = [0; 4];
-        self.bus.config_read(devfn, offset, &mut data);
-        u32::from_le_bytes(data)
-    }
-
-    fn placed(&self, devfn: Devfn) -> Vec<BarWindow> {
-        self.bus.function(devfn).unwrap().bars()
-    }
-
-    fn maps(&self) -> Vec<u64> {
-        self.space.mapped.lock().unwrap().keys().copied().collect()
-    }
-
-    fn mmio_byte(&self, address: u64) -> u8 {
-        let mut data = [0];
-        self.mmio.read(address, &mut data);
-        data[0]
-    }
-}
-
-fn mem32(index: u8, size: u64) -> BarSpec {
-    BarSpec { index, space: BarSpace::Memory32, prefetchable: false, size }
-}
-
-fn mem64(index: u8, size: u64) -> BarSpec {
-    BarSpec { index, space: BarSpace::Memory64, prefetchable: true, size }
-}
-
-fn io(index: u8, size: u64) -> BarSpec {
-    BarSpec { index, space: BarSpace::Io, prefetchable: false, size }
-}
-
-fn area(offset: u64, size: u64) -> MappedArea {
-    MappedArea { offset, size, hva: 0x7f00_0000_0000 ^ offset }
-}
-
-fn through(device: &dyn BusDevice, offset: u64, size: usize) -> Vec<u8> {
-    let mut data = vec![0x5a; size];
-    device.read(offset, &mut data);
-    data
-}
+use crate::pci::fixture::{DECODE, IO, MEM32, MEM64, Setup, area, io, mem32, mem64, setup};
+use crate::pci::{BarSpec, BarWindow};
+use crate::testing::FakeFunction;
 
 #[test]
 fn the_host_bridge_is_there_and_absent_functions_are_not() {
@@ -98,7 +18,7 @@ fn the_host_bridge_is_there_and_absent_functions_are_not() {
     s.set_bar(bridge, 0, u32::MAX);
     assert_eq!(s.dword(bridge, 0x10), 0, "no bars");
     assert_eq!(s.dword(Devfn::new(1, 0), 0), u32::MAX);
-    assert_eq!(s.bus.config_write(Devfn::new(1, 0), 4, &[3]), Action::None);
+    assert_eq!(s.bus.config_write(0, Devfn::new(1, 0), 4, &[3]), Action::None);
 }
 
 #[test]
@@ -110,7 +30,7 @@ fn devices_take_the_number_asked_for_or_the_next() {
     assert_eq!(s.bus.add(None, function()).unwrap().to_string(), "0000:00:02.0");
     assert_eq!(s.bus.add(None, function()).unwrap().to_string(), "0000:00:04.0");
     let taken = s.bus.add(Some(3), function()).unwrap_err();
-    assert_eq!(taken, PciBusError::Taken("00:03.0".parse().unwrap()));
+    assert_eq!(taken, PciBusError::Taken(Place::on_bus_0(Devfn::new(3, 0))));
     let unknown = s.bus.add(Some(32), function()).unwrap_err();
     assert_eq!(unknown, PciBusError::Unknown { device: 32, function: 0 });
     assert!(s.bus.add_function(1, 8, function()).is_err());
@@ -128,7 +48,7 @@ fn several_functions_make_a_multi_function_device() {
     assert_eq!(header(first), 0x80);
     assert_eq!(header(Devfn::new(first.device(), 5)), 0);
     let mut byte = [0];
-    s.bus.config_read(first, 0xe, &mut byte);
+    s.bus.config_read(0, first, 0xe, &mut byte);
     assert_eq!(byte, [0x80]);
 }
 
@@ -236,7 +156,7 @@ fn of_two_bars_at_one_address_the_first_answers_until_it_leaves() {
 #[test]
 fn a_bar_does_not_shadow_another_device() {
     let s = setup();
-    let fixed = Arc::new(ConfigPorts { bus: Weak::new(), address: AtomicU32::new(7) });
+    let fixed = Arc::new(ConfigPorts::new(Weak::new()));
     s.mmio.insert(GuestRange::new(0xd000_0800, 8), fixed).unwrap();
     let devfn = s.add_mapped(&[mem32(0, 0x1000)], &[(0, area(0, 0x1000))]);
     s.set_bar(devfn, 0, 0xd000_0000);
@@ -282,53 +202,6 @@ fn dropping_the_bus_unmaps_everything() {
     assert_eq!(data, [0xff]);
     mmio.read(0xc000_0000, &mut data);
     assert_eq!(data, [0xff], "the window outlives the bus and is empty");
-}
-
-#[test]
-fn ecam_reaches_every_register_of_bus_0() {
-    let s = setup();
-    s.bus.add(Some(31), FakeFunction::new(&[mem32(0, 0x1000)])).unwrap();
-    let ecam = s.bus.ecam();
-    assert_eq!(through(&*ecam, 0, 4), [0x36, 0x1b, 0x08, 0x00]);
-    assert_eq!(through(&*ecam, 31 << 15, 4), [0x34, 0x12, 0x78, 0x56]);
-    assert_eq!(through(&*ecam, 31 << 15, 8), [0x34, 0x12, 0x78, 0x56, 0, 0, 0, 0]);
-    assert_eq!(through(&*ecam, (31 << 15) + 1, 4), [0x12, 0x78, 0x56, 0], "unaligned");
-    assert_eq!(through(&*ecam, (31 << 15) + 0xffe, 4), [0xff; 4], "crosses the end of the function");
-    assert_eq!(through(&*ecam, (31 << 15) + (1 << 12), 2), [0xff; 2], "no function 1");
-    assert_eq!(through(&*ecam, ECAM_BUS_SIZE, 4), [0xff; 4], "no bus 1");
-    assert_eq!(through(&*ecam, u64::MAX, 4), [0xff; 4]);
-    assert_eq!(ecam.write((31 << 15) + 0x10, &[0, 0, 0, 0xd0]), Action::None);
-    assert_eq!(through(&*ecam, (31 << 15) + 0x12, 2), [0x00, 0xd0]);
-}
-
-#[test]
-fn the_configuration_ports_follow_mechanism_1() {
-    let s = setup();
-    let device = s.add(&[mem32(0, 0x1000)]);
-    let ports = s.bus.config_ports();
-    let select = |value: u32| assert_eq!(ports.write(0, &value.to_le_bytes()), Action::None);
-    let selected = || u32::from_le_bytes(through(&*ports, 0, 4).try_into().unwrap());
-    assert_eq!(through(&*ports, 4, 4), [0xff; 4], "not enabled");
-    select(u32::MAX);
-    assert_eq!(selected(), 0x80ff_fffc, "reserved bits stay zero");
-    assert_eq!(ports.write(0, &[1]), Action::None);
-    assert_eq!(ports.write(1, &[0x06]), Action::None);
-    assert_eq!(selected(), 0x80ff_fffc, "only dwords reach the address register");
-    assert_eq!(through(&*ports, 0, 2), [0xff; 2]);
-    select(0x8000_0000 | u32::from(device.0) << 8);
-    assert_eq!(through(&*ports, 4, 4), [0x34, 0x12, 0x78, 0x56]);
-    assert_eq!(through(&*ports, 6, 2), [0x78, 0x56]);
-    assert_eq!(through(&*ports, 5, 2), [0x12, 0x78]);
-    assert_eq!(through(&*ports, 7, 1), [0x56]);
-    assert_eq!(through(&*ports, 6, 4), [0xff; 4], "leaves the port");
-    assert_eq!(through(&*ports, 2, 4), [0xff; 4]);
-    select(0x8000_0004 | u32::from(device.0) << 8);
-    assert_eq!(ports.write(4, &[DECODE as u8]), Action::None);
-    assert_eq!(through(&*ports, 4, 2), [DECODE as u8, 0]);
-    select(0x8001_0000);
-    assert_eq!(through(&*ports, 4, 4), [0xff; 4], "no bus 1");
-    select(0);
-    assert_eq!(through(&*ports, 4, 4), [0xff; 4]);
 }
 
 #[test]
@@ -387,7 +260,7 @@ proptest! {
             s.add_mapped(&bars, &[(0, area(0x1000, 0x1000)), (5, area(0, 0x1000))]);
         }
         for (device, offset, data) in writes {
-            let _ = s.bus.config_write(Devfn::new(device, 0), offset, &data);
+            let _ = s.bus.config_write(0, Devfn::new(device, 0), offset, &data);
             let decoder = lock(&s.bus.decoder);
             let windows = decoder.windows();
             let range = |w: &BarWindow| GuestRange::new(w.address, w.size);
@@ -403,9 +276,9 @@ proptest! {
             // Nothing that is decoded and could be mapped is left out.
             for device in 1..4 {
                 let devfn = Devfn::new(device, 0);
-                for window in s.bus.function(devfn).unwrap().decoded() {
+                for window in s.bus.route(0, devfn).unwrap().1.decoded() {
                     let io = window.space == BarSpace::Io;
-                    let mapped = windows.contains(&(devfn, window));
+                    let mapped = windows.contains(&(Place::on_bus_0(devfn), window));
                     let blocked = window.address.checked_add(window.size).is_none() || {
                         let homes: &[GuestRange] = if io { &[IO] } else { &[MEM32, MEM64] };
                         let inside = homes.iter().any(|home| home.contains(&range(&window)));

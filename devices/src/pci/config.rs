@@ -1,4 +1,4 @@
-//! An emulated type-0 configuration space of 4 KiB (PCIe base 6.0 §7.5.1, §7.5.3, §7.6).
+//! An emulated configuration space of 4 KiB, of type 0 or 1 (PCIe base 6.0 §7.5.1, §7.5.3, §7.6).
 //!
 //! Every bit is read-only until it is made writable or write-one-to-clear. BARs answer through their [`BarSet`].
 
@@ -16,6 +16,8 @@ pub const HEADER_TYPE: u16 = 0x0e;
 /// Header type: the device has more functions than this one.
 pub const MULTI_FUNCTION: u8 = 0x80;
 
+/// Header type: a bridge.
+const BRIDGE: u8 = 1;
 const CACHE_LINE_SIZE: u16 = 0x0c;
 const SUBSYSTEM_VENDOR: u16 = 0x2c;
 const CAPABILITIES_POINTER: u16 = 0x34;
@@ -63,6 +65,8 @@ pub struct CapabilityError {
 #[derive(Clone)]
 pub struct ConfigSpace {
     registers: Box<[Register; CONFIG_SIZE]>,
+    /// A bridge's registers lie where those of BARs are in other functions.
+    is_bridge: bool,
     bars: BarSet,
     /// Offset of the next capability, and of the pointer that will lead to it.
     capabilities: (u16, u16),
@@ -84,6 +88,7 @@ impl ConfigSpace {
     pub fn new(identity: &Identity, bars: BarSet) -> Self {
         let mut space = Self {
             registers: Box::new([Register::default(); CONFIG_SIZE]),
+            is_bridge: false,
             bars,
             capabilities: (CAPABILITIES, CAPABILITIES_POINTER),
             extended: (EXTENDED_CAPABILITIES, None),
@@ -97,6 +102,16 @@ impl ConfigSpace {
         space.set_clearable(STATUS, &STATUS_CLEARABLE.to_le_bytes());
         space.set_writable(CACHE_LINE_SIZE, &[0xff]);
         space.set_writable(INTERRUPT_LINE, &[0xff]);
+        space
+    }
+
+    /// The header of a bridge without BARs, whose own registers, 0x18 to 0x33 and 0x3e to 0x3f, are all zero and
+    /// read-only. It has no subsystem IDs.
+    pub fn bridge(identity: &Identity) -> Self {
+        let identity = Identity { subsystem_vendor: 0, subsystem: 0, ..*identity };
+        let mut space = Self::new(&identity, BarSet::new());
+        space.set(HEADER_TYPE, &[BRIDGE]);
+        space.is_bridge = true;
         space
     }
 
@@ -160,7 +175,9 @@ impl ConfigSpace {
         let registers = self.registers.get(usize::from(offset)..).unwrap_or_default();
         data.fill(0xff);
         data.iter_mut().zip(registers).for_each(|(byte, register)| *byte = register.value);
-        self.bars.read(offset, data);
+        if !self.is_bridge {
+            self.bars.read(offset, data);
+        }
     }
 
     /// Writes as the guest does; bytes past the end are ignored.

@@ -1,17 +1,18 @@
-//! What is mapped of what the functions on the bus decode.
+//! What is mapped of what the functions of the hierarchy decode.
 //!
-//! A guest may write any address into a BAR. Only a window that lies wholly inside an aperture and overlaps no other
-//! mapped window is mapped; the others decode nothing until the guest moves something, so that no guest can put a BAR
-//! over RAM, ECAM or the IOAPIC, and no two BARs ever answer at one address.
+//! A guest may write any address into a BAR. Only a window that lies wholly inside an aperture, and inside a window of the
+//! root port that the function is behind, and overlaps no other mapped window is mapped; the others decode nothing until
+//! the guest moves something, so that no guest can put a BAR over RAM, ECAM or the IOAPIC, and no two BARs ever answer at
+//! one address.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use memory::GuestRange;
 
-use super::Devfn;
 use super::aperture::Apertures;
 use super::function::{AddressSpace, BarSpace, BarWindow, MappedArea, PciFunction};
+use super::topology::{Place, Topology};
 use crate::{Action, Bus, BusDevice};
 
 pub(super) struct Decoder {
@@ -19,13 +20,13 @@ pub(super) struct Decoder {
     pio: Arc<Bus>,
     space: Arc<dyn AddressSpace>,
     apertures: Apertures,
-    /// What each function decoded when last asked, wherever that lies.
-    seen: BTreeMap<Devfn, Vec<BarWindow>>,
+    /// What each function decoded when last asked, as far as its root port forwarded it.
+    seen: BTreeMap<Place, Vec<BarWindow>>,
     mapped: Vec<Mapped>,
 }
 
 struct Mapped {
-    owner: Devfn,
+    owner: Place,
     window: BarWindow,
     areas: Vec<MappedArea>,
 }
@@ -41,33 +42,34 @@ impl Decoder {
     }
 
     /// Whether a function decodes something else than it did.
-    pub(super) fn has_changed(&self, owner: Devfn, function: &dyn PciFunction) -> bool {
-        let now = function.decoded();
-        self.seen.get(&owner).map_or(!now.is_empty(), |seen| *seen != now)
+    pub(super) fn has_changed(&self, owner: Place, decoded: &[BarWindow]) -> bool {
+        self.seen.get(&owner).map_or(!decoded.is_empty(), |seen| *seen != decoded)
     }
 
     /// Unmaps what is decoded no more, then maps what can be. All functions take part, since a window that one
     /// leaves may be one that another was refused.
-    pub(super) fn refresh(&mut self, functions: &BTreeMap<Devfn, Arc<dyn PciFunction>>) {
-        self.seen = functions.iter().map(|(devfn, function)| (*devfn, function.decoded())).collect();
+    pub(super) fn refresh(&mut self, topology: &Topology) {
+        let decoded =
+            |(place, function): (Place, &Arc<dyn PciFunction>)| (place, topology.decoded(place, &**function));
+        self.seen = topology.functions().map(decoded).collect();
         let decodes = |mapped: &Mapped| {
             self.seen.get(&mapped.owner).is_some_and(|windows| windows.contains(&mapped.window))
         };
         let (kept, gone) = std::mem::take(&mut self.mapped).into_iter().partition(decodes);
         self.mapped = kept;
         gone.into_iter().for_each(|mapped| self.unmap(mapped));
-        for (owner, function) in functions {
-            for window in self.seen.get(owner).cloned().unwrap_or_default() {
-                let known = |mapped: &Mapped| mapped.owner == *owner && mapped.window == window;
+        for (owner, function) in topology.functions() {
+            for window in self.seen.get(&owner).cloned().unwrap_or_default() {
+                let known = |mapped: &Mapped| mapped.owner == owner && mapped.window == window;
                 if !self.mapped.iter().any(known) {
-                    self.map(*owner, window, function);
+                    self.map(owner, window, function);
                 }
             }
         }
     }
 
-    fn map(&mut self, owner: Devfn, window: BarWindow, function: &Arc<dyn PciFunction>) {
-        let (address, bar) = (owner.address(), window.index);
+    fn map(&mut self, owner: Place, window: BarWindow, function: &Arc<dyn PciFunction>) {
+        let (address, bar) = (owner, window.index);
         if !self.apertures.admit(&window) {
             tracing::debug!(%address, bar, ?window, "bar is outside the apertures and decodes nothing");
             return;
@@ -98,7 +100,7 @@ impl Decoder {
         let Mapped { owner, window, areas } = mapped;
         for area in &areas {
             if let Err(error) = self.space.unmap(window.address + area.offset, area) {
-                let (address, bar) = (owner.address(), window.index);
+                let (address, bar) = (owner, window.index);
                 tracing::error!(%address, bar, ?area, gpa = window.address, %error, "area cannot be unmapped");
             }
         }
@@ -138,7 +140,7 @@ impl BusDevice for BarDevice {
 
 #[cfg(test)]
 impl Decoder {
-    pub(super) fn windows(&self) -> Vec<(Devfn, BarWindow)> {
+    pub(super) fn windows(&self) -> Vec<(Place, BarWindow)> {
         self.mapped.iter().map(|mapped| (mapped.owner, mapped.window)).collect()
     }
 }

@@ -25,6 +25,8 @@ pub struct BarWindow {
     pub index: u8,
     /// Address space.
     pub space: BarSpace,
+    /// Whether reads have no side effects, so that it may lie in a bridge's prefetchable window.
+    pub prefetchable: bool,
     /// GPA or port of its first byte.
     pub address: u64,
     /// Bytes, a power of two.
@@ -69,6 +71,9 @@ pub trait PciFunction: Send + Sync {
     fn connect_interrupt(&self, ioapic: &Arc<Ioapic>, pin: u8) {
         let _ = (ioapic, pin);
     }
+    /// The bus it is on was reset, or its slot lost its power or its link: back to the state after power-on, with BARs
+    /// unplaced and no more DMA. Called with nothing of it decoded, and may take long.
+    fn bus_reset(&self) {}
 }
 
 /// The guest's physical address space as the hypervisor (and the IOMMU, for peer-to-peer DMA) has it.

@@ -43,6 +43,12 @@ impl RomRegister {
 
     pub(super) fn window(&self) -> BarWindow {
         let address = u64::from(self.value & !ENABLE);
-        BarWindow { index: ROM_BAR, space: BarSpace::Memory32, address, size: self.size.into() }
+        BarWindow {
+            index: ROM_BAR,
+            space: BarSpace::Memory32,
+            prefetchable: false,
+            address,
+            size: self.size.into(),
+        }
     }
 }

@@ -42,7 +42,8 @@ fn an_ssd_as_the_guest_finds_it() {
     let (function, device) = function(nvme(), NVME_BARS);
     // Memory enabled underneath, no bus mastering, no INTx.
     assert_eq!(device.take_events(), [command(0x0402)]);
-    let window = BarWindow { index: 0, space: BarSpace::Memory64, address: 0, size: 0x4000 };
+    let window =
+        BarWindow { index: 0, space: BarSpace::Memory64, prefetchable: false, address: 0, size: 0x4000 };
     assert_eq!(function.bars(), [window]);
     assert_eq!(function.decoded(), []);
 
@@ -281,7 +282,8 @@ fn the_rom_is_read_once() {
     assert_eq!(read(&function, 0x30), 0xffff_0001);
     function.place_bar(6, 0xd100_0000);
     write(&function, COMMAND, &[0x02, 0]);
-    let window = BarWindow { index: 6, space: BarSpace::Memory32, address: 0xd100_0000, size: 0x1_0000 };
+    let (space, address) = (BarSpace::Memory32, 0xd100_0000);
+    let window = BarWindow { index: 6, space, prefetchable: false, address, size: 0x1_0000 };
     assert!(function.decoded().contains(&window));
     assert!(function.mapped_areas(6).is_empty());
     device.take_events();

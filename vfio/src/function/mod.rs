@@ -237,6 +237,13 @@ impl PciFunction for PassthroughFunction {
         Action::None
     }
 
+    fn bus_reset(&self) {
+        if let Err(error) = self.reset() {
+            let cause = std::error::Error::source(&error).map(ToString::to_string);
+            warn!(%error, cause, "the guest resets a bus with a device that was not reset");
+        }
+    }
+
     fn interrupt_pin(&self) -> Option<InterruptPin> {
         self.intx.as_ref().map(|intx| intx.pin())
     }
