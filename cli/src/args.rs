@@ -83,6 +83,9 @@ pub(crate) struct RunArgs {
     pub(crate) memfd: bool,
     #[command(flatten)]
     pub(crate) vfio: VfioArgs,
+    /// Have so many free PCIe root ports, into which devices can be plugged while the guest runs.
+    #[arg(long, value_name = "N", default_value = "0")]
+    pub(crate) pcie_ports: String,
     #[command(flatten)]
     pub(crate) pinning: PinArgs,
     /// Let the machine be controlled over this socket: a path, or fd=N for a socket handed in.
@@ -249,6 +252,9 @@ pub(crate) enum BadValue {
     #[error("--cpus `{0}` is not a number of vCPUs")]
     #[diagnostic(help("give a whole number, as in --cpus 2"))]
     Cpus(String),
+    #[error("--pcie-ports `{0}` is not a number of root ports")]
+    #[diagnostic(help("give a whole number, as in --pcie-ports 4"))]
+    PciePorts(String),
     #[error("--pin-deadline `{0}` is not a duration")]
     #[diagnostic(help("give a whole number with ms, s or m, as in --pin-deadline 10s"))]
     PinDeadline(String),
@@ -269,6 +275,7 @@ pub(crate) struct Values {
     pub(crate) memory: u64,
     pub(crate) cpus: u32,
     pub(crate) vfio: Request,
+    pub(crate) pcie_ports: u8,
     pub(crate) grace: Duration,
 }
 
@@ -281,11 +288,15 @@ impl RunArgs {
             problems.add(Class::Usage, BadValue::Cpus(self.cpus.clone()));
             1
         });
+        let pcie_ports = self.pcie_ports.parse().unwrap_or_else(|_| {
+            problems.add(Class::Usage, BadValue::PciePorts(self.pcie_ports.clone()));
+            0
+        });
         let grace = parse_duration(&self.grace).unwrap_or_else(|| {
             problems.add(Class::Usage, BadValue::Grace(self.grace.clone()));
             Duration::ZERO
         });
-        Values { memory, cpus, vfio: self.vfio.request(problems), grace }
+        Values { memory, cpus, vfio: self.vfio.request(problems), pcie_ports, grace }
     }
 }
 

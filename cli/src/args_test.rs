@@ -22,13 +22,25 @@ fn sizes_have_binary_suffixes() {
 #[test]
 fn every_unreadable_value_is_reported() {
     let cli = Cli::parse_from([
-        "vmm", "run", "--memory", "lots", "--cpus", "many", "--vfio", "nvme0", "--vfio", "01:00.0",
-        "--grace", "a while",
+        "vmm",
+        "run",
+        "--memory",
+        "lots",
+        "--cpus",
+        "many",
+        "--vfio",
+        "nvme0",
+        "--vfio",
+        "01:00.0",
+        "--pcie-ports",
+        "256",
+        "--grace",
+        "a while",
     ]);
     let Some(Command::Run(args)) = cli.command else { panic!() };
     let mut problems = Problems::default();
     let values = args.values(&mut problems);
-    assert_eq!(problems.0.len(), 4);
+    assert_eq!(problems.0.len(), 5);
     assert_eq!(problems.exit_code(), 2);
     assert_eq!(values.vfio.addresses().len(), 1);
 }

@@ -69,15 +69,20 @@ impl Teller {
     /// It is done.
     pub(crate) fn pinned(&self, report: &PinReport) {
         self.clear();
-        let devices: Vec<&str> = self.devices.iter().map(String::as_str).collect();
-        eprintln!("{}", report.line(&devices));
-        self.write(Ok(report));
+        eprintln!("{}", line(report, &self.devices));
+        self.write(Ok(report), &self.devices);
+    }
+
+    /// It was done for these devices while the guest ran, on whose terminal lines end so.
+    pub(crate) fn pinned_later(&self, devices: &[String], report: &PinReport) {
+        eprint!("{}\r\n", line(report, devices));
+        self.write(Ok(report), devices);
     }
 
     /// It has failed; the error is printed elsewhere.
     pub(crate) fn failed(&self, error: &PinError) {
         self.clear();
-        self.write(Err(error));
+        self.write(Err(error), &self.devices);
     }
 
     fn clear(&self) {
@@ -86,11 +91,11 @@ impl Teller {
         }
     }
 
-    fn write(&self, result: Result<&PinReport, &PinError>) {
+    fn write(&self, result: Result<&PinReport, &PinError>, devices: &[String]) {
         if self.report.is_none() && self.metrics.is_none() {
             return;
         }
-        let record = Record::new(result, &self.devices, self.memory, self.helper.as_ref());
+        let record = Record::new(result, devices, self.memory, self.helper.as_ref());
         if let Some(path) = &self.report {
             let json = serde_json::to_string_pretty(&record).map_err(std::io::Error::other);
             let written = json.and_then(|json| files::replace(path, (json + "\n").as_bytes()));
@@ -104,6 +109,11 @@ impl Teller {
             );
         }
     }
+}
+
+fn line(report: &PinReport, devices: &[String]) -> String {
+    let devices: Vec<&str> = devices.iter().map(String::as_str).collect();
+    report.line(&devices)
 }
 
 fn complain(path: &Path, written: std::io::Result<()>, what: &str) {

@@ -45,6 +45,7 @@ pub(crate) fn run(args: RunArgs, api_socket: Option<String>) -> Result<u8, Probl
         memory: values.memory,
         cpus: values.cpus,
         vfio: values.vfio,
+        pcie_ports: values.pcie_ports,
         pin: args.pinning.options(&mut problems),
         prefault: args.pinning.prefault.is_some(),
         debug_exit: args.debug_exit,
@@ -106,6 +107,9 @@ fn listen(socket: Option<String>, problems: &mut Problems) -> Option<ApiListener
     problems.keep(Class::Usage, ApiListener::open(&socket))
 }
 
+/// Root ports of a machine that is created over the API, which has no word for them and expects that devices can be added.
+const API_PORTS: u8 = 4;
+
 /// What a machine is that is created over the API without saying.
 fn blank(problems: &mut Problems) -> MachineSpec {
     MachineSpec {
@@ -115,6 +119,7 @@ fn blank(problems: &mut Problems) -> MachineSpec {
         memory: args::read_memory(args::MEMORY, problems),
         cpus: 1,
         vfio: vfio::Request::default(),
+        pcie_ports: API_PORTS,
         pin: PinArgs::default().options(problems),
         prefault: false,
         debug_exit: false,
@@ -152,6 +157,18 @@ impl Observer for Narrator {
             Event::Pinned(report) => self.pinning.pinned(report),
             Event::PinFailed(error) => self.pinning.failed(error),
             Event::Starting(phases) => phases.iter().for_each(log_phase),
+            Event::Plugged { places, pinned } => {
+                let named: Vec<String> = places.iter().map(|place| place.host.to_string()).collect();
+                if let Some(report) = pinned {
+                    self.pinning.pinned_later(&named, report);
+                }
+                for place in *places {
+                    eprint!("vmm: {} is plugged in, the guest sees it at {}\r\n", place.host, place.guest);
+                }
+            }
+            Event::Unplugged { hosts } => {
+                hosts.iter().for_each(|host| eprint!("vmm: {host} is unplugged and the host's again\r\n"));
+            }
             Event::Rebooting => eprint!("vmm: the guest reboots\r\n"),
             Event::AskedToPowerOff { signal, grace } => {
                 eprint!("vmm: {signal}: the guest has {grace:?} to power off; a second signal stops it\r\n");

@@ -10,9 +10,9 @@ use vmm::{Class, Problems};
 #[derive(Debug, Default, Args)]
 pub(crate) struct VfioArgs {
     /// Pass a host PCI device through, named by its address alone; or as `fd=N`, its node in /dev/vfio/devices opened
-    /// by whoever starts vmm. `backend=iommufd` or `backend=container` insists on one of the kernel's interfaces. May
-    /// be repeated.
-    #[arg(long, value_name = "BDF[,backend=NAME]|fd=N")]
+    /// by whoever starts vmm. `backend=iommufd` or `backend=container` insists on one of the kernel's interfaces, `port`
+    /// puts the device behind a PCIe root port, where it can be unplugged. May be repeated.
+    #[arg(long, value_name = "BDF[,backend=NAME][,port]|fd=N")]
     pub(crate) vfio: Vec<String>,
     /// Use a /dev/iommu opened by whoever starts vmm.
     #[arg(long, value_name = "fd=N", requires = "vfio")]
@@ -28,7 +28,7 @@ enum BadVfio {
     ))]
     Address(String),
     #[error("--vfio `{text}`: `{option}` is not an option")]
-    #[diagnostic(help("the options are backend=iommufd and backend=container"))]
+    #[diagnostic(help("the options are backend=iommufd, backend=container and port"))]
     Option { text: String, option: String },
     #[error("{flag} `{text}` does not name a file descriptor")]
     #[diagnostic(help("give its number, as in {flag} fd=5"))]
@@ -52,7 +52,7 @@ impl VfioArgs {
         let mut descriptors = Vec::new();
         for text in &self.vfio {
             let read = problems.keep(Class::Usage, parse(text));
-            let Some((named, backend)) = read else { continue };
+            let Some((named, backend, port)) = read else { continue };
             let device = match named {
                 Named::Address(address) => Some(DeviceRequest::at(address)),
                 Named::Descriptor(fd) => problems
@@ -61,6 +61,7 @@ impl VfioArgs {
             };
             if let Some(mut device) = device {
                 device.backend = backend;
+                device.port = port;
                 request.devices.push(device);
             }
         }
@@ -83,8 +84,8 @@ fn once(fd: u32, taken: &mut Vec<u32>) -> Result<(), BadVfio> {
     Ok(())
 }
 
-/// Reads `0000:01:00.0`, `01:00.0,backend=iommufd`, `fd=5`.
-fn parse(text: &str) -> Result<(Named, Option<Backend>), BadVfio> {
+/// Reads `0000:01:00.0`, `01:00.0,backend=iommufd`, `01:00.0,port`, `fd=5`.
+fn parse(text: &str) -> Result<(Named, Option<Backend>, bool), BadVfio> {
     let mut items = text.split(',');
     let name = items.next().unwrap_or_default();
     let named = if name.starts_with("fd=") {
@@ -93,14 +94,18 @@ fn parse(text: &str) -> Result<(Named, Option<Backend>), BadVfio> {
         let address = name.parse().map_err(|_| BadVfio::Address(name.to_owned()))?;
         Named::Address(address)
     };
-    let mut backend = None;
+    let (mut backend, mut port) = (None, false);
     for item in items {
+        if item == "port" {
+            port = true;
+            continue;
+        }
         let named = Backend::NAMES.into_iter().find(|(name, _)| item.strip_prefix("backend=") == Some(name));
         let (_, value) =
             named.ok_or_else(|| BadVfio::Option { text: text.to_owned(), option: item.to_owned() })?;
         backend = Some(value);
     }
-    Ok((named, backend))
+    Ok((named, backend, port))
 }
 
 /// Reads `fd=5`.

@@ -8,10 +8,12 @@ fn devices_are_named_by_address_or_descriptor() {
         ("01:00.0", at("0000:01:00.0"), None),
         ("01:00.0,backend=iommufd", at("0000:01:00.0"), Some(Backend::Iommufd)),
         ("01:00.0,backend=container", at("0000:01:00.0"), Some(Backend::Container)),
+        ("01:00.0,port", at("0000:01:00.0"), None),
+        ("01:00.0,port,backend=iommufd", at("0000:01:00.0"), Some(Backend::Iommufd)),
         ("fd=5", Named::Descriptor(5), None),
         ("fd=5,backend=iommufd", Named::Descriptor(5), Some(Backend::Iommufd)),
     ] {
-        assert_eq!(parse(text).unwrap(), (named, backend), "{text}");
+        assert_eq!(parse(text).unwrap(), (named, backend, text.contains("port")), "{text}");
     }
 }
 

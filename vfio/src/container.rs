@@ -6,7 +6,7 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd, RawFd};
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use devices::pci::PciAddress;
 use kvm_ioctls::DeviceFd;
@@ -26,10 +26,11 @@ use crate::sys;
 pub struct Container {
     vfio: VfioContainer,
     kvm: Option<Arc<DeviceFd>>,
-    groups: Vec<AttachedGroup>,
-    aperture: Aperture,
+    groups: Mutex<Vec<AttachedGroup>>,
+    aperture: Mutex<Aperture>,
 }
 
+/// Dropping it detaches the group; none of its devices may be open any more.
 struct AttachedGroup {
     id: u32,
     file: Arc<File>,
@@ -44,39 +45,27 @@ impl Container {
             VfioError::OpenContainer(source) => OpenError::Container(source),
             other => OpenError::Unsupported(other),
         })?;
-        let mut container = Self { vfio, kvm, groups: Vec::new(), aperture: Aperture::default() };
-        for (id, address) in groups {
-            if !container.groups.iter().any(|group| group.id == *id) {
-                container.attach(*id, *address)?;
-            }
-        }
-        if !container.groups.is_empty() {
-            let answer = sys::iommu_info(&container.vfio)
-                .map_err(|source| OpenError::Iommu { call: "VFIO_IOMMU_GET_INFO", source })?;
-            container.aperture = Aperture::parse(&answer);
-        }
+        let container = Self { vfio, kvm, groups: Mutex::default(), aperture: Mutex::default() };
+        groups.iter().try_for_each(|(id, address)| container.attach(*id, *address))?;
         Ok(container)
     }
 
     /// The attached groups with their descriptors.
     pub(crate) fn groups(&self) -> Vec<(u32, RawFd)> {
-        self.groups.iter().map(|group| (group.id, group.file.as_raw_fd())).collect()
+        self.attached().iter().map(|group| (group.id, group.file.as_raw_fd())).collect()
     }
 
     /// What the IOMMU can translate, for all attached groups together.
-    pub(crate) fn aperture(&self) -> &Aperture {
-        &self.aperture
+    pub(crate) fn aperture(&self) -> Aperture {
+        self.aperture.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Opens a device of an attached group. The kernel resets it while opening, if it can.
-    pub(crate) fn device(&self, group: u32, address: PciAddress) -> io::Result<Handle> {
-        let attached = self.groups.iter().find(|attached| attached.id == group);
-        let attached = attached.ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))?;
-        let file = sys::group_device(&attached.file, &CString::new(address.to_string())?)?;
-        Ok(Handle { attachment: None, member: None, file: Arc::new(file) })
-    }
-
-    fn attach(&mut self, id: u32, address: PciAddress) -> Result<(), OpenError> {
+    /// Attaches a group, named with a device in it, unless it is attached.
+    pub(crate) fn attach(&self, id: u32, address: PciAddress) -> Result<(), OpenError> {
+        let mut groups = self.attached();
+        if groups.iter().any(|group| group.id == id) {
+            return Ok(());
+        }
         let path = Path::new("/dev/vfio").join(id.to_string());
         let file = open_node(&path).map_err(|source| OpenError::Node { path, address, source })?;
         let failed = |call| move |source| OpenError::Attach { group: id, address, call, source };
@@ -86,16 +75,37 @@ impl Container {
             return Err(OpenError::NotViable { group: id, address });
         }
         sys::group_set_container(&file, &self.vfio).map_err(failed("VFIO_GROUP_SET_CONTAINER"))?;
-        // From here on dropping `self` detaches the group.
-        let file = Arc::new(file);
-        self.groups.push(AttachedGroup { id, file: Arc::clone(&file), member: None });
-        if self.groups.len() == 1 {
+        let mut group = AttachedGroup { id, file: Arc::new(file), member: None };
+        if groups.is_empty() {
             sys::set_iommu(&self.vfio, VFIO_TYPE1v2_IOMMU).map_err(failed("VFIO_SET_IOMMU"))?;
         }
-        if let (Some(kvm), Some(group)) = (&self.kvm, self.groups.last_mut()) {
-            group.member = Some(KvmMember::add(kvm, &file).map_err(failed("KVM_DEV_VFIO_FILE_ADD"))?);
+        if let Some(kvm) = &self.kvm {
+            let member = KvmMember::add(kvm, &group.file).map_err(failed("KVM_DEV_VFIO_FILE_ADD"))?;
+            group.member = Some(member);
         }
+        let answer = sys::iommu_info(&self.vfio)
+            .map_err(|source| OpenError::Iommu { call: "VFIO_IOMMU_GET_INFO", source })?;
+        *self.aperture.lock().unwrap_or_else(PoisonError::into_inner) = Aperture::parse(&answer);
+        groups.push(group);
         Ok(())
+    }
+
+    /// Detaches a group, none of whose devices is open any more.
+    pub(crate) fn detach(&self, id: u32) {
+        self.attached().retain(|group| group.id != id);
+    }
+
+    fn attached(&self) -> MutexGuard<'_, Vec<AttachedGroup>> {
+        self.groups.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Opens a device of an attached group. The kernel resets it while opening, if it can.
+    pub(crate) fn device(&self, group: u32, address: PciAddress) -> io::Result<Handle> {
+        let groups = self.attached();
+        let attached = groups.iter().find(|attached| attached.id == group);
+        let attached = attached.ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))?;
+        let file = sys::group_device(&attached.file, &CString::new(address.to_string())?)?;
+        Ok(Handle { attachment: None, member: None, file: Arc::new(file) })
     }
 
     /// Maps memory of this process.
@@ -123,14 +133,11 @@ impl Container {
     }
 }
 
-impl Drop for Container {
-    /// Devices hold the container, so none of them is open any more.
+impl Drop for AttachedGroup {
     fn drop(&mut self) {
-        for group in &mut self.groups {
-            group.member = None;
-            if let Err(error) = sys::group_unset_container(&group.file) {
-                warn!(group = group.id, %error, "cannot detach the VFIO group");
-            }
+        self.member = None;
+        if let Err(error) = sys::group_unset_container(&self.file) {
+            warn!(group = self.id, %error, "cannot detach the VFIO group");
         }
     }
 }

@@ -56,7 +56,7 @@ impl DmaSpace {
     }
 
     /// What the IOMMU can translate, for all devices together.
-    pub fn aperture(&self) -> &Aperture {
+    pub fn aperture(&self) -> Aperture {
         match self {
             Self::Ioas(ioas) => ioas.aperture(),
             Self::Container(container) => container.aperture(),

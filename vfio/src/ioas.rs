@@ -29,7 +29,7 @@ pub struct Ioas {
     iommufd: Arc<File>,
     id: u32,
     kvm: Option<Arc<DeviceFd>>,
-    aperture: Aperture,
+    aperture: Mutex<Aperture>,
     counts_by_user: bool,
     /// Whether the kernel maps files.
     by_file: AtomicBool,
@@ -60,7 +60,7 @@ impl Ioas {
             iommufd,
             id,
             kvm,
-            aperture: Aperture::default(),
+            aperture: Mutex::default(),
             counts_by_user: !by_process,
             by_file: AtomicBool::new(true),
             mmio: Mutex::default(),
@@ -68,7 +68,7 @@ impl Ioas {
     }
 
     /// Binds the device of a cdev, which resets it, and attaches it.
-    pub(crate) fn attach(&mut self, device: Arc<File>, address: PciAddress) -> Result<Handle, OpenError> {
+    pub(crate) fn attach(&self, device: Arc<File>, address: PciAddress) -> Result<Handle, OpenError> {
         let failed = |call| move |source| OpenError::Device { address, call, source };
         let member = self.kvm.as_ref().map(|kvm| KvmMember::add(kvm, &device));
         let member = member.transpose().map_err(failed("KVM_DEV_VFIO_FILE_ADD"))?;
@@ -77,13 +77,13 @@ impl Ioas {
             Attachment::new(&device, self.id).map_err(failed("VFIO_DEVICE_ATTACH_IOMMUFD_PT"))?;
         let ranges = sys::iova_ranges(&self.iommufd, self.id)
             .map_err(|source| OpenError::Iommu { call: "IOMMU_IOAS_IOVA_RANGES", source })?;
-        self.aperture = Aperture::from_ranges(ranges);
+        *self.aperture.lock().unwrap_or_else(PoisonError::into_inner) = Aperture::from_ranges(ranges);
         Ok(Handle { attachment: Some(attachment), member, file: device })
     }
 
     /// What the IOMMU can translate, for all attached devices together.
-    pub(crate) fn aperture(&self) -> &Aperture {
-        &self.aperture
+    pub(crate) fn aperture(&self) -> Aperture {
+        self.aperture.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Whether pinned pages count against what the user has locked in all processes, instead of this one.

@@ -52,7 +52,7 @@ pub use info::Aperture;
 pub use ioas::Ioas;
 pub use notice::{DeviceLoss, Notice};
 pub use preflight::{PreflightError, Prepared};
-pub use request::{DeviceRequest, Request, RequestError};
+pub use request::{Company, DeviceRequest, Request, RequestError};
 pub use reset::BusResetError;
 pub use session::{OpenError, Passthrough, ResetError};
 pub use sysfs::{Host, HostDevice};

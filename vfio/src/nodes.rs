@@ -35,7 +35,7 @@ pub(crate) fn offers_iommufd(host: &Host, candidates: &[Candidate]) -> bool {
 pub(crate) fn container_obstacles(host: &Host, candidates: &[Candidate]) -> Vec<PreflightError> {
     let mut errors = Vec::new();
     let mut seen = Vec::new();
-    for Candidate { host: device, .. } in candidates {
+    for Candidate { host: device, .. } in candidates.iter().filter(|candidate| !candidate.held) {
         let Some(path) = group_node(host, device).filter(|_| device.is_bound_to_vfio()) else { continue };
         if seen.contains(&path) {
             continue;
@@ -62,7 +62,7 @@ pub(crate) fn container_obstacles(host: &Host, candidates: &[Candidate]) -> Vec<
 /// What is in the way of an iommufd (unless one was `handed` over) with devices that are bound to VFIO.
 pub(crate) fn iommufd_obstacles(host: &Host, candidates: &[Candidate], handed: bool) -> Vec<PreflightError> {
     let mut errors = Vec::new();
-    for Candidate { host: device, opened } in candidates {
+    for Candidate { host: device, opened, held } in candidates {
         let address = device.address;
         if opened.is_some() || !device.is_bound_to_vfio() {
             continue;
@@ -74,7 +74,7 @@ pub(crate) fn iommufd_obstacles(host: &Host, candidates: &[Candidate], handed: b
         match open_node(&path).map(drop) {
             // A cdev can be opened by many; that it is in use shows in its group, if that may be looked at.
             Ok(()) => {
-                let group = group_node(host, device);
+                let group = group_node(host, device).filter(|_| !held);
                 let error = group.as_deref().and_then(|group| open_node(group).err());
                 if let (Some(group), Some(error)) = (group, error.filter(is_busy)) {
                     errors.push(explain(host, group, Some(path), error));

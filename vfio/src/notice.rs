@@ -33,7 +33,8 @@ impl Diagnostic for DeviceLoss {
                  it was; the next start resets the device"
             }
             Self::Wanted(_) => {
-                "the guest was stopped, since whoever unbinds a device waits for it: shut the guest down first"
+                "the guest was stopped, since whoever unbinds a device waits for it: shut the guest down first; it is \
+                 asked for a device behind a root port (--vfio BDF,port)"
             }
         }))
     }
@@ -54,9 +55,9 @@ impl Notice {
         Ok(Self { eventfd, loss, irqs: Box::new(irqs) })
     }
 
-    /// What it says.
-    pub fn loss(&self) -> DeviceLoss {
-        self.loss
+    /// What the host has said since this was last asked, which it may do again and again.
+    pub fn arrived(&self) -> Option<DeviceLoss> {
+        self.eventfd.read().is_ok().then_some(self.loss)
     }
 }
 

@@ -40,7 +40,10 @@ fn it_is_signalled_while_it_lives() {
     let loss = DeviceLoss::Wanted("0000:01:00.0".parse().unwrap());
     let notice = Notice::new(irqs.clone(), loss).unwrap();
     assert_eq!(*irqs.trigger.lock().unwrap(), Some(notice.as_raw_fd()));
-    assert_eq!(notice.loss().to_string(), "the host wants 0000:01:00.0 back");
+    assert_eq!(notice.arrived(), None);
+    notice.eventfd.write(1).unwrap();
+    assert_eq!(notice.arrived().unwrap().to_string(), "the host wants 0000:01:00.0 back");
+    assert_eq!(notice.arrived(), None);
     drop(notice);
     assert_eq!(*irqs.trigger.lock().unwrap(), None);
 }

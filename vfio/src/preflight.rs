@@ -179,6 +179,8 @@ pub(crate) struct Candidate {
     pub(crate) host: HostDevice,
     /// Its cdev, if it was handed over.
     pub(crate) opened: Option<Arc<File>>,
+    /// Whether the machine has its group open.
+    pub(crate) held: bool,
 }
 
 impl Prepared {
@@ -205,7 +207,8 @@ pub fn check_on(host: &Host, request: Request) -> Result<Prepared, Vec<Preflight
         errors.push(error.into());
         None
     });
-    let Request { devices: requests, iommufd } = request;
+    let Request { devices: requests, iommufd, company } = request;
+    let held = company.map(|company| company.groups).unwrap_or_default();
     let mut devices = Vec::new();
     let mut seen = BTreeSet::new();
     for DeviceRequest { address, opened, .. } in requests {
@@ -214,7 +217,10 @@ pub fn check_on(host: &Host, request: Request) -> Result<Prepared, Vec<Preflight
             continue;
         }
         match host.find(address) {
-            Ok(host) => devices.push(Candidate { host, opened }),
+            Ok(host) => {
+                let held = host.group.as_ref().is_some_and(|group| held.contains(&group.id));
+                devices.push(Candidate { host, opened, held });
+            }
             Err(error) => errors.push(error.into()),
         }
     }

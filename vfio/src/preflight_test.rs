@@ -3,6 +3,7 @@ use std::fs;
 use miette::Diagnostic;
 
 use super::*;
+use crate::request::Company;
 use crate::sysfs::tests::Fixture;
 
 const NVME: u32 = 0x01_0802;
@@ -228,4 +229,37 @@ fn contradicting_wishes_are_said_with_all_the_rest() {
     else {
         panic!("{errors:?}")
     };
+}
+
+#[test]
+fn who_joins_others_shares_their_interface_and_their_groups() {
+    let fixture = Fixture::new();
+    fixture
+        .device("0000:01:00.0", NVME, Some("vfio-pci"), Some(12))
+        .device("0000:02:00.0", NVME, Some("vfio-pci"), Some(13))
+        .cdev("0000:01:00.0", "vfio0")
+        .cdev("0000:02:00.0", "vfio1");
+    let joining = |backend, groups: &[u32]| {
+        let mut request = request(&["01:00.0"]);
+        request.join(Company { backend, groups: groups.iter().copied().collect() });
+        request
+    };
+    for backend in [Backend::Iommufd, Backend::Container] {
+        let prepared = check_on(&fixture.host(), joining(backend, &[13])).unwrap();
+        assert_eq!((prepared.backend, prepared.has_alternative), (backend, false));
+    }
+    let mut insisting = joining(Backend::Container, &[13]);
+    insisting.devices[0].backend = Some(Backend::Iommufd);
+    let [PreflightError::Request(error)] = &check_on(&fixture.host(), insisting).unwrap_err()[..] else {
+        panic!()
+    };
+    assert!(
+        error
+            .to_string()
+            .starts_with("the rest of the machine asks for a container, 0000:01:00.0 for iommufd: ")
+    );
+    // A group can be open once: one that the machine has open is not tried.
+    fs::remove_file(fixture.path("dev/vfio/12")).unwrap();
+    assert!(check_on(&fixture.host(), joining(Backend::Container, &[12])).is_ok());
+    assert!(check_on(&fixture.host(), joining(Backend::Container, &[13])).is_err());
 }

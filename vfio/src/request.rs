@@ -1,5 +1,6 @@
 //! Which devices a machine is to have, and how they are to be reached.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::sync::Arc;
 
@@ -15,6 +16,8 @@ pub struct DeviceRequest {
     pub address: PciAddress,
     /// Through which interface; `None` for the best there is.
     pub backend: Option<Backend>,
+    /// Whether the guest is to have it behind a root port, where it can be unplugged.
+    pub port: bool,
     /// Its node in /dev/vfio/devices, opened by whoever started us.
     pub(crate) opened: Option<Arc<File>>,
 }
@@ -22,13 +25,13 @@ pub struct DeviceRequest {
 impl DeviceRequest {
     /// The device at this address.
     pub fn at(address: PciAddress) -> Self {
-        Self { address, backend: None, opened: None }
+        Self { address, backend: None, port: false, opened: None }
     }
 
     /// The device whose node was opened by whoever started us, as file descriptor `fd`. Takes the descriptor over.
     pub fn handed(fd: u32) -> Result<Self, HandedError> {
         let (address, file) = handed::device(fd)?;
-        Ok(Self { address, backend: None, opened: Some(Arc::new(file)) })
+        Ok(Self { opened: Some(Arc::new(file)), ..Self::at(address) })
     }
 }
 
@@ -39,12 +42,29 @@ pub struct Request {
     pub devices: Vec<DeviceRequest>,
     /// /dev/iommu, opened by whoever started us.
     pub(crate) iommufd: Option<Arc<File>>,
+    /// The devices that the machine has already.
+    pub(crate) company: Option<Company>,
+}
+
+/// What devices that come later share with those that a machine has.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Company {
+    /// Through which interface they are reached.
+    pub(crate) backend: Backend,
+    /// Their IOMMU groups, which are open.
+    pub(crate) groups: BTreeSet<u32>,
 }
 
 impl Request {
     /// The devices at these addresses.
     pub fn at(addresses: &[PciAddress]) -> Self {
-        Self { devices: addresses.iter().copied().map(DeviceRequest::at).collect(), iommufd: None }
+        let devices = addresses.iter().copied().map(DeviceRequest::at).collect();
+        Self { devices, ..Self::default() }
+    }
+
+    /// Has the devices share the address space of those that are there.
+    pub fn join(&mut self, company: Company) {
+        self.company = Some(company);
     }
 
     /// Has them use the /dev/iommu that was opened by whoever started us, as file descriptor `fd`. Takes it over.
@@ -66,11 +86,13 @@ impl Request {
     /// Which interface is insisted on, if any is: all of a machine's devices share one.
     pub fn backend(&self) -> Result<Option<Backend>, RequestError> {
         let mut wishes: Vec<(String, Backend)> = Vec::new();
-        for DeviceRequest { address, backend, opened } in &self.devices {
+        for DeviceRequest { address, backend, opened, .. } in &self.devices {
             wishes.extend(backend.map(|backend| (address.to_string(), backend)));
             wishes.extend(opened.iter().map(|_| (format!("the descriptor of {address}"), Backend::Iommufd)));
         }
         wishes.extend(self.iommufd.iter().map(|_| ("--iommufd".to_owned(), Backend::Iommufd)));
+        let company = self.company.iter();
+        wishes.extend(company.map(|company| ("the rest of the machine".to_owned(), company.backend)));
         let wish = |backend| wishes.iter().find(|(_, wish)| *wish == backend).map(|(who, _)| who.clone());
         match (wish(Backend::Iommufd), wish(Backend::Container)) {
             (Some(iommufd), Some(container)) => Err(RequestError::Mixed { iommufd, container }),

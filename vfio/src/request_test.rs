@@ -5,7 +5,7 @@ fn request(backends: &[Option<Backend>]) -> Request {
         let address = format!("0000:0{i}:00.0").parse().unwrap();
         DeviceRequest { backend: *backend, ..DeviceRequest::at(address) }
     };
-    Request { devices: backends.iter().enumerate().map(device).collect(), iommufd: None }
+    Request { devices: backends.iter().enumerate().map(device).collect(), ..Request::default() }
 }
 
 #[test]

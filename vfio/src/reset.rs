@@ -42,6 +42,15 @@ pub enum BusResetError {
         /// The functions on its bus that are not ours.
         others: Vec<PciAddress>,
     },
+    /// Others that a guest is using would be reset too.
+    #[error("{address} cannot be reset without {}, which the guest is using", list(others))]
+    #[diagnostic(help("give the machine both when it starts"))]
+    InUse {
+        /// The device.
+        address: PciAddress,
+        /// The functions on its bus that are in use.
+        others: Vec<PciAddress>,
+    },
     /// The kernel would not.
     #[error("cannot reset {address} with its bus")]
     #[diagnostic(help("every function on its bus must be bound to vfio-pci: `vmm bind --group {address}`"))]
@@ -63,13 +72,17 @@ fn list(addresses: &[PciAddress]) -> String {
 }
 
 impl Device {
-    /// Resets it with all that share its slot or bus, and says which those are.
-    fn reset_with_bus(&self) -> Result<Affected, BusResetError> {
+    /// Resets it with all that share its slot or bus, and says which those are. None of them may be `in_use`.
+    fn reset_with_bus(&self, in_use: &[PciAddress]) -> Result<Affected, BusResetError> {
         let address = self.address();
         let answer = sys::reset::hot_reset_info(self.file())
             .map_err(|source| BusResetError::Impossible { address, source })?;
         let broken = || BusResetError::Impossible { address, source: io::ErrorKind::InvalidData.into() };
         let affected = Affected::parse(&answer).ok_or_else(broken)?;
+        let others: Vec<_> = affected.addresses().filter(|other| in_use.contains(other)).collect();
+        if !others.is_empty() {
+            return Err(BusResetError::InUse { address, others });
+        }
         let attached = self.space().groups();
         let numbers: Vec<u32> = attached.iter().map(|(group, _)| *group).collect();
         let groups = affected.groups(&numbers).map_err(|others| BusResetError::Shared { address, others })?;
@@ -95,15 +108,15 @@ pub(crate) struct BusResets {
 }
 
 impl BusResets {
-    /// Resets what was not reset when it was opened, and keeps those for which that works. Says what cannot be reset.
-    pub(crate) fn first(devices: &[Arc<Device>]) -> Self {
+    /// Resets what was not reset when it was opened, and keeps those for which that works. Says what cannot be reset;
+    /// that is also what is on one bus with others that are `in_use`.
+    pub(crate) fn add(&mut self, devices: &[Arc<Device>], in_use: &[PciAddress]) {
         let host = Host::default();
-        let mut resets = Self::default();
         let mut done = BTreeSet::new();
         for device in devices {
             let address = device.address();
             if !device.resets_alone() && !done.contains(&address) {
-                match device.reset_with_bus() {
+                match device.reset_with_bus(in_use) {
                     Ok(affected) => {
                         debug!(%address, ?affected, "reset with its bus");
                         done.extend(affected.addresses());
@@ -125,10 +138,14 @@ impl BusResets {
             }
             host.set_mark(address, None);
             if !device.resets_alone() {
-                resets.devices.push(Arc::clone(device));
+                self.devices.push(Arc::clone(device));
             }
         }
-        resets
+    }
+
+    /// Has nothing to do with a device any more.
+    pub(crate) fn remove(&mut self, address: PciAddress) {
+        self.devices.retain(|device| device.address() != address);
     }
 
     /// Resets them again.
@@ -139,7 +156,7 @@ impl BusResets {
             if done.contains(&device.address()) {
                 continue;
             }
-            match device.reset_with_bus() {
+            match device.reset_with_bus(&[]) {
                 Ok(affected) => done.extend(affected.addresses()),
                 Err(error) => {
                     Host::default().set_mark(device.address(), Some("its last reset failed"));
@@ -162,20 +179,36 @@ fn mark_silent(address: &PciAddress) {
 }
 
 /// Looks at the devices after they were closed, for which the kernel resets them.
-pub(crate) struct Aftermath(pub(crate) Vec<PciAddress>);
+#[derive(Default)]
+pub(crate) struct Aftermath(Vec<PciAddress>);
+
+impl Aftermath {
+    /// There will be another one.
+    pub(crate) fn expect(&mut self, address: PciAddress) {
+        self.0.push(address);
+    }
+
+    /// This one is closed already.
+    pub(crate) fn look_at(&mut self, address: PciAddress) {
+        self.0.retain(|other| *other != address);
+        look_at(address);
+    }
+}
 
 impl Drop for Aftermath {
     fn drop(&mut self) {
-        let host = Host::default();
-        for address in &self.0 {
-            match host.find(*address) {
-                Ok(device) if host.answers(&device) => {}
-                Ok(_) => {
-                    warn!(%address, "the device does not come back from its reset; it stays bound, and is marked");
-                    mark_silent(address);
-                }
-                Err(error) => warn!(%address, %error, "the device is gone"),
-            }
+        self.0.iter().copied().for_each(look_at);
+    }
+}
+
+fn look_at(address: PciAddress) {
+    let host = Host::default();
+    match host.find(address) {
+        Ok(device) if host.answers(&device) => {}
+        Ok(_) => {
+            warn!(%address, "the device does not come back from its reset; it stays bound, and is marked");
+            mark_silent(&address);
         }
+        Err(error) => warn!(%address, %error, "the device is gone"),
     }
 }

@@ -10,7 +10,7 @@ use devices::irq::InterruptController;
 use devices::pci::PciAddress;
 use kvm_ioctls::DeviceFd;
 use miette::Diagnostic;
-use tracing::info;
+use tracing::{info, warn};
 use vfio_ioctls::VfioError;
 
 use crate::container::Container;
@@ -20,10 +20,11 @@ use crate::function::PassthroughFunction;
 use crate::holders::OpenNodes;
 use crate::info::Aperture;
 use crate::ioas::Ioas;
-use crate::preflight::Prepared;
+use crate::preflight::{Candidate, Prepared};
+use crate::request::Company;
 use crate::reset::{self, Aftermath, BusResetError, BusResets};
 use crate::sys;
-use crate::sysfs::Host;
+use crate::sysfs::{Host, HostDevice};
 
 /// Why devices could not be opened. What [`crate::preflight`] finds mostly does not get this far.
 #[derive(Debug, thiserror::Error)]
@@ -192,45 +193,107 @@ pub struct ResetError {
 /// Outlives guest reboots. Dropping it and the functions made from it closes the devices (which resets them), removes
 /// all DMA maps and detaches the devices or their groups.
 pub struct Passthrough {
-    devices: Vec<Arc<Device>>,
+    devices: Vec<Opened>,
     bus_resets: BusResets,
     space: Arc<DmaSpace>,
     // When all of the above is closed.
-    _aftermath: Aftermath,
+    aftermath: Aftermath,
+}
+
+/// An open device.
+struct Opened {
+    device: Arc<Device>,
+    group: Option<u32>,
 }
 
 impl Passthrough {
-    /// Opens the devices (from [`crate::preflight::check`]) in one address space. `kvm_vfio` is a `KVM_DEV_TYPE_VFIO`
-    /// device; each device or group is added to it before it is opened. Undone completely when anything fails.
-    pub fn open(prepared: Prepared, kvm_vfio: Option<DeviceFd>) -> Result<Self, OpenError> {
-        let kvm = kvm_vfio.map(Arc::new);
+    /// Opens the devices (from [`crate::preflight::check`]) in one address space. `kvm_vfio` is the machine's
+    /// `KVM_DEV_TYPE_VFIO` device; each device or group is added to it before it is opened. Undone completely when
+    /// anything fails.
+    pub fn open(prepared: Prepared, kvm_vfio: Option<Arc<DeviceFd>>) -> Result<Self, OpenError> {
         let opened = match prepared.backend {
-            Backend::Iommufd => open_iommufd(&prepared, kvm.clone())?,
+            Backend::Iommufd => open_iommufd(&prepared, kvm_vfio.clone())?,
             Backend::Container => None,
         };
         let (handles, space) = match opened {
             Some(opened) => opened,
-            None => open_container(&prepared, kvm)?,
+            None => open_container(&prepared, kvm_vfio)?,
         };
         info!(backend = %space.backend(), devices = handles.len(), "devices opened");
-        let space = Arc::new(space);
-        let device = |(address, handle)| Device::new(handle, address, &space).map(Arc::new);
-        let devices: Vec<Arc<Device>> = handles.into_iter().map(device).collect::<Result<_, _>>()?;
-        let bus_resets = BusResets::first(&devices);
-        let aftermath = Aftermath(devices.iter().map(|device| device.address()).collect());
-        Ok(Self { devices, bus_resets, space, _aftermath: aftermath })
+        let mut passthrough = Self {
+            devices: Vec::new(),
+            bus_resets: BusResets::default(),
+            space: Arc::new(space),
+            aftermath: Aftermath::default(),
+        };
+        for (candidate, handle) in prepared.devices.iter().zip(handles) {
+            passthrough.take(&candidate.host, handle)?;
+        }
+        passthrough.bus_resets.add(&passthrough.handles(0), &[]);
+        Ok(passthrough)
     }
 
     /// For a guest reboot, when all functions have been reset ([`PassthroughFunction::reset`]): resets those devices
     /// which that could do nothing for, and returns what was not reset, and what did not come back.
     pub fn reset_buses(&self) -> Vec<BusResetError> {
         let mut errors = self.bus_resets.again();
-        errors.extend(reset::silent(&self.devices));
+        errors.extend(reset::silent(&self.handles(0)));
         errors
     }
 
+    /// What devices that come later have to share: for [`crate::Request::join`].
+    pub fn company(&self) -> Company {
+        let groups = self.devices.iter().filter_map(|opened| opened.group).collect();
+        Company { backend: self.space.backend(), groups }
+    }
+
+    /// Opens more devices in the same address space. Undone completely when anything fails.
+    pub fn add(&mut self, prepared: Prepared) -> Result<(), OpenError> {
+        let before = self.devices.len();
+        let added = prepared.devices.iter().try_for_each(|candidate| {
+            let handle = match &*self.space {
+                DmaSpace::Ioas(ioas) => attach_cdev(ioas, candidate)?,
+                DmaSpace::Container(container) => attach_group(container, candidate)?,
+            };
+            self.take(&candidate.host, handle)
+        });
+        if added.is_err() {
+            let undone: Vec<_> =
+                prepared.devices.iter().take(self.devices.len() - before).map(|it| it.host.address).collect();
+            undone.into_iter().for_each(|address| self.close(address));
+            // A group whose device could not be opened.
+            prepared.devices.iter().filter_map(|it| it.host.group.as_ref()).for_each(|it| self.let_go(it.id));
+        } else {
+            // The guest uses the others.
+            let in_use: Vec<_> = self.addresses().take(before).collect();
+            self.bus_resets.add(&self.handles(before), &in_use);
+        }
+        added
+    }
+
+    /// Closes a device, whose function is gone. The kernel resets it.
+    pub fn close(&mut self, address: PciAddress) {
+        let Some(at) = self.devices.iter().position(|opened| opened.device.address() == address) else {
+            return;
+        };
+        self.bus_resets.remove(address);
+        let Opened { device, group } = self.devices.remove(at);
+        if Arc::into_inner(device).is_none() {
+            warn!(%address, "the device stays open: it is still in use");
+        }
+        self.aftermath.look_at(address);
+        if let Some(group) = group {
+            self.let_go(group);
+        }
+    }
+
+    /// How many devices are open.
+    pub fn devices(&self) -> usize {
+        self.devices.len()
+    }
+
     /// What the IOMMU can translate, for all devices together.
-    pub fn aperture(&self) -> &Aperture {
+    pub fn aperture(&self) -> Aperture {
         self.space.aperture()
     }
 
@@ -241,8 +304,8 @@ impl Passthrough {
 
     /// The sizes of all BARs, in bytes: powers of two.
     pub fn bar_sizes(&self) -> Vec<u64> {
-        let size = |(device, bar): (&Arc<Device>, u8)| device.bar(bar)?.size.checked_next_power_of_two();
-        let bars = self.devices.iter().flat_map(|device| (0..6).map(move |bar| (device, bar)));
+        let size = |(opened, bar): (&Opened, u8)| opened.device.bar(bar)?.size.checked_next_power_of_two();
+        let bars = self.devices.iter().flat_map(|opened| (0..6).map(move |bar| (opened, bar)));
         bars.filter_map(size).collect()
     }
 
@@ -252,14 +315,48 @@ impl Passthrough {
         &self,
         interrupts: &Arc<dyn InterruptController>,
     ) -> Result<Vec<Arc<PassthroughFunction>>, OpenError> {
-        let function =
-            |device: &Arc<Device>| PassthroughFunction::new(device.clone(), interrupts).map(Arc::new);
-        self.devices.iter().map(function).collect()
+        self.addresses().map(|address| self.function(address, interrupts)).collect()
+    }
+
+    /// As [`Passthrough::functions`], for one device.
+    pub fn function(
+        &self,
+        address: PciAddress,
+        interrupts: &Arc<dyn InterruptController>,
+    ) -> Result<Arc<PassthroughFunction>, OpenError> {
+        let found = self.devices.iter().find(|opened| opened.device.address() == address);
+        let opened = found.ok_or(OpenError::NotPci(address))?;
+        PassthroughFunction::new(opened.device.clone(), interrupts).map(Arc::new)
+    }
+
+    fn addresses(&self) -> impl Iterator<Item = PciAddress> {
+        self.devices.iter().map(|opened| opened.device.address())
+    }
+
+    /// The devices from one on.
+    fn handles(&self, first: usize) -> Vec<Arc<Device>> {
+        self.devices.iter().skip(first).map(|opened| opened.device.clone()).collect()
+    }
+
+    fn take(&mut self, host: &HostDevice, handle: Handle) -> Result<(), OpenError> {
+        let device = Arc::new(Device::new(handle, host.address, &self.space)?);
+        self.aftermath.expect(host.address);
+        self.devices.push(Opened { device, group: host.group.as_ref().map(|group| group.id) });
+        Ok(())
+    }
+
+    /// Gives a group back unless another device of it is open.
+    fn let_go(&self, group: u32) {
+        if let (DmaSpace::Container(container), true) =
+            (&*self.space, self.devices.iter().all(|opened| opened.group != Some(group)))
+        {
+            container.detach(group);
+        }
     }
 }
 
-/// Devices attached to their address space.
-type Attached = (Vec<(PciAddress, Handle)>, DmaSpace);
+/// Devices attached to their address space, in the order in which they were asked for.
+type Attached = (Vec<Handle>, DmaSpace);
 
 /// `None`: the container, which could serve as well, can do more for these devices.
 fn open_iommufd(prepared: &Prepared, kvm: Option<Arc<DeviceFd>>) -> Result<Option<Attached>, OpenError> {
@@ -267,21 +364,10 @@ fn open_iommufd(prepared: &Prepared, kvm: Option<Arc<DeviceFd>>) -> Result<Optio
         Some(iommufd) => Arc::clone(iommufd),
         None => Arc::new(open_node(Path::new("/dev/iommu")).map_err(OpenError::Iommufd)?),
     };
-    let mut ioas = Ioas::new(iommufd, kvm)?;
+    let ioas = Ioas::new(iommufd, kvm)?;
     let mut handles = Vec::new();
     for candidate in &prepared.devices {
-        let address = candidate.host.address;
-        let file = match (&candidate.opened, &candidate.host.cdev) {
-            (Some(file), _) => Arc::clone(file),
-            (None, Some(name)) => {
-                let path = Path::new("/dev/vfio/devices").join(name);
-                Arc::new(open_node(&path).map_err(|source| OpenError::Node { path, address, source })?)
-            }
-            (None, None) => return Err(OpenError::NotPci(address)),
-        };
-        let attached = ioas.attach(file, address);
-        let handle =
-            attached.map_err(|error| name_holders(error, &candidate.host.nodes(&Host::default())))?;
+        let handle = attach_cdev(&ioas, candidate)?;
         // Found out at the first of them, before the others are opened, and thus reset, for nothing.
         let peers = prepared.devices.len() > 1;
         if prepared.has_alternative && peers && !sys::iommufd::offers_dma_buf(&handle.file) {
@@ -290,25 +376,44 @@ fn open_iommufd(prepared: &Prepared, kvm: Option<Arc<DeviceFd>>) -> Result<Optio
             );
             return Ok(None);
         }
-        handles.push((address, handle));
+        handles.push(handle);
     }
     Ok(Some((handles, DmaSpace::Ioas(ioas))))
 }
 
+fn attach_cdev(ioas: &Ioas, candidate: &Candidate) -> Result<Handle, OpenError> {
+    let address = candidate.host.address;
+    let file = match (&candidate.opened, &candidate.host.cdev) {
+        (Some(file), _) => Arc::clone(file),
+        (None, Some(name)) => {
+            let path = Path::new("/dev/vfio/devices").join(name);
+            Arc::new(open_node(&path).map_err(|source| OpenError::Node { path, address, source })?)
+        }
+        (None, None) => return Err(OpenError::NotPci(address)),
+    };
+    ioas.attach(file, address).map_err(|error| name_holders(error, &candidate.host.nodes(&Host::default())))
+}
+
+/// All groups come before the first device, so that what fails does so before a device is opened, and thus reset.
 fn open_container(prepared: &Prepared, kvm: Option<Arc<DeviceFd>>) -> Result<Attached, OpenError> {
-    let mut places = Vec::new();
+    let mut groups = Vec::new();
     for candidate in &prepared.devices {
         let address = candidate.host.address;
         let group = candidate.host.group.as_ref().ok_or(OpenError::NoGroup(address))?;
-        places.push((group.id, address));
+        groups.push((group.id, address));
     }
-    let container = Container::open(&places, kvm)?;
-    let mut handles = Vec::new();
-    for (group, address) in places {
-        let failed = |source| OpenError::Device { address, call: "VFIO_GROUP_GET_DEVICE_FD", source };
-        handles.push((address, container.device(group, address).map_err(failed)?));
-    }
+    let container = Container::open(&groups, kvm)?;
+    let attach = |candidate: &Candidate| attach_group(&container, candidate);
+    let handles = prepared.devices.iter().map(attach).collect::<Result<_, _>>()?;
     Ok((handles, DmaSpace::Container(container)))
+}
+
+fn attach_group(container: &Container, candidate: &Candidate) -> Result<Handle, OpenError> {
+    let address = candidate.host.address;
+    let group = candidate.host.group.as_ref().ok_or(OpenError::NoGroup(address))?;
+    container.attach(group.id, address)?;
+    let failed = |source| OpenError::Device { address, call: "VFIO_GROUP_GET_DEVICE_FD", source };
+    container.device(group.id, address).map_err(failed)
 }
 
 /// The kernel says EINVAL of a device that is open elsewhere, and EBUSY of a group.

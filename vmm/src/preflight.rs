@@ -2,10 +2,11 @@
 
 use memory::layout::AddressLimits;
 use memory::{Layout, pin};
-use vfio::{PreflightError, Prepared, Request};
+use vfio::{DeviceRequest, PreflightError, Prepared, Request};
 
 use crate::boot::{self, Initrd, Kernel, Payload};
 use crate::hypervisor::Hypervisor;
+use crate::machine::seats::Guest;
 use crate::problem::{Class, Problems};
 use crate::spec::{InitrdSource, MachineSpec, SpecError};
 
@@ -16,6 +17,8 @@ pub struct Plan {
     pub(crate) payload: Payload,
     /// The devices to pass through, if any are.
     pub(crate) devices: Option<Prepared>,
+    /// What the guest sees of them.
+    pub(crate) guests: Vec<Guest>,
 }
 
 impl Plan {
@@ -58,6 +61,8 @@ impl Plan {
 
         // Memory a device may touch is pinned, which takes more than memory that is only used.
         let admit = if spec.vfio.is_empty() { pin::admit_unpinned } else { pin::admit };
+        let guest = |device: &DeviceRequest| Guest { host: device.address, port: device.port };
+        let guests = spec.vfio.devices.iter().map(guest).collect();
         let devices = check_devices(std::mem::take(&mut spec.vfio), &mut problems);
         for error in admit(spec.memory) {
             problems.add(Class::Memory, error);
@@ -65,7 +70,7 @@ impl Plan {
 
         match (hypervisor, payload) {
             (Some(hypervisor), Some(payload)) if problems.0.is_empty() => {
-                Ok(Self { spec, hypervisor, payload, devices })
+                Ok(Self { spec, hypervisor, payload, devices, guests })
             }
             _ => Err(problems),
         }

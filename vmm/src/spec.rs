@@ -8,6 +8,7 @@ use miette::Diagnostic;
 use thiserror::Error;
 use vfio::Request;
 
+use crate::machine::seats::{self, SEATS};
 use crate::problem::{Class, Problems};
 
 /// Guest memory comes in pages of this many bytes.
@@ -29,6 +30,8 @@ pub struct MachineSpec {
     pub cpus: u32,
     /// Host devices to pass through.
     pub vfio: Request,
+    /// Free PCIe root ports, into which devices can be plugged while the guest runs.
+    pub pcie_ports: u8,
     /// How memory is pinned.
     pub pin: PinOptions,
     /// Whether memory is faulted in before the guest runs, though no device needs it.
@@ -112,6 +115,15 @@ pub enum SpecError {
         /// Allowed.
         most: u32,
     },
+    /// More than bus 0 has room for.
+    #[error("{devices} devices and --pcie-ports {ports} do not fit: PCI bus 0 has room for {SEATS} in all")]
+    #[diagnostic(help("pass fewer devices through, or give a lower --pcie-ports"))]
+    NoSeats {
+        /// Devices to pass through, as the guest sees them.
+        devices: usize,
+        /// Root ports.
+        ports: u8,
+    },
 }
 
 impl MachineSpec {
@@ -119,6 +131,10 @@ impl MachineSpec {
     pub fn validate(&self, problems: &mut Problems) -> bool {
         if self.cpus == 0 {
             problems.add(Class::Usage, SpecError::NoCpus);
+        }
+        let devices = seats::devices(&self.vfio.addresses()).len();
+        if devices + usize::from(self.pcie_ports) > SEATS {
+            problems.add(Class::Usage, SpecError::NoSeats { devices, ports: self.pcie_ports });
         }
         let memory = match self.memory {
             0 => Err(SpecError::NoMemory),

@@ -57,7 +57,7 @@ fn check_pin(args: &CheckArgs) -> Result<u8, Problems> {
         Some(devices) => Some(Passthrough::open(devices, None).map_err(Problem::of(Class::Host))?),
         None => None,
     };
-    let iova = passthrough.as_ref().map(|passthrough| passthrough.aperture().ranges.clone());
+    let iova = passthrough.as_ref().map(|passthrough| passthrough.aperture().ranges);
     let limits = AddressLimits { iova, ..AddressLimits::cpu_only(phys_bits()) };
     let layout = Layout::new(memory, &limits).map_err(Problem::of(Class::Usage))?;
     let ram = GuestRam::new(&layout).map_err(Problem::of(Class::Memory))?;

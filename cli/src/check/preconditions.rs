@@ -66,7 +66,7 @@ fn check_iommu(prepared: Prepared, memory: u64, limits: AddressLimits, findings:
         findings.ok(line(device));
     }
     let Some(passthrough) = findings.keep(Class::Host, Passthrough::open(prepared, None)) else { return };
-    findings.ok(aperture(passthrough.aperture()));
+    findings.ok(aperture(&passthrough.aperture()));
     let limits = AddressLimits { iova: Some(passthrough.aperture().ranges.clone()), ..limits };
     let Some(layout) = findings.keep(Class::Usage, Layout::new(memory, &limits)) else { return };
     let Some(ram) = findings.keep(Class::Memory, GuestRam::new(&layout)) else { return };

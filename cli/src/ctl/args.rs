@@ -68,7 +68,7 @@ pub(crate) enum Ask {
     },
     /// Take a device out, and wait until it is the host's again.
     RemoveDevice {
-        /// Its name, as `info` shows it.
+        /// Its name, as `info` shows it, or its address on the host.
         #[arg(value_name = "ID")]
         id: String,
     },

@@ -101,13 +101,13 @@ fn window(range: GuestRange) -> Option<(u64, u64)> {
 
 /// `_OSC` of the host bridge (PCI firmware specification 4.5.1): which PCIe features the OS may drive.
 ///
-/// Granted: native hot-plug, PME, AER and the PCIe capability itself. Not granted: SHPC, which no bridge here
-/// has, nor what came later (LTR, DPC), which needs the physical link.
+/// Granted: native hot-plug and the PCIe capability itself, which it needs. Not granted: SHPC, PME and AER, which no
+/// bridge here has, nor what came later (LTR, DPC), which needs the physical link.
 struct Osc;
 
 impl Osc {
     const UUID: &str = "33db4d5b-1ff7-401c-9657-7441c03dd766";
-    const GRANTED: u32 = 1 << 0 | 1 << 2 | 1 << 3 | 1 << 4;
+    const GRANTED: u32 = 1 << 0 | 1 << 4;
     const UNKNOWN_UUID: u8 = 1 << 2;
     const UNKNOWN_REVISION: u8 = 1 << 3;
     const MASKED: u8 = 1 << 4;

@@ -96,10 +96,22 @@ impl Configuration {
         Ok(id)
     }
 
+    /// Has a device behind a root port whenever the machine boots, so that it can be taken out.
+    pub fn put_behind_a_port(&mut self, address: PciAddress) {
+        let devices = self.spec.vfio.devices.iter_mut();
+        devices.filter(|device| device.address == address).for_each(|device| device.port = true);
+    }
+
     /// Takes a device out.
     pub fn remove(&mut self, address: PciAddress) {
         self.ids.retain(|_, other| *other != address);
         self.spec.vfio.devices.retain(|other| other.address != address);
+    }
+
+    /// The device of this name, or at this address on the host.
+    pub fn device(&self, id: &str) -> Option<PciAddress> {
+        let at = || id.parse().ok().filter(|address| self.ids.values().any(|other| other == address));
+        self.ids.get(id).copied().or_else(at)
     }
 
     /// The name of a device.

@@ -15,6 +15,7 @@ impl MachineSpec {
             cmdline: "console=ttyS0".to_owned(),
             memory: 512 << 20,
             cpus: 1,
+            pcie_ports: 0,
             vfio: Request::default(),
             pin: PinOptions::default(),
             prefault: false,
@@ -163,6 +164,12 @@ fn devices_come_and_go() {
     });
     assert_eq!(configuration.id_of(address("01:00.0")), Some("_vfio0"));
     assert_eq!(configuration.add(None, address("02:00.0")).unwrap(), "_vfio1");
+    assert_eq!(configuration.device("_vfio1"), Some(address("02:00.0")));
+    assert_eq!(configuration.device("0000:02:00.0"), Some(address("02:00.0")));
+    assert_eq!(configuration.device("0000:03:00.0"), None);
+    configuration.put_behind_a_port(address("02:00.0"));
+    let ports: Vec<bool> = configuration.spec.vfio.devices.iter().map(|device| device.port).collect();
+    assert_eq!(ports, [false, true]);
     assert!(configuration.add(Some("_vfio1".to_owned()), address("03:00.0")).is_err());
     assert!(configuration.add(None, address("02:00.0")).is_err());
     configuration.remove(address("01:00.0"));

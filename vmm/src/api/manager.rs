@@ -339,6 +339,7 @@ impl Manager {
         let configuration = state.configuration.as_mut().ok_or_else(ApiError::not_created)?;
         let taken = |why| ApiError::new(409, format!("the device's name or address {why}"));
         let id = configuration.add(id, address).map_err(taken)?;
+        configuration.put_behind_a_port(address);
         let control = if let Life::On(control) = &state.life { Some(control.clone()) } else { None };
         drop(state);
         let Some(control) = control else { return Ok((id, None)) };
@@ -357,7 +358,7 @@ impl Manager {
     pub fn remove_device(&self, id: &str) -> Result<(), ApiError> {
         let state = self.lock();
         let configuration = state.configuration.as_ref().ok_or_else(ApiError::not_created)?;
-        let address = *configuration.ids.get(id).ok_or_else(|| ApiError::unknown_device(id))?;
+        let address = configuration.device(id).ok_or_else(|| ApiError::unknown_device(id))?;
         let control = if let Life::On(control) = &state.life { Some(control.clone()) } else { None };
         drop(state);
         if let Some(control) = control {

@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use devices::pci::PciAddress;
 use memory::pin::{HelperCommand, PinError, PinReport, Record, Step};
 use serde_json::{Value, json};
 
@@ -80,8 +81,8 @@ pub(super) struct Recorder {
 }
 
 impl Recorder {
-    fn keep_report(&self, result: Result<&PinReport, &PinError>) {
-        let devices: Vec<String> = self.spec.vfio.addresses().iter().map(ToString::to_string).collect();
+    fn keep_report(&self, result: Result<&PinReport, &PinError>, devices: &[PciAddress]) {
+        let devices: Vec<String> = devices.iter().map(ToString::to_string).collect();
         let (bytes, helper) = (self.spec.memory, self.spec.pin.helper.clone());
         let pinned = match result {
             Ok(report) => Pinned::Up { report: Box::new(report.clone()), devices, bytes, helper },
@@ -111,11 +112,15 @@ impl Observer for Recorder {
                 });
                 self.record.lock().progress = Some(progress);
             }
-            Event::Pinned(report) => self.keep_report(Ok(report)),
-            Event::PinFailed(error) => self.keep_report(Err(error)),
+            Event::Pinned(report) => self.keep_report(Ok(report), &self.spec.vfio.addresses()),
+            Event::PinFailed(error) => self.keep_report(Err(error), &self.spec.vfio.addresses()),
             Event::Starting(phases) => {
                 self.record.lock().phases = phases.to_vec();
                 (self.starting)();
+            }
+            Event::Plugged { places, pinned: Some(report) } => {
+                let devices: Vec<PciAddress> = places.iter().map(|place| place.host).collect();
+                self.keep_report(Ok(report), &devices);
             }
             Event::Rebooting => self.record.lock().reboots += 1,
             _ => {}

@@ -9,7 +9,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use event_manager::{EventManager, EventOps, EventSet, Events, MutEventSubscriber, SubscriberOps};
-use vfio::Notice;
 use vmm_sys_util::timerfd::TimerFd;
 
 use super::control::Requests;
@@ -29,8 +28,7 @@ const SIGNAL: u32 = 3;
 const REQUEST: u32 = 4;
 const SETTLED: u32 = 5;
 const OVERDUE: u32 = 6;
-/// And up: notices, in their order.
-const NOTICES: u32 = 7;
+const NOTICE: u32 = 7;
 
 /// Where the operator types.
 pub struct Input {
@@ -61,8 +59,6 @@ pub struct Outside<'a> {
     pub signals: &'a mut Signals,
     /// Requests.
     pub requests: &'a Requests,
-    /// What the host may say of passed-through devices.
-    pub notices: &'a [Notice],
     /// How long a guest that was asked to power off may take.
     pub grace: Duration,
     /// Who is told what happens.
@@ -212,10 +208,10 @@ impl MutEventSubscriber for Service<'_> {
             (running.settled().as_raw_fd(), SETTLED),
             (self.outside.requests.wake.as_raw_fd(), REQUEST),
             (self.overdue.as_raw_fd(), OVERDUE),
+            (running.devices.notices().as_raw_fd(), NOTICE),
         ];
         let signals = self.outside.signals.sockets().map(|socket| (socket.as_raw_fd(), SIGNAL));
-        let notices = self.outside.notices.iter().map(AsRawFd::as_raw_fd).zip(NOTICES..);
-        for (fd, data) in fixed.into_iter().chain(signals).chain(notices) {
+        for (fd, data) in fixed.into_iter().chain(signals) {
             if let Err(error) = ops.add(Events::with_data_raw(fd, data, EventSet::IN)) {
                 tracing::error!(%error, "cannot poll, stopping");
                 self.running.ending.end(End::Stopped("stopped: the event loop could not be set up"));
@@ -243,12 +239,8 @@ impl MutEventSubscriber for Service<'_> {
                     self.running.ending.end(End::Stopped(signal.overdue));
                 }
             }
-            data => {
-                let number = data.checked_sub(NOTICES).and_then(|number| usize::try_from(number).ok());
-                if let Some(notice) = number.and_then(|number| self.outside.notices.get(number)) {
-                    self.running.ending.end(End::Lost(notice.loss()));
-                }
-            }
+            NOTICE => self.running.heed_host(),
+            _ => {}
         }
         self.pump(ops);
     }

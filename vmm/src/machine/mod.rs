@@ -9,10 +9,12 @@ pub mod ending;
 pub mod events;
 mod files;
 mod gate;
+pub mod hotplug;
 pub mod output;
 pub mod phases;
 pub mod platform;
 pub mod running;
+pub mod seats;
 pub mod signals;
 pub mod space;
 pub mod vcpus;
@@ -22,12 +24,11 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use devices::irq::InterruptController;
-use devices::pci::{AddressSpace, PciFunction};
+use devices::pci::PciAddress;
 use memory::layout::AddressLimits;
 use memory::pin::{self, PinError, PinReport};
 use memory::{GuestRam, Layout};
-use vfio::{Notice, Passthrough, PassthroughFunction};
+use vfio::Passthrough;
 
 use crate::acpi::AcpiTables;
 use crate::boot;
@@ -38,9 +39,10 @@ use crate::hypervisor::vm::Vm;
 use crate::preflight::Plan;
 use crate::problem::{Class, Problem, Problems, Unexpected};
 use crate::spec::Serial;
-use control::Requests;
+use control::{DevicePlace, Requests};
 use ending::{End, Ending};
 use events::{Input, Outside};
+use hotplug::{Devices, Means};
 use output::Output;
 use phases::{Phase, Phases};
 use platform::{Parts, Platform};
@@ -62,6 +64,18 @@ pub enum Event<'a> {
     Starting(&'a [Phase]),
     /// The guest asked for a reset and runs again.
     Rebooting,
+    /// A device was plugged in. For the first one guest memory was pinned.
+    Plugged {
+        /// Its functions.
+        places: &'a [DevicePlace],
+        /// What pinning came to.
+        pinned: Option<&'a PinReport>,
+    },
+    /// A device was unplugged and is the host's again.
+    Unplugged {
+        /// Its functions.
+        hosts: &'a [PciAddress],
+    },
     /// A signal asked the machine to end, and the guest's power button was pressed. It has so long.
     AskedToPowerOff {
         /// `SIGTERM`.
@@ -112,13 +126,10 @@ struct Failed(#[source] GuestFailure);
 pub struct Machine {
     // Dropped in this order: whoever uses a thing goes before it.
     vcpus: Vec<Vcpu>,
-    /// What the host has to say of the devices.
-    notices: Vec<Notice>,
-    functions: Vec<Arc<PassthroughFunction>>,
-    space: Arc<dyn AddressSpace>,
+    devices: Arc<Devices>,
+    space: Arc<DeviceMemory>,
     interrupts: Arc<KvmInterrupts>,
     vm: Arc<Vm>,
-    passthrough: Option<Passthrough>,
     ram: Arc<GuestRam>,
     layout: Layout,
     acpi: AcpiTables,
@@ -137,18 +148,20 @@ impl Machine {
             Vm::new(&plan.hypervisor).map_err(Unexpected::during("cannot create the virtual machine"))?;
         phases.done("create machine");
 
+        let mut link = None;
         let passthrough = match plan.devices.take() {
             None => None,
             Some(devices) => {
-                let link = vm.vfio_link().map_err(Unexpected::during("cannot link the machine to VFIO"))?;
-                Some(Passthrough::open(devices, Some(link)).map_err(Problem::of(Class::Host))?)
+                let made = vm.vfio_link().map_err(Unexpected::during("cannot link the machine to VFIO"))?;
+                link = Some(Arc::new(made));
+                Some(Passthrough::open(devices, link.clone()).map_err(Problem::of(Class::Host))?)
             }
         };
         phases.done("open devices");
 
         let limits = AddressLimits {
             phys_bits: plan.hypervisor.phys_bits(),
-            iova: passthrough.as_ref().map(|passthrough| passthrough.aperture().ranges.clone()),
+            iova: passthrough.as_ref().map(|passthrough| passthrough.aperture().ranges),
         };
         let mut layout = Layout::new(plan.spec.memory, &limits).map_err(Problem::of(Class::Usage))?;
         let bars = passthrough.as_ref().map(Passthrough::bar_sizes).unwrap_or_default();
@@ -183,33 +196,22 @@ impl Machine {
             .map_err(Unexpected::during("cannot create the vCPUs"))?;
         phases.done("create vCPUs");
 
-        let controller: Arc<dyn InterruptController> = interrupts.clone();
-        let functions = match &passthrough {
-            Some(passthrough) => passthrough.functions(&controller).map_err(Problem::of(Class::Host))?,
-            None => Vec::new(),
+        let space = Arc::new(DeviceMemory::new(vm.clone()));
+        let means = Means {
+            vm: vm.clone(),
+            ram: ram.clone(),
+            phys_bits: plan.hypervisor.phys_bits(),
+            controller: interrupts.clone(),
+            space: space.clone(),
+            pin: plan.spec.pin.clone(),
+            observer: observer.clone(),
         };
-        let notices = functions.iter().flat_map(|function| function.notices()).collect();
-        let peers = passthrough.as_ref().filter(|_| functions.len() > 1).map(|p| p.space().clone());
-        let space: Arc<dyn AddressSpace> = Arc::new(DeviceMemory::new(vm.clone(), peers));
+        let devices = Devices::new(means, link, passthrough, &plan.guests, plan.spec.pcie_ports)?;
         let acpi = AcpiTables::build(&platform::acpi_spec(&layout, cpus, plan.spec.serial != Serial::Off))
             .map_err(Problem::of(Class::Usage))?;
         phases.done("prepare devices");
 
-        Ok(Self {
-            vcpus,
-            notices,
-            functions,
-            space,
-            interrupts,
-            vm,
-            passthrough,
-            ram,
-            layout,
-            acpi,
-            plan,
-            phases,
-            observer,
-        })
+        Ok(Self { vcpus, devices, space, interrupts, vm, ram, layout, acpi, plan, phases, observer })
     }
 
     /// Runs the guest until it ends for good, and does what `requests` ask for meanwhile.
@@ -244,18 +246,18 @@ impl Machine {
         let during = Unexpected::during::<io::Error>;
         let ending = Arc::new(Ending::new().map_err(during("cannot make an eventfd"))?);
         let output = console.output.try_clone().map_err(during("cannot use the console"))?;
-        let functions = self.functions.iter().map(|function| function.clone() as Arc<dyn PciFunction>);
-        let platform = Platform::build(Parts {
-            layout: &self.layout,
-            interrupts: self.interrupts.clone(),
-            space: self.space.clone(),
-            functions: functions.collect(),
-            console: Box::new(Output::new(output, console.lossy, ending.clone())),
-            serial: self.has_serial(),
-            debug_exit: self.plan.spec.debug_exit,
-        })
-        .map_err(Problem::of(Class::Host))?;
-        let platform = Arc::new(platform);
+        let build = |seats| {
+            Platform::build(Parts {
+                layout: &self.layout,
+                interrupts: self.interrupts.clone(),
+                space: self.space.clone(),
+                seats,
+                console: Box::new(Output::new(output, console.lossy, ending.clone())),
+                serial: self.has_serial(),
+                debug_exit: self.plan.spec.debug_exit,
+            })
+        };
+        let platform = self.devices.start(build).map_err(Problem::of(Class::Host))?;
         self.load_kernel()?;
         self.phases.done("load kernel");
         self.observer.notify(&Event::Starting(self.phases.list()));
@@ -270,14 +272,13 @@ impl Machine {
             vm: self.vm.clone(),
             interrupts: self.interrupts.clone(),
             memory: self.plan.spec.memory,
-            devices: self.functions.iter().map(|function| function.host_address()).collect(),
+            devices: self.devices.clone(),
             standing: Standing::Running,
         };
         let outside = Outside {
             input: &mut console.input,
             signals,
             requests,
-            notices: &self.notices,
             grace: self.plan.spec.grace,
             observer: &self.observer,
         };
@@ -285,6 +286,7 @@ impl Machine {
         if served.is_err() {
             ending.end(End::Stopped("stopped: the event loop failed"));
         }
+        self.devices.stop();
         self.vcpus = running.threads.stop();
         served.map_err(during("the event loop failed"))?;
         Ok(ending.take().unwrap_or(End::Stopped("stopped")))
@@ -310,17 +312,15 @@ impl Machine {
         for vcpu in &mut self.vcpus {
             vcpu.reset().map_err(Unexpected::during("cannot reset a vCPU"))?;
         }
-        for function in &self.functions {
-            if let Err(error) = function.reset() {
-                let cause = std::error::Error::source(&error).map(ToString::to_string);
-                tracing::warn!(%error, cause, "the guest reboots with a device that was not reset");
-            }
-        }
-        for error in self.passthrough.iter().flat_map(Passthrough::reset_buses) {
-            let cause = std::error::Error::source(&error).map(ToString::to_string);
-            tracing::warn!(%error, cause, "the guest reboots with a device that was not reset");
-        }
+        self.devices.reset();
         self.phases = Phases::start();
         Ok(())
+    }
+}
+
+impl Drop for Machine {
+    /// Whoever plugs a device in or out gives up.
+    fn drop(&mut self) {
+        self.devices.finish();
     }
 }

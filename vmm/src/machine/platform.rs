@@ -9,11 +9,12 @@ use devices::ioapic::Ioapic;
 use devices::irq::InterruptController;
 use devices::legacy::{EventRegister, acpi, debug_exit, event, i8042, rtc};
 use devices::pci::bus::{CONFIG_PORTS, CONFIG_PORTS_SIZE};
-use devices::pci::{AddressSpace, Apertures, InterruptPin, PciAddress, PciBus, PciBusError, PciFunction};
+use devices::pci::{AddressSpace, Apertures, InterruptPin, PciBus, PciBusError, PciFunction};
 use devices::serial::{self, SerialPort};
 use devices::{Bus, BusDevice};
 use memory::{GuestRange, Layout, layout};
 
+use super::seats::Seat;
 use crate::acpi::{AcpiSpec, IntxRoute, IoApic, IsaDevice, PowerButton, ResetPort, SleepPorts};
 use devices::bus::BusError;
 
@@ -52,8 +53,8 @@ pub struct Parts<'a> {
     pub interrupts: Arc<dyn InterruptController>,
     /// Where host memory behind BARs is mapped.
     pub space: Arc<dyn AddressSpace>,
-    /// The functions of the PCI bus.
-    pub functions: Vec<Arc<dyn PciFunction>>,
+    /// What is on PCI bus 0, from device 1 on.
+    pub seats: Vec<Seat<Arc<dyn PciFunction>>>,
     /// Where the serial port's output goes.
     pub console: Box<dyn Write + Send>,
     /// Whether the guest has the serial port.
@@ -74,10 +75,8 @@ pub struct Platform {
     pub serial: Arc<SerialPort>,
     /// What the guest is told of events through.
     pub events: Arc<EventRegister>,
-    /// The PCI bus.
+    /// The PCI hierarchy.
     pub pci: Arc<PciBus>,
-    /// Where each of the functions was put, in their order.
-    pub addresses: Vec<PciAddress>,
 }
 
 impl Platform {
@@ -85,7 +84,7 @@ impl Platform {
     pub fn build(parts: Parts) -> Result<Self, PlatformError> {
         let (pio, mmio) = (Arc::new(Bus::default()), Arc::new(Bus::default()));
 
-        let ioapic = Ioapic::new(parts.interrupts);
+        let ioapic = Ioapic::new(parts.interrupts.clone());
         mmio.insert(layout::IOAPIC, ioapic.clone())?;
         let line = ioapic.line(SERIAL.gsi as u8);
         let com1 = Arc::new(SerialPort::new(line, parts.console).map_err(PlatformError::Serial)?);
@@ -115,12 +114,16 @@ impl Platform {
         let pci = PciBus::new(mmio.clone(), pio.clone(), parts.space, apertures);
         mmio.insert(parts.layout.ecam, pci.ecam())?;
         pio.insert(GuestRange::new(CONFIG_PORTS, CONFIG_PORTS_SIZE), pci.config_ports())?;
-        let addresses =
-            parts.functions.into_iter().map(|function| pci.add(None, function)).collect::<Result<_, _>>()?;
+        for (device, Seat { slot, functions }) in (1..).zip(parts.seats) {
+            match slot {
+                None => pci.add_device(Some(device), functions).map(drop)?,
+                Some(slot) => pci.add_port(Some(device), slot, functions, &parts.interrupts).map(drop)?,
+            }
+        }
         pci.assign_bars()?;
         pci.connect_interrupts(&ioapic);
 
-        Ok(Self { pio, mmio, ioapic, serial: com1, events, pci, addresses })
+        Ok(Self { pio, mmio, ioapic, serial: com1, events, pci })
     }
 }
 

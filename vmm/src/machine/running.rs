@@ -4,11 +4,12 @@
 use std::sync::Arc;
 
 use devices::irq::{InterruptController, MsiMessage};
-use devices::pci::PciAddress;
+use vfio::DeviceLoss;
 use vmm_sys_util::eventfd::EventFd;
 
-use super::control::{ControlError, Counters, DevicePlace, Info, Pace, Reply, Request};
+use super::control::{ControlError, Counters, Info, Pace, Reply, Request};
 use super::ending::{End, Ending};
+use super::hotplug::{Devices, PATIENCE};
 use super::platform::Platform;
 use super::vcpus::VcpuThreads;
 use crate::acpi::POWER_BUTTON_EVENT;
@@ -16,6 +17,7 @@ use crate::hypervisor::clock::StoppedClock;
 use crate::hypervisor::interrupts::KvmInterrupts;
 use crate::hypervisor::vcpu::Vcpu;
 use crate::hypervisor::vm::Vm;
+use crate::problem::Problems;
 
 /// An NMI message (Intel SDM vol. 3, 11.11): to one local APIC, delivery mode 100b.
 const MSI_BASE: u64 = 0xfee0_0000;
@@ -36,8 +38,8 @@ pub struct Running {
     pub interrupts: Arc<KvmInterrupts>,
     /// RAM, in bytes.
     pub memory: u64,
-    /// Host addresses of the passed-through devices, in the order of [`Platform::addresses`].
-    pub devices: Vec<PciAddress>,
+    /// Its passed-through devices.
+    pub devices: Arc<Devices>,
     /// Whether it runs.
     pub standing: Standing,
 }
@@ -67,20 +69,71 @@ impl Running {
             Request::Shutdown(reply) => reply.send(self.end(End::Stopped("stopped by request"))),
             Request::Nmi(reply) => reply.send(self.raise_nmi()),
             Request::Counters(reply) => reply.send(Ok(Counters { exits: self.threads.exits() })),
-            Request::AddDevice(_, reply) => reply.send(Err(no_ports("adding a device"))),
-            Request::RemoveDevice(_, reply) => reply.send(Err(no_ports("removing a device"))),
+            Request::AddDevice(_, reply) if !self.devices.has_ports() => {
+                reply.send(Err(no_ports("adding a device")));
+            }
+            Request::AddDevice(address, reply) => self.plug(reply, move |devices| {
+                let places = devices.add(vfio::Request::at(&[address]))?;
+                places.first().copied().ok_or_else(Problems::default)
+            }),
+            Request::RemoveDevice(_, reply) if !matches!(self.standing, Standing::Running) => {
+                reply.send(Err(ControlError::State {
+                    state: "paused",
+                    help: "resume it: the guest is asked",
+                }));
+            }
+            Request::RemoveDevice(address, reply) => {
+                self.plug(reply, move |devices| devices.remove(address, PATIENCE));
+            }
+        }
+    }
+
+    /// Acts on what the host says of devices. One that it wants back the guest is asked for, if it can let go of it, and
+    /// the run goes on; else it ends.
+    pub fn heed_host(&self) {
+        for loss in self.devices.losses() {
+            let running = matches!(self.standing, Standing::Running);
+            match loss {
+                DeviceLoss::Wanted(address) if running && self.devices.may_leave(address) => {
+                    tracing::info!(%loss, "the guest is asked to let go of it");
+                    let (devices, ending) = (self.devices.clone(), self.ending.clone());
+                    in_background(move || {
+                        if let Err(Problems(problems)) = devices.give_back(address) {
+                            problems.iter().for_each(|it| tracing::warn!(problem = %it.what, "{loss}"));
+                            ending.end(End::Lost(loss));
+                        }
+                    });
+                }
+                loss => self.ending.end(End::Lost(loss)),
+            }
         }
     }
 
     /// What it is just now.
     pub fn info(&self) -> Info {
-        let places = self.devices.iter().zip(&self.platform.addresses);
         Info {
             pace: self.pace(),
             cpus: self.threads.exits().len() as u32,
             memory: self.memory,
-            devices: places.map(|(host, guest)| DevicePlace { host: *host, guest: *guest }).collect(),
+            devices: self.devices.list(),
         }
+    }
+
+    /// Plugs on a thread of its own, since that takes long, and answers from there.
+    fn plug<T: Send + 'static>(
+        &self,
+        reply: Reply<T>,
+        what: impl FnOnce(&Devices) -> Result<T, Problems> + Send + 'static,
+    ) {
+        let devices = self.devices.clone();
+        let work = move || {
+            let first = |problems: Problems| problems.0.into_iter().next();
+            reply.send(
+                what(&devices).map_err(|it| first(it).map_or(ControlError::Over, ControlError::Failed)),
+            );
+        };
+        // A thread that cannot be started drops the reply, which answers.
+        in_background(work);
     }
 
     /// Whether it runs.
@@ -187,14 +240,17 @@ impl Running {
     }
 }
 
-fn not_running(state: &'static str) -> ControlError {
-    ControlError::State { state, help: "pause it first" }
+fn in_background(work: impl FnOnce() + Send + 'static) {
+    if let Err(error) = std::thread::Builder::new().name("plug".to_owned()).spawn(work) {
+        tracing::error!(%error, "a device cannot be plugged in or out");
+    }
 }
 
 fn no_ports(what: &'static str) -> ControlError {
-    ControlError::Unsupported {
-        what,
-        why: "without --pcie-ports",
-        help: "give the machine its devices when it starts",
-    }
+    let help = "start it with root ports, as in --pcie-ports 4";
+    ControlError::Unsupported { what, why: "without --pcie-ports", help }
+}
+
+fn not_running(state: &'static str) -> ControlError {
+    ControlError::State { state, help: "pause it first" }
 }

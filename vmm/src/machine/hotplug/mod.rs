@@ -1,0 +1,448 @@
+//! The passed-through devices of a session: which there are, where the guest has them, and how they come and go while
+//! it runs.
+//!
+//! Plugging takes seconds: guest memory is pinned and mapped for the first device, and a guest takes its time to let go
+//! of one. So it is done on the thread of whoever asks, and what is known of the devices is in a [`Table`] that is never
+//! locked for long. Order for a device that comes: open it, pin and map memory if it is the first, put it behind a port,
+//! tell the guest. For one that goes: ask the guest, take it from the bus with all that is mapped of it, close it; with
+//! the last one its address space goes, and with that all pins.
+
+mod error;
+mod notices;
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use devices::irq::InterruptController;
+use devices::pci::{Departure, Devfn, PciAddress, PciBus, PciBusError, PciFunction, Place, RootPort};
+use kvm_ioctls::DeviceFd;
+use memory::GuestRam;
+use memory::layout::AddressLimits;
+use memory::pin::{self, PinOptions, PinReport};
+use vfio::{DeviceLoss, Passthrough, PassthroughFunction, Request};
+
+use error::HotPlugError;
+use notices::Notices;
+
+use super::control::DevicePlace;
+use super::platform::Platform;
+use super::seats::{self, Guest, Seat, Stage, Table};
+use super::space::DeviceMemory;
+use super::{Event, Observer};
+use crate::hypervisor::vm::Vm;
+use crate::preflight::check_devices;
+use crate::problem::{Class, Problem, Problems, Unexpected};
+
+/// How long a guest may take to let go of a device, unless it is said otherwise. Linux blinks for 5 s first, and
+/// waits for a second at the end.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+/// How long an access of a vCPU that is under way may keep a device that is to be closed.
+const LINGER: Duration = Duration::from_secs(5);
+
+/// What plugging needs of the machine.
+pub struct Means {
+    /// Its KVM machine.
+    pub vm: Arc<Vm>,
+    /// Its memory.
+    pub ram: Arc<GuestRam>,
+    /// Physical address bits of the guest.
+    pub phys_bits: u8,
+    /// Its interrupts.
+    pub controller: Arc<dyn InterruptController>,
+    /// What BARs are mapped into.
+    pub space: Arc<DeviceMemory>,
+    /// How its memory is pinned.
+    pub pin: PinOptions,
+    /// Who is told.
+    pub observer: Arc<dyn Observer>,
+}
+
+/// The devices of a session.
+pub struct Devices {
+    // Dropped in this order: what is heard of devices, functions, devices, what all need.
+    notices: Notices,
+    state: Mutex<State>,
+    /// Locked while devices are opened or closed.
+    session: Mutex<Session>,
+    means: Means,
+}
+
+struct State {
+    // The functions go before the bus that they are on.
+    table: Table<Arc<PassthroughFunction>>,
+    /// While a guest runs.
+    bus: Option<Arc<PciBus>>,
+    over: bool,
+}
+
+struct Session {
+    /// KVM's side, of which a machine has one.
+    link: Option<Arc<DeviceFd>>,
+    /// The devices that are open, if any are.
+    passthrough: Option<Passthrough>,
+}
+
+/// A device for one slot.
+type Card = Vec<(u8, Arc<PassthroughFunction>)>;
+
+impl Devices {
+    /// The devices that are open when the machine starts, and `ports` free slots.
+    pub fn new(
+        means: Means,
+        link: Option<Arc<DeviceFd>>,
+        passthrough: Option<Passthrough>,
+        guests: &[Guest],
+        ports: u8,
+    ) -> Result<Arc<Self>, Problems> {
+        let functions = match &passthrough {
+            Some(passthrough) => {
+                passthrough.functions(&means.controller).map_err(Problem::of(Class::Host))?
+            }
+            None => Vec::new(),
+        };
+        let table = Table::new(pick(seats::arrange(guests, ports), &functions));
+        let state = Mutex::new(State { table, bus: None, over: false });
+        let notices = Notices::new().map_err(Unexpected::during("cannot make an epoll"))?;
+        functions.iter().for_each(|function| notices.listen(function.host_address(), function.notices()));
+        let devices = Self { notices, state, session: Mutex::new(Session { link, passthrough }), means };
+        if let Some(passthrough) = &devices.session().passthrough {
+            devices.share(passthrough);
+        }
+        Ok(Arc::new(devices))
+    }
+
+    /// Makes the platform of a run, with what there is now. Until [`Devices::stop`] the guest is told of changes.
+    pub fn start<E>(
+        &self,
+        build: impl FnOnce(Vec<Seat<Arc<dyn PciFunction>>>) -> Result<Platform, E>,
+    ) -> Result<Arc<Platform>, E> {
+        let mut state = self.state();
+        let seat = |Seat { slot, functions }: Seat<Arc<PassthroughFunction>>| Seat {
+            slot,
+            functions: functions
+                .into_iter()
+                .map(|(number, it)| (number, it as Arc<dyn PciFunction>))
+                .collect(),
+        };
+        let platform = Arc::new(build(state.table.visible().into_iter().map(seat).collect())?);
+        state.bus = Some(platform.pci.clone());
+        Ok(platform)
+    }
+
+    /// The guest does not run any more. What it was asked to let go of, it has let go of.
+    pub fn stop(&self) {
+        let mut state = self.state();
+        state.table.end_run();
+        for (_, port) in state.bus.take().iter().flat_map(|bus| bus.ports()) {
+            port.give_up();
+        }
+    }
+
+    /// There will be no other run: whoever plugs devices in gives up.
+    pub fn finish(&self) {
+        self.stop();
+        self.state().over = true;
+    }
+
+    /// Brings all devices back to their state after power-on, for a guest that reboots.
+    pub fn reset(&self) {
+        let functions: Vec<_> =
+            self.state().table.functions().map(|(.., function)| function.clone()).collect();
+        for function in functions {
+            if let Err(error) = function.reset() {
+                let cause = std::error::Error::source(&error).map(ToString::to_string);
+                tracing::warn!(%error, cause, "the guest reboots with a device that was not reset");
+            }
+        }
+        let session = self.session();
+        for error in session.passthrough.iter().flat_map(Passthrough::reset_buses) {
+            let cause = std::error::Error::source(&error).map(ToString::to_string);
+            tracing::warn!(%error, cause, "the guest reboots with a device that was not reset");
+        }
+    }
+
+    /// All devices.
+    pub fn list(&self) -> Vec<DevicePlace> {
+        let state = self.state();
+        let place = |(device, number, function): (u8, u8, &Arc<PassthroughFunction>)| DevicePlace {
+            host: function.host_address(),
+            guest: state.address(device, number),
+        };
+        state.table.functions().map(place).collect()
+    }
+
+    /// Plugs one device of the host in, of which `request` names some functions or all. Returns when the guest has been
+    /// told; what it makes of that is its own business. Undone completely when anything fails.
+    pub fn add(&self, request: Request) -> Result<Vec<DevicePlace>, Problems> {
+        let hosts = request.addresses();
+        let device = self.reserve(&hosts).map_err(Problem::of(Class::Usage))?;
+        let (card, report) = match self.open(request) {
+            Ok(opened) => opened,
+            Err(problems) => {
+                self.state().table.settle(device, Vec::new());
+                return Err(problems);
+            }
+        };
+        let placed = self.place(device, card.clone());
+        if let Err(problems) = placed {
+            self.close(card);
+            return Err(problems);
+        }
+        drop(card);
+        let places: Vec<_> = self.list().into_iter().filter(|place| hosts.contains(&place.host)).collect();
+        self.means.observer.notify(&Event::Plugged { places: &places, pinned: report.as_ref() });
+        Ok(places)
+    }
+
+    /// Unplugs the device that the host's function at `address` belongs to, with all its functions. Asks the guest, which
+    /// has `patience` to let go of it; if it does not, the device stays as it is. Returns when the device is the host's.
+    pub fn remove(&self, address: PciAddress, patience: Duration) -> Result<(), Problems> {
+        let (device, port) = self.ask(address).map_err(Problem::of(Class::Usage))?;
+        let departure = port.map_or(Departure::Over, |port| port.eject(patience));
+        self.take(device, address, departure, patience)
+    }
+
+    /// Gives a device back that the host wants. Nothing is done if it is on its way already.
+    pub fn give_back(&self, address: PciAddress) -> Result<(), Problems> {
+        let (device, port) = match self.ask(address) {
+            Err(HotPlugError::Absent(_) | HotPlugError::Leaving(_)) => return Ok(()),
+            asked => asked.map_err(Problem::of(Class::Usage))?,
+        };
+        let departure = port.map_or(Departure::Over, |port| port.eject(PATIENCE));
+        self.take(device, address, departure, PATIENCE)
+    }
+
+    /// Readable when the host has said something of a device: then [`Devices::losses`] tells what.
+    pub fn notices(&self) -> &Notices {
+        &self.notices
+    }
+
+    /// What the host has said since this was last asked.
+    pub fn losses(&self) -> Vec<DeviceLoss> {
+        self.notices.arrived()
+    }
+
+    /// Whether the guest can be asked for a device, or has been.
+    pub fn may_leave(&self, address: PciAddress) -> bool {
+        let state = self.state();
+        let mut functions = state.table.functions();
+        let Some((device, ..)) = functions.find(|(.., it)| it.host_address() == address) else { return true };
+        match state.table.at(device) {
+            Some((Some(_), Stage::Settled)) => {
+                let port = state.bus.as_ref().and_then(|bus| bus.port(Devfn::new(device, 0)));
+                port.is_some_and(|port| port.slot().listening)
+            }
+            Some((Some(_), _)) => true,
+            Some((None, _)) | None => false,
+        }
+    }
+
+    /// Whether it has root ports at all.
+    pub fn has_ports(&self) -> bool {
+        self.state().table.visible().iter().any(|seat| seat.slot.is_some())
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn session(&self) -> MutexGuard<'_, Session> {
+        self.session.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Keeps a slot.
+    fn reserve(&self, hosts: &[PciAddress]) -> Result<u8, HotPlugError> {
+        if seats::devices(hosts).len() != 1 {
+            return Err(HotPlugError::SeveralDevices(hosts.to_vec()));
+        }
+        let mut state = self.state();
+        let mut present = state.table.functions().map(|(.., function)| function.host_address());
+        if let Some(address) = present.find(|address| hosts.contains(address)) {
+            return Err(HotPlugError::Present(address));
+        }
+        drop(present);
+        if state.over {
+            return Err(HotPlugError::Over);
+        }
+        state.table.reserve().ok_or(HotPlugError::NoPort)
+    }
+
+    /// Opens a device. The first one has guest memory pinned and mapped.
+    fn open(&self, mut request: Request) -> Result<(Card, Option<PinReport>), Problems> {
+        let hosts = request.addresses();
+        let mut session = self.session();
+        if let Some(passthrough) = &session.passthrough {
+            request.join(passthrough.company());
+        }
+        let mut problems = Problems::default();
+        let Some(prepared) = check_devices(request, &mut problems) else { return Err(problems) };
+        let link = session.link(&self.means.vm)?;
+        let Session { passthrough, .. } = &mut *session;
+        let (passthrough, report) = match passthrough {
+            Some(passthrough) => {
+                passthrough.add(prepared).map_err(Problem::of(Class::Host))?;
+                (passthrough, None)
+            }
+            None => {
+                let opened = Passthrough::open(prepared, Some(link)).map_err(Problem::of(Class::Host))?;
+                let report = self.pin(&opened)?;
+                (passthrough.insert(opened), Some(report))
+            }
+        };
+        let functions = hosts.iter().map(|host| passthrough.function(*host, &self.means.controller));
+        match functions.collect::<Result<Vec<_>, _>>() {
+            Ok(functions) => {
+                self.share(passthrough);
+                functions
+                    .iter()
+                    .for_each(|function| self.notices.listen(function.host_address(), function.notices()));
+                let device = |functions| Seat { slot: None, functions };
+                let seats = pick(seats::devices(&hosts).into_iter().map(device).collect(), &functions);
+                Ok((seats.into_iter().flat_map(|seat| seat.functions).collect(), report))
+            }
+            Err(error) => {
+                self.close_in(&mut session, &hosts);
+                Err(Problem::of(Class::Host)(error))
+            }
+        }
+    }
+
+    /// Lets devices reach each other, if there are several.
+    fn share(&self, passthrough: &Passthrough) {
+        let several = passthrough.devices() > 1;
+        self.means.space.set_peers(several.then(|| passthrough.space().clone()));
+    }
+
+    /// Pins and maps guest memory, which the guest uses meanwhile: its pages may be moved, but not replaced.
+    fn pin(&self, passthrough: &Passthrough) -> Result<PinReport, Problems> {
+        let Means { ram, phys_bits, pin, .. } = &self.means;
+        let limits = AddressLimits { phys_bits: *phys_bits, iova: Some(passthrough.aperture().ranges) };
+        if let Some(region) = ram.regions().iter().find(|region| !limits.reachable(&region.guest)) {
+            return Err(Problem::of(Class::Host)(HotPlugError::Unreachable(region.guest)));
+        }
+        let options = PinOptions { populate: false, replace_after: None, ..pin.clone() };
+        pin::bring_up(ram, Some(passthrough.space().as_ref()), &options, &|_| {})
+            .map_err(Problem::of(Class::Memory))
+    }
+
+    /// Puts a device into the slot that was kept for it.
+    fn place(&self, device: u8, card: Card) -> Result<(), Problems> {
+        let mut state = self.state();
+        if state.over {
+            return Err(Problem::of(Class::Usage)(HotPlugError::Over));
+        }
+        let functions =
+            card.iter().map(|(number, it)| (*number, it.clone() as Arc<dyn PciFunction>)).collect();
+        let inserted = state.bus.as_ref().map_or(Ok(()), |bus| bus.insert(Devfn::new(device, 0), functions));
+        let settled = if inserted.is_ok() { card } else { Vec::new() };
+        state.table.settle(device, settled);
+        inserted.map_err(Problem::of::<PciBusError>(Class::Host))
+    }
+
+    /// Notes that a device is asked for, and finds the port to ask at, if a guest runs.
+    fn ask(&self, address: PciAddress) -> Result<(u8, Option<Arc<RootPort>>), HotPlugError> {
+        let mut state = self.state();
+        let mut functions = state.table.functions();
+        let found = functions.find(|(.., function)| function.host_address() == address);
+        let (device, ..) = found.ok_or(HotPlugError::Absent(address))?;
+        drop(functions);
+        match state.table.at(device) {
+            Some((Some(_), Stage::Settled)) => {}
+            Some((None, _)) | None => return Err(HotPlugError::Fixed(address)),
+            Some((Some(_), _)) => return Err(HotPlugError::Leaving(address)),
+        }
+        state.table.ask(device);
+        let port = state.bus.as_ref().and_then(|bus| bus.port(Devfn::new(device, 0)));
+        Ok((device, port))
+    }
+
+    /// Takes a device away, if the guest has let go of it, and closes it.
+    fn take(
+        &self,
+        device: u8,
+        address: PciAddress,
+        departure: Departure,
+        patience: Duration,
+    ) -> Result<(), Problems> {
+        let mut state = self.state();
+        if let Departure::Kept(slot) = departure
+            && state.table.keep(device)
+        {
+            let kept = HotPlugError::Kept { address, patience, state: slot };
+            return Err(Problem::of(Class::Guest)(kept));
+        }
+        // A run that has ended since has taken its bus with it.
+        let same_run = state.table.at(device).is_some_and(|(_, stage)| stage == Stage::Leaving);
+        if let (true, Some(bus)) = (same_run, &state.bus) {
+            drop(bus.remove(Devfn::new(device, 0)));
+        }
+        let card = state.table.take(device);
+        drop(state);
+        let hosts: Vec<_> = card.iter().map(|(_, function)| function.host_address()).collect();
+        self.close(card);
+        self.means.observer.notify(&Event::Unplugged { hosts: &hosts });
+        Ok(())
+    }
+
+    /// Gives a device that is on no bus back to the host.
+    fn close(&self, card: Card) {
+        let mut hosts = Vec::new();
+        for (_, function) in card {
+            hosts.push(function.host_address());
+            self.notices.forget(function.host_address());
+            let since = Instant::now();
+            // An access of a vCPU that began before the device was taken from the bus.
+            while Arc::strong_count(&function) > 1 && since.elapsed() < LINGER {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+        }
+        self.close_in(&mut self.session(), &hosts);
+    }
+
+    fn close_in(&self, session: &mut Session, hosts: &[PciAddress]) {
+        let Some(passthrough) = &mut session.passthrough else { return };
+        hosts.iter().for_each(|host| passthrough.close(*host));
+        self.share(passthrough);
+        if passthrough.devices() == 0 {
+            session.passthrough = None;
+        }
+    }
+}
+
+impl Session {
+    fn link(&mut self, vm: &Vm) -> Result<Arc<DeviceFd>, Problems> {
+        match &self.link {
+            Some(link) => Ok(link.clone()),
+            None => {
+                let link = vm.vfio_link().map_err(Unexpected::during("cannot link the machine to VFIO"))?;
+                Ok(self.link.insert(Arc::new(link)).clone())
+            }
+        }
+    }
+}
+
+impl State {
+    /// Where the guest finds a function; before it has given the bus a number, where firmware will.
+    fn address(&self, device: u8, number: u8) -> PciAddress {
+        let devfn = Devfn::new(device, 0);
+        let is_port = |device: u8| self.table.at(device).is_some_and(|(slot, _)| slot.is_some());
+        if !is_port(device) {
+            return Devfn::new(device, number).address();
+        }
+        let now = self.bus.as_ref().and_then(|bus| bus.address(Place::behind(devfn, number)));
+        now.unwrap_or_else(|| {
+            let bus = (1..=device).filter(|other| is_port(*other)).count() as u8;
+            PciAddress { bus, ..Devfn::new(0, number).address() }
+        })
+    }
+}
+
+/// Replaces functions' places in a list by themselves.
+fn pick<F: Clone>(seats: Vec<Seat<usize>>, functions: &[F]) -> Vec<Seat<F>> {
+    let function = |(number, index): (u8, usize)| Some((number, functions.get(index)?.clone()));
+    let seat = |Seat { slot, functions }: Seat<usize>| Seat {
+        slot,
+        functions: functions.into_iter().filter_map(function).collect(),
+    };
+    seats.into_iter().map(seat).collect()
+}
