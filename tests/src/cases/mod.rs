@@ -18,6 +18,7 @@ mod passthrough;
 mod pinning;
 mod refusals;
 mod reset;
+mod topology;
 mod traffic;
 
 use crate::suite::Case;
@@ -42,6 +43,7 @@ pub(crate) fn all() -> Vec<Case> {
         pinning::all(),
         campaign::all(),
         refusals::all(),
+        topology::all(),
     ]
     .into_iter()
     .flatten()

@@ -202,7 +202,7 @@ fn reboots(ctx: &Ctx) -> TestResult {
 }
 
 /// Pages pinned and given back, host-wide.
-fn pins(ctx: &Ctx) -> TestResult<(u64, u64)> {
+pub(super) fn pins(ctx: &Ctx) -> TestResult<(u64, u64)> {
     // Each CPU counts for itself for up to a second before the sum is right, unless it is told to hand in what it has.
     let text =
         ctx.run("echo 1 > /proc/sys/vm/stat_refresh; grep nr_foll_pin /proc/vmstat").expect_success()?.stdout;
