@@ -118,7 +118,10 @@ impl Manager {
     ) -> Result<Outcome, Problems> {
         if let Some(plan) = planned {
             self.lock().life = Life::Starting;
-            let spec = plan.spec.clone();
+            // The plan's own has its devices no more, which reports name.
+            let asked_for =
+                self.lock().configuration.as_ref().map(|configuration| configuration.spec.clone());
+            let spec = asked_for.unwrap_or_else(|| plan.spec.clone());
             match self.run(&spec, Some(plan), signals, observe) {
                 Ended { result: Ok(_), stopping: true, .. } => {}
                 ended => return ended.result,
