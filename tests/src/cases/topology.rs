@@ -17,7 +17,7 @@ pub(super) fn all() -> Vec<Case> {
         case("topology/a device is plugged in and out of a container", host(), container),
         case("topology/the host takes a device back and the guest goes on", host(), taken_back),
         case("topology/a device that comes moves memory out of CMA", host().mostly_cma(), moves_memory),
-        case("topology/25 times two devices in and out under I/O", host(), many_times),
+        case("topology/10 times two devices in and out under I/O", host(), many_times),
         case("topology/a plugged device survives a reboot, one that was asked for does not", host(), reboots),
         case("topology/a guest that does not let go keeps its device", host(), keeps),
     ]
@@ -234,7 +234,7 @@ fn many_times(ctx: &Ctx) -> TestResult {
     let (acquired, released) = pins(ctx)?;
     let held = acquired - released;
     let mut guest = start(ctx, "--pcie-ports 2 --cpus 2", 1500)?;
-    for _ in 0..25 {
+    for _ in 0..10 {
         ctl(ctx, &format!("add-device {NVME}"))?;
         ctl(ctx, &format!("add-device {NIC}"))?;
         reads_right(ctx, &mut guest)?;
