@@ -34,6 +34,9 @@ fn only_what_the_emulator_did_is_run_again_and_once() {
     assert!(was_lost_by_emulator(&report(panic)));
     assert!(!was_lost_by_emulator(&report("Kernel panic - not syncing: Attempted to kill init!")));
     assert!(!was_lost_by_emulator(panic), "a guest's console can say anything");
+    let fault = "  | stderr: error: the guest failed\n  | stderr:   cause: triple fault on vCPU 1 at rip 0xfff0 (cr2 0x0, cr3 0x0)\n";
+    assert!(was_lost_by_emulator(fault));
+    assert!(!was_lost_by_emulator("  | stderr:   cause: KVM_RUN failed on vCPU 1\n"));
 
     let queue = Queue::new(Vec::new());
     let again = || queue.put_back(case("a", HostSpec::default(), |_| Ok(())));
