@@ -6,8 +6,9 @@ use crate::host::{HostSpec, NVME};
 use crate::suite::{Case, Ctx, GuestInitrd, TestResult, case, ensure};
 
 pub(super) fn all() -> Vec<Case> {
-    let narrow = || HostSpec::default().aw_bits(39);
-    let wide = HostSpec::default;
+    // What is written to the drive stays while the host runs: these share it with nobody.
+    let narrow = || HostSpec::default().aw_bits(39).append("lab.scratch");
+    let wide = || HostSpec::default().append("lab.scratch");
     vec![
         case("traffic/64 MiB of a drive at random, container, 39 bits", narrow(), |ctx| {
             drive(ctx, "container")
