@@ -110,7 +110,7 @@ impl Queue {
 fn was_lost_by_emulator(report: &str) -> bool {
     let (case, console) = report.split_once("--- the host's console").unwrap_or((report, ""));
     let host = ["Kernel panic", "irqentry_enter", "__svm_vcpu_run"].iter().all(|sign| console.contains(sign));
-    let guest = case.contains("| stderr:   cause: triple fault on vCPU ");
+    let guest = case.contains("cause: triple fault on vCPU ");
     host || guest
 }
 
