@@ -47,6 +47,14 @@ pub(super) fn bind(ctx: &Ctx, devices: &[&str]) -> TestResult {
     Ok(())
 }
 
+/// Gives a device to the host's own driver, whichever has it now: cases before may have bound it.
+pub(super) fn give_back(ctx: &Ctx, device: &str) -> TestResult {
+    let script = "cd /sys/bus/pci/devices/$d; echo > driver_override; \
+                  case $(readlink driver) in *vfio*) echo $d > driver/unbind; echo $d > /sys/bus/pci/drivers_probe;; esac";
+    ctx.run(&format!("d={device}; {script}")).expect_success()?;
+    Ok(())
+}
+
 /// What scripts of guests have at hand. Devices go by their addresses in the guest, numbers as the shell writes them.
 const TOOLS: &str = r#"
 # Where BAR $2 of device $1 is.

@@ -77,6 +77,7 @@ checksum() {
 
 /// What the host reads from a disk, with its own driver.
 fn checksum_on_host(ctx: &Ctx, controller: &str) -> TestResult<String> {
+    extra::give_back(ctx, controller)?;
     let read = ctx.run(&format!("{CHECKSUM} checksum {controller}")).deadline(60).expect_success()?;
     Ok(read.stdout.trim_end().to_owned())
 }

@@ -62,6 +62,7 @@ fn interrupts(line: &str) -> u64 {
 
 fn tcp(ctx: &Ctx, guests: &str, hosts: &str, backend: &str) -> TestResult {
     let exercise = ctx.example("exercise")?;
+    extra::give_back(ctx, hosts)?;
     extra::bind(ctx, &[guests])?;
     let script = "ip link set eth0 up; until grep -q 1 /sys/class/net/eth0/carrier; do :; done 2>/dev/null
         ip addr add 10.9.0.2/24 dev eth0; echo the link is up; exercise connect 10.9.0.1 5000 16";
@@ -79,10 +80,5 @@ fn tcp(ctx: &Ctx, guests: &str, hosts: &str, backend: &str) -> TestResult {
     ensure!(guest.status == 0, "the guest ended with status {}", guest.status);
     guest.stdout_contains("exercised: 16 MiB each way")?;
     guest.stderr_contains(&format!("devices opened backend={backend} "))?;
-    let back = format!(
-        "cd /sys/bus/pci/devices/{guests}; echo > driver_override; echo {guests} > driver/unbind; \
-         echo {guests} > /sys/bus/pci/drivers_probe"
-    );
-    ctx.run(&back).expect_success()?;
-    Ok(())
+    extra::give_back(ctx, guests)
 }
