@@ -14,9 +14,6 @@ pub(super) fn all() -> Vec<Case> {
             drive(ctx, "container")
         }),
         case("traffic/64 MiB of a drive at random, iommufd, 48 bits", wide(), |ctx| drive(ctx, "iommufd")),
-        case("traffic/TCP both ways through an e1000e, container", wire(wide()), |ctx| {
-            tcp(ctx, INTEL, VIRTIO, "container")
-        }),
         case("traffic/TCP both ways through a virtio-net, iommufd", wire(wide()), |ctx| {
             tcp(ctx, VIRTIO, INTEL, "iommufd")
         }),
