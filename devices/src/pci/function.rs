@@ -44,24 +44,34 @@ pub struct MappedArea {
     pub hva: u64,
 }
 
-/// One PCI function. Methods are called from vCPU threads, at any time, concurrently.
+/// One PCI function, without BARs unless it says otherwise. Methods are called from vCPU threads, at any time, concurrently.
 pub trait PciFunction: Send + Sync {
     /// Reads 1, 2 or 4 bytes of configuration space at `offset`, below 4096 and naturally aligned.
     fn config_read(&self, offset: u16, data: &mut [u8]);
     /// Writes 1, 2 or 4 bytes of configuration space, naturally aligned.
     fn config_write(&self, offset: u16, data: &[u8]) -> Action;
     /// Every implemented BAR with its size and the address it now holds, decoded or not.
-    fn bars(&self) -> Vec<BarWindow>;
+    fn bars(&self) -> Vec<BarWindow> {
+        Vec::new()
+    }
     /// The BARs decoded now: implemented, and enabled in the command register.
-    fn decoded(&self) -> Vec<BarWindow>;
+    fn decoded(&self) -> Vec<BarWindow> {
+        Vec::new()
+    }
     /// Sets a BAR's address as firmware would, before the guest runs.
-    fn place_bar(&self, index: u8, address: u64);
+    fn place_bar(&self, _index: u8, _address: u64) {}
     /// The parts of a memory BAR that host memory backs. The same for the function's whole life.
-    fn mapped_areas(&self, bar: u8) -> Vec<MappedArea>;
+    fn mapped_areas(&self, _bar: u8) -> Vec<MappedArea> {
+        Vec::new()
+    }
     /// A trapped read inside a BAR.
-    fn bar_read(&self, bar: u8, offset: u64, data: &mut [u8]);
+    fn bar_read(&self, _bar: u8, _offset: u64, data: &mut [u8]) {
+        data.fill(0xff);
+    }
     /// A trapped write inside a BAR.
-    fn bar_write(&self, bar: u8, offset: u64, data: &[u8]) -> Action;
+    fn bar_write(&self, _bar: u8, _offset: u64, _data: &[u8]) -> Action {
+        Action::None
+    }
     /// The interrupt pin it has, if it has one.
     fn interrupt_pin(&self) -> Option<InterruptPin> {
         None

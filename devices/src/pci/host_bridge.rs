@@ -4,7 +4,7 @@ use std::sync::Mutex;
 
 use super::bar::BarSet;
 use super::config::{ConfigSpace, Identity};
-use super::function::{BarWindow, MappedArea, PciFunction};
+use super::function::PciFunction;
 use crate::Action;
 use crate::sync::lock;
 
@@ -36,28 +36,6 @@ impl PciFunction for HostBridge {
 
     fn config_write(&self, offset: u16, data: &[u8]) -> Action {
         lock(&self.config).write(offset, data);
-        Action::None
-    }
-
-    fn bars(&self) -> Vec<BarWindow> {
-        Vec::new()
-    }
-
-    fn decoded(&self) -> Vec<BarWindow> {
-        Vec::new()
-    }
-
-    fn place_bar(&self, _: u8, _: u64) {}
-
-    fn mapped_areas(&self, _: u8) -> Vec<MappedArea> {
-        Vec::new()
-    }
-
-    fn bar_read(&self, _: u8, _: u64, data: &mut [u8]) {
-        data.fill(0xff);
-    }
-
-    fn bar_write(&self, _: u8, _: u64, _: &[u8]) -> Action {
         Action::None
     }
 }

@@ -14,7 +14,7 @@ use vmm_sys_util::eventfd::EventFd;
 use super::aperture::Apertures;
 use super::bridge;
 use super::config::{ConfigSpace, Identity};
-use super::function::{BarWindow, MappedArea, PciFunction};
+use super::function::PciFunction;
 use super::msi::{Msi, MsiShape};
 use super::slot::{self, Effects, Slot, SlotState};
 use super::vector::VectorBackend;
@@ -339,28 +339,6 @@ impl PciFunction for RootPort {
         }
         let (interrupt, reset) = (link.interrupt || slot.interrupt, link.reset || slot.reset);
         self.settle(&mut state, Effects { interrupt, reset });
-        Action::None
-    }
-
-    fn bars(&self) -> Vec<BarWindow> {
-        Vec::new()
-    }
-
-    fn decoded(&self) -> Vec<BarWindow> {
-        Vec::new()
-    }
-
-    fn place_bar(&self, _: u8, _: u64) {}
-
-    fn mapped_areas(&self, _: u8) -> Vec<MappedArea> {
-        Vec::new()
-    }
-
-    fn bar_read(&self, _: u8, _: u64, data: &mut [u8]) {
-        data.fill(0xff);
-    }
-
-    fn bar_write(&self, _: u8, _: u64, _: &[u8]) -> Action {
         Action::None
     }
 }
