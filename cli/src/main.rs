@@ -8,17 +8,18 @@
 mod args;
 mod bind;
 mod check;
+mod config;
 mod ctl;
 mod default_kernel;
 mod devices;
 mod files;
+mod grammar;
 mod init;
 mod initramfs;
 mod pin_helper;
 mod pinning;
 mod report;
 mod run;
-mod vfio_args;
 
 use std::io::IsTerminal;
 use std::process::ExitCode;
@@ -44,6 +45,10 @@ fn main() -> ExitCode {
         Some(Command::Bind(args)) => bind::bind(&args),
         Some(Command::Unbind(args)) => bind::unbind(&args),
         Some(Command::Devices(args)) => devices::devices(&args),
+        Some(Command::Schema) => {
+            report::print(&config::schema_text());
+            Ok(0)
+        }
         None => run::wait(cli.api_socket),
     };
     match result {

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use memory::bytes::GIB;
 use memory::pin::{HelperCommand, PinError, PinReport, Progress, Record, Step};
 
-use crate::args::PinArgs;
+use crate::config::Config;
 use crate::{files, pin_helper};
 
 /// A start that takes less needs no moving line.
@@ -39,9 +39,9 @@ struct Line {
 }
 
 impl Teller {
-    /// Writes the files that `args` asks for.
-    pub(crate) fn new(devices: Vec<String>, memory: u64, args: &PinArgs) -> Self {
-        let (report, metrics) = (args.report.clone(), args.metrics.clone());
+    /// Writes the files that `config` asks for.
+    pub(crate) fn new(devices: Vec<String>, memory: u64, config: &Config) -> Self {
+        let (report, metrics) = (config.report.clone(), config.metrics.clone());
         let terminal = std::io::stderr().is_terminal();
         let helper = Some(HelperCommand::this_executable(pin_helper::WORD));
         Self { devices, memory, report, metrics, helper, terminal, line: Mutex::default() }
@@ -141,10 +141,7 @@ fn text(progress: &Progress) -> String {
 
 #[cfg(test)]
 mod tests {
-    use clap::Parser;
-
     use super::*;
-    use crate::args::{Cli, Command};
 
     #[test]
     fn a_line_of_progress() {
@@ -162,12 +159,11 @@ mod tests {
     fn a_failure_is_written_for_programs() {
         let directory = tempfile::tempdir().unwrap();
         let (path, metrics) = (directory.path().join("report.json"), directory.path().join("vmm.prom"));
-        let arguments = ["vmm", "check", "--pin", "--report", path.to_str().unwrap(), "--metrics"];
-        let cli = Cli::parse_from(arguments.into_iter().chain(metrics.to_str()));
-        let Some(Command::Check(args)) = cli.command else { panic!("no check") };
+        let config =
+            Config { report: Some(path.clone()), metrics: Some(metrics.clone()), ..Config::default() };
         let teller = Teller {
             helper: None, // this executable is none
-            ..Teller::new(vec!["0000:01:00.0".to_owned()], GIB, &args.pinning)
+            ..Teller::new(vec!["0000:01:00.0".to_owned()], GIB, &config)
         };
         teller.failed(&PinError::NoPinner { reason: "none".to_owned() });
         let json: serde_json::Value = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();

@@ -12,7 +12,8 @@ use vmm::machine::signals::Signals;
 use vmm::problem::Unexpected;
 use vmm::{Class, Event, InitrdSource, MachineSpec, Observer, Outcome, Plan, Problems, Serial};
 
-use crate::args::{self, PinArgs, RunArgs};
+use crate::args::RunArgs;
+use crate::config::Config;
 use crate::pinning::Teller;
 use crate::{default_kernel, initramfs};
 
@@ -24,15 +25,16 @@ const POWER_BUTTON: &str = "acpi:PNP0C0C:";
 /// Runs the machine; returns the exit code.
 pub(crate) fn run(args: RunArgs, api_socket: Option<String>) -> Result<u8, Problems> {
     let mut problems = Problems::default();
-    let values = args.values(&mut problems);
-    let kernel = match &args.kernel {
+    let config = args.machine.read(&mut problems).value;
+    let vfio = config.vfio_request(&mut problems);
+    let kernel = match &config.kernel {
         Some(path) => Some(path.clone()),
         None => problems.keep(Class::Host, default_kernel::find()).map(|kernel| kernel.path),
     };
-    let built_in = args.initrd.is_none();
-    let addresses = values.vfio.addresses();
-    let initrd = match args.initrd {
-        Some(path) => Some(InitrdSource::File(path)),
+    let built_in = config.initrd.is_none();
+    let addresses = vfio.addresses();
+    let initrd = match &config.initrd {
+        Some(path) => Some(InitrdSource::File(path.clone())),
         None => {
             let modules = kernel.as_deref().map(|kernel| modules_for(kernel, &addresses)).unwrap_or_default();
             problems.keep(Class::Internal, initramfs::build(&modules)).map(InitrdSource::Bytes)
@@ -41,24 +43,17 @@ pub(crate) fn run(args: RunArgs, api_socket: Option<String>) -> Result<u8, Probl
     let spec = MachineSpec {
         kernel,
         initrd,
-        cmdline: args.cmdline,
-        memory: values.memory,
-        cpus: values.cpus,
-        vfio: values.vfio,
-        pcie_ports: values.pcie_ports,
-        pin: args.pinning.options(&mut problems),
-        prefault: args.pinning.prefault.is_some(),
-        debug_exit: args.debug_exit,
+        vfio,
         serial: Serial::Tty,
         end_of_input: built_in.then_some(END_OF_INPUT),
-        grace: values.grace,
+        ..spec(&config, &mut problems)
     };
-    let listener = listen(args.api_socket.or(api_socket), &mut problems);
+    let listener = listen(config.api_socket.clone().or(api_socket), &mut problems);
     let plan = Plan::check(spec.clone(), problems)?;
     let during = Unexpected::during::<io::Error>;
     let manager = Manager::new(Some(Configuration::new(spec)), blank(&mut Problems::default()))
         .map_err(during("cannot make an eventfd"))?;
-    serve(&manager, listener.as_ref(), Some(plan), &args.pinning)
+    serve(&manager, listener.as_ref(), Some(plan), &config)
 }
 
 /// Waits for a machine to be created, and runs it; returns the exit code.
@@ -70,14 +65,14 @@ pub(crate) fn wait(api_socket: Option<String>) -> Result<u8, Problems> {
         return Err(problems);
     }
     let manager = Manager::new(None, defaults).map_err(Unexpected::during("cannot make an eventfd"))?;
-    serve(&manager, listener.as_ref(), None, &PinArgs::default())
+    serve(&manager, listener.as_ref(), None, &Config::default())
 }
 
 fn serve(
     manager: &Arc<Manager>,
     listener: Option<&ApiListener>,
     plan: Option<Plan>,
-    pinning: &PinArgs,
+    config: &Config,
 ) -> Result<u8, Problems> {
     let mut signals = Signals::catch().map_err(Unexpected::during("cannot catch signals"))?;
     let server = listener.map(|listener| api::start(listener, manager)).transpose()?;
@@ -86,7 +81,7 @@ fn serve(
     }
     let observe = |spec: &MachineSpec| -> Arc<dyn Observer> {
         let devices = spec.vfio.addresses().iter().map(ToString::to_string).collect();
-        Arc::new(Narrator { pinning: Teller::new(devices, spec.memory, pinning) })
+        Arc::new(Narrator { pinning: Teller::new(devices, spec.memory, config) })
     };
     let outcome = manager.serve(plan, &mut signals, &observe);
     // What has been answered is sent before the process ends.
@@ -112,20 +107,26 @@ const API_PORTS: u8 = 4;
 
 /// What a machine is that is created over the API without saying.
 fn blank(problems: &mut Problems) -> MachineSpec {
+    let config = Config { cmdline: String::new(), pcie_ports: API_PORTS, ..Config::default() };
+    spec(&config, problems)
+}
+
+/// What `config` says without a look at the host: no kernel, no devices, no console.
+fn spec(config: &Config, problems: &mut Problems) -> MachineSpec {
     MachineSpec {
         kernel: None,
         initrd: None,
-        cmdline: String::new(),
-        memory: args::read_memory(args::MEMORY, problems),
-        cpus: 1,
+        cmdline: config.cmdline.clone(),
+        memory: config.memory.0,
+        cpus: config.cpus,
         vfio: vfio::Request::default(),
-        pcie_ports: API_PORTS,
-        pin: PinArgs::default().options(problems),
-        prefault: false,
-        debug_exit: false,
+        pcie_ports: config.pcie_ports,
+        pin: config.pin_options(problems),
+        prefault: config.prefault.is_some(),
+        debug_exit: config.debug_exit,
         serial: Serial::Null,
         end_of_input: None,
-        grace: args::default_grace(),
+        grace: config.grace.0,
     }
 }
 

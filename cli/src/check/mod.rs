@@ -16,7 +16,7 @@ use vfio::Passthrough;
 use vmm::problem::Unexpected;
 use vmm::{Class, Problem, Problems};
 
-use crate::args::{CheckArgs, read_memory};
+use crate::args::CheckArgs;
 use crate::pinning::Teller;
 
 /// Where `/proc/cpuinfo` does not say.
@@ -42,10 +42,11 @@ pub(crate) fn check(args: &CheckArgs) -> Result<u8, Problems> {
 
 fn check_pin(args: &CheckArgs) -> Result<u8, Problems> {
     let mut problems = Problems::default();
-    let memory = read_memory(&args.memory, &mut problems);
-    let request = args.vfio.request(&mut problems);
+    let config = args.machine.read(&mut problems).value;
+    let memory = config.memory.0;
+    let request = config.vfio_request(&mut problems);
     let names = request.addresses().iter().map(ToString::to_string).collect();
-    let options = args.pinning.options(&mut problems);
+    let options = config.pin_options(&mut problems);
     let devices = vmm::preflight::check_devices(request, &mut problems);
     let layout = problems.keep(Class::Usage, Layout::new(memory, &AddressLimits::cpu_only(phys_bits())));
     pin::admit(memory).into_iter().for_each(|error| problems.add(Class::Memory, error));
@@ -64,7 +65,7 @@ fn check_pin(args: &CheckArgs) -> Result<u8, Problems> {
     if args.contents {
         pattern::fill(&ram).map_err(Unexpected::during("cannot fill guest memory"))?;
     }
-    let teller = Teller::new(names, memory, &args.pinning);
+    let teller = Teller::new(names, memory, &config);
     let mapper = passthrough.as_ref().map(|it| it.space().as_ref() as &dyn DmaMapper);
     let report = pin::bring_up(&ram, mapper, &options, &|progress| teller.progress(&progress))
         .inspect_err(|error| teller.failed(error))

@@ -13,14 +13,15 @@ use vmm::hypervisor::Hypervisor;
 use vmm::{Class, Problems};
 
 use super::phys_bits;
-use crate::args::{CheckArgs, read_memory};
+use crate::args::CheckArgs;
 use crate::report;
 
 /// Checks; returns the exit code.
 pub(super) fn check(args: &CheckArgs) -> Result<u8, Problems> {
     let mut unreadable = Problems::default();
-    let memory = read_memory(&args.memory, &mut unreadable);
-    let request = args.vfio.request(&mut unreadable);
+    let config = args.machine.read(&mut unreadable).value;
+    let memory = config.memory.0;
+    let request = config.vfio_request(&mut unreadable);
     if !unreadable.0.is_empty() {
         return Err(unreadable);
     }
@@ -43,7 +44,7 @@ pub(super) fn check(args: &CheckArgs) -> Result<u8, Problems> {
         }
     };
 
-    let pinned = !args.vfio.vfio.is_empty();
+    let pinned = !config.vfio.is_empty();
     let short = if pinned { pin::admit(memory) } else { pin::admit_unpinned(memory) };
     if short.is_empty() {
         let how = if pinned { "pinned" } else { "had" };

@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use thiserror::Error;
 use vmm::{Class, Problem, Problems};
 
-use crate::args::parse_duration;
+use crate::grammar::types;
 use args::{Ask, CtlArgs};
 use client::{Answer, Client, ClientError};
 
@@ -125,7 +125,9 @@ fn refused(error: ClientError) -> Problems {
 }
 
 fn duration(text: &str) -> Result<Duration, Problems> {
-    parse_duration(text).ok_or_else(|| Problem::of(Class::Usage)(CtlError::Timeout(text.to_owned())))
+    text.parse()
+        .map(|types::Duration(duration)| duration)
+        .map_err(|_| Problem::of(Class::Usage)(CtlError::Timeout(text.to_owned())))
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, Problems> {

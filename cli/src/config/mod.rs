@@ -1,0 +1,102 @@
+//! A machine as an operator describes it: every flag that `vmm run` and `vmm check` share, and every key of a file.
+//!
+//! Each option is a field, documented once; flags ([`args`]), help, man pages and the JSON schema are made from it. A flag
+//! `--pin-deadline` is the key `pin-deadline`. A group of options has a type of its own in a file beside this one
+//! ([`vfio`]), in the [grammar](crate::grammar) of all.
+
+pub(crate) mod args;
+mod pinning;
+mod vfio;
+
+use std::path::PathBuf;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::grammar::schema;
+use crate::grammar::types::{Duration, Size};
+pub(crate) use pinning::{PinRootHelp, PinVerify, Prefault};
+pub(crate) use vfio::{Iommufd, VfioDevice};
+
+/// A machine.
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub(crate) struct Config {
+    /// Kernel to boot: a bzImage, or an ELF vmlinux with a PVH entry.
+    #[schemars(extend("x-value" = "FILE"))]
+    pub(crate) kernel: Option<PathBuf>,
+    /// Initial RAM file system.
+    #[schemars(extend("x-value" = "FILE"))]
+    pub(crate) initrd: Option<PathBuf>,
+    /// The kernel's command line.
+    pub(crate) cmdline: String,
+    /// RAM, in bytes or with a suffix K, M, G or T (powers of 1024).
+    pub(crate) memory: Size,
+    /// Number of vCPUs.
+    pub(crate) cpus: u32,
+    /// Pass a host PCI device through, named by its address alone. May be repeated.
+    pub(crate) vfio: Vec<VfioDevice>,
+    /// Use a /dev/iommu opened by whoever starts vmm.
+    #[schemars(extend("x-value" = "fd=N"))]
+    pub(crate) iommufd: Option<Iommufd>,
+    /// Have so many free PCIe root ports, into which devices can be plugged while the guest runs.
+    pub(crate) pcie_ports: u8,
+    /// Fault all memory in before the guest runs. With --vfio that is done anyway, outside CMA, as `pin` says;
+    /// `populate` allocates it as other monitors do, anywhere, and then moves it out of CMA.
+    pub(crate) prefault: Option<Prefault>,
+    /// Look where the pinned pages lie (`census`), or do not (`off`).
+    pub(crate) pin_verify: PinVerify,
+    /// How much time pinning may lose to causes that pass: 500ms, 10s, 2m.
+    pub(crate) pin_deadline: Duration,
+    /// What root may do about memory that cannot be moved: `compact` the host's memory once if it has no free huge page,
+    /// `split` huge pages. May be several, separated by commas.
+    pub(crate) pin_root_help: Vec<PinRootHelp>,
+    /// Write what pinning came to as JSON, success or failure.
+    #[schemars(extend("x-value" = "FILE"))]
+    pub(crate) report: Option<PathBuf>,
+    /// Write the same as Prometheus metrics, for node_exporter's textfile collector.
+    #[schemars(extend("x-value" = "FILE"))]
+    pub(crate) metrics: Option<PathBuf>,
+    /// Let the machine be controlled over this socket: a path, or fd=N for a socket handed in.
+    #[schemars(extend("x-value" = "PATH"))]
+    pub(crate) api_socket: Option<String>,
+    /// How long a guest may take to power off when a signal asked it to: 500ms, 30s, 2m; 0 stops it at once.
+    pub(crate) grace: Duration,
+    /// End when the guest writes a value v to port 0xf4, with exit code (v << 1) | 1.
+    pub(crate) debug_exit: bool,
+}
+
+impl Default for Config {
+    /// What nobody has said.
+    fn default() -> Self {
+        let seconds = |seconds| Duration(std::time::Duration::from_secs(seconds));
+        Self {
+            kernel: None,
+            initrd: None,
+            cmdline: "console=ttyS0".to_owned(),
+            memory: Size(512 << 20),
+            cpus: 1,
+            vfio: Vec::new(),
+            iommufd: None,
+            pcie_ports: 0,
+            prefault: None,
+            pin_verify: PinVerify::Census,
+            pin_deadline: seconds(10),
+            pin_root_help: Vec::new(),
+            report: None,
+            metrics: None,
+            api_socket: None,
+            grace: seconds(30),
+            debug_exit: false,
+        }
+    }
+}
+
+/// The JSON schema of a file, as it is printed.
+pub(crate) fn schema_text() -> String {
+    format!("{:#}\n", schema::json::<Config>())
+}
+
+#[cfg(test)]
+#[path = "config_test.rs"]
+mod tests;

@@ -1,0 +1,38 @@
+use super::*;
+
+#[test]
+fn sizes_have_binary_suffixes() {
+    for (text, bytes) in
+        [("0", 0), ("4096", 4096), ("512M", 512 << 20), ("4g", 4 << 30), ("2GiB", 2 << 30), ("12T", 12 << 40)]
+    {
+        assert_eq!(text.parse::<Size>().unwrap(), Size(bytes), "{text}");
+    }
+    for text in ["", "M", "1.5G", "-1", "+1", "1X", "16777216T", "99999999999999999999", "5é"] {
+        assert!(text.parse::<Size>().is_err(), "{text}");
+    }
+}
+
+#[test]
+fn durations_have_units() {
+    for (text, ms) in [("10s", 10_000), ("10", 10_000), ("500ms", 500), ("2m", 120_000), ("0s", 0)] {
+        assert_eq!(text.parse::<Duration>().unwrap().0, Time::from_millis(ms), "{text}");
+    }
+    for text in ["", "s", "1h", "-1s", "1.5s", "99999999999999999999s", "18446744073709551615s"] {
+        assert!(text.parse::<Duration>().is_err(), "{text}");
+    }
+}
+
+#[test]
+fn what_is_printed_can_be_read() {
+    for text in ["0", "1", "4096K", "4K", "1023", "512M", "1025M", "4G", "3T"] {
+        let size: Size = text.parse().unwrap();
+        assert_eq!(size.to_string().parse::<Size>().unwrap(), size);
+    }
+    assert_eq!(
+        (Size(4 << 30).to_string(), Size(1536 << 20).to_string()),
+        ("4G".to_owned(), "1536M".to_owned())
+    );
+    for text in ["0s", "1ms", "500ms", "30s", "90s", "2m"] {
+        assert_eq!(text.parse::<Duration>().unwrap().to_string(), text);
+    }
+}
