@@ -54,6 +54,10 @@ Exit codes: 0 guest powered off, 1 guest failed, 2 usage, 3 the host lacks somet
 pub(crate) struct RunArgs {
     #[command(flatten)]
     pub(crate) machine: MachineArgs,
+    /// Start nothing. Print the machine that all of this comes to, as a file that --config takes, with where each value
+    /// is from.
+    #[arg(long)]
+    pub(crate) dry_run: bool,
     /// Back RAM by a memfd. Always so; the flag says it for the reader.
     #[arg(long)]
     pub(crate) memfd: bool,

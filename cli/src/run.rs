@@ -2,7 +2,7 @@
 #![expect(clippy::print_stderr, reason = "the operator is told here what happens")]
 
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use devices::pci::PciAddress;
@@ -14,8 +14,10 @@ use vmm::{Class, Event, InitrdSource, MachineSpec, Observer, Outcome, Plan, Prob
 
 use crate::args::RunArgs;
 use crate::config::Config;
+use crate::config::effective::{self, Found};
+use crate::grammar::Reading;
 use crate::pinning::Teller;
-use crate::{default_kernel, initramfs};
+use crate::{default_kernel, initramfs, report};
 
 /// End of transmission: what a terminal sends for Ctrl-D.
 const END_OF_INPUT: u8 = 0x04;
@@ -25,12 +27,16 @@ const POWER_BUTTON: &str = "acpi:PNP0C0C:";
 /// Runs the machine; returns the exit code.
 pub(crate) fn run(args: RunArgs, api_socket: Option<String>) -> Result<u8, Problems> {
     let mut problems = Problems::default();
-    let config = args.machine.read(&mut problems).value;
-    let vfio = config.vfio_request(&mut problems);
+    let reading = args.machine.read(&mut problems);
+    let config = &reading.value;
     let kernel = match &config.kernel {
         Some(path) => Some(path.clone()),
         None => problems.keep(Class::Host, default_kernel::find()).map(|kernel| kernel.path),
     };
+    if args.dry_run {
+        return dry_run(&reading, kernel, problems);
+    }
+    let vfio = config.vfio_request(&mut problems);
     let built_in = config.initrd.is_none();
     let addresses = vfio.addresses();
     let initrd = match &config.initrd {
@@ -46,14 +52,30 @@ pub(crate) fn run(args: RunArgs, api_socket: Option<String>) -> Result<u8, Probl
         vfio,
         serial: Serial::Tty,
         end_of_input: built_in.then_some(END_OF_INPUT),
-        ..spec(&config, &mut problems)
+        ..spec(config, &mut problems)
     };
     let listener = listen(config.api_socket.clone().or(api_socket), &mut problems);
     let plan = Plan::check(spec.clone(), problems)?;
     let during = Unexpected::during::<io::Error>;
     let manager = Manager::new(Some(Configuration::new(spec)), blank(&mut Problems::default()))
         .map_err(during("cannot make an eventfd"))?;
-    serve(&manager, listener.as_ref(), Some(plan), &config)
+    serve(&manager, listener.as_ref(), Some(plan), config)
+}
+
+/// Prints what the machine would be; returns the exit code.
+fn dry_run(reading: &Reading<Config>, kernel: Option<PathBuf>, problems: Problems) -> Result<u8, Problems> {
+    if !problems.0.is_empty() {
+        return Err(problems);
+    }
+    let kernel = kernel.map(|path| path.display().to_string());
+    let found = [
+        Found { key: "kernel", value: kernel, why: "found on the host" },
+        Found { key: "initrd", value: None, why: "the built-in guest" },
+    ];
+    let text = effective::text(&reading.value, &reading.origins, &found)
+        .map_err(Unexpected::during("cannot write the machine down"))?;
+    report::print(&text);
+    Ok(0)
 }
 
 /// Waits for a machine to be created, and runs it; returns the exit code.

@@ -5,6 +5,7 @@
 //! ([`vfio`]), in the [grammar](crate::grammar) of all.
 
 pub(crate) mod args;
+pub(crate) mod effective;
 mod pinning;
 mod vfio;
 

@@ -53,6 +53,7 @@ mod read;
 pub(crate) mod schema;
 pub(crate) mod types;
 
+use std::fmt::{self, Display};
 use std::rc::Rc;
 
 pub(crate) use error::OptionError;
@@ -100,4 +101,14 @@ pub(crate) enum Origin {
     Flag { flag: Rc<str>, text: Rc<str> },
     /// In a file, counted from 1; columns in characters.
     File { name: Rc<str>, line: usize, column: usize },
+}
+
+impl Display for Origin {
+    /// `--disk`, `vm.toml:3`
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Flag { flag, .. } => f.write_str(flag),
+            Self::File { name, line, .. } => write!(f, "{name}:{line}"),
+        }
+    }
 }

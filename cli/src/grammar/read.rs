@@ -16,7 +16,6 @@ pub(crate) struct Reading<T> {
     /// What could not be read.
     pub(crate) problems: Vec<OptionError>,
     /// Where each value comes from, by its path: `memory.size`, `disk[0].path`.
-    #[cfg_attr(not(test), expect(dead_code, reason = "only the tests look, so far"))]
     pub(crate) origins: BTreeMap<String, Origin>,
 }
 
