@@ -143,6 +143,7 @@ fn spec(config: &Config, problems: &mut Problems) -> MachineSpec {
         cpus: config.cpus,
         vfio: vfio::Request::default(),
         pcie_ports: config.pcie_ports,
+        virtio: config.virtio_spec(),
         pin: config.pin_options(problems),
         prefault: config.prefault.is_some(),
         debug_exit: config.debug_exit,

@@ -4,6 +4,7 @@
 //! [`irq`] and [`pci`]; what a write asks of the machine it returns as an [`Action`].
 
 pub mod bus;
+pub mod doorbell;
 mod eventfd;
 pub mod ioapic;
 pub mod irq;
@@ -13,5 +14,6 @@ pub mod serial;
 mod sync;
 #[cfg(test)]
 mod testing;
+pub mod virtio;
 
 pub use bus::{Action, Bus, BusDevice};

@@ -12,9 +12,11 @@ pub mod machine;
 pub mod preflight;
 pub mod problem;
 pub mod spec;
+pub mod virtio;
 mod wake;
 
 pub use machine::{Console, Event, Machine, Observer, Outcome};
 pub use preflight::Plan;
 pub use problem::{Class, Problem, Problems};
 pub use spec::{InitrdSource, MachineSpec, Serial};
+pub use virtio::VirtioSpec;

@@ -1,5 +1,8 @@
 //! Every precondition of a machine, checked before anything is allocated, all that is wrong reported at once.
 
+use std::sync::Arc;
+
+use devices::virtio::VirtioDevice;
 use memory::layout::AddressLimits;
 use memory::{Layout, pin};
 use vfio::{DeviceRequest, PreflightError, Prepared, Request};
@@ -19,6 +22,8 @@ pub struct Plan {
     pub(crate) devices: Option<Prepared>,
     /// What the guest sees of them.
     pub(crate) guests: Vec<Guest>,
+    /// The virtio devices, with what they need of the host.
+    pub(crate) virtio: Vec<Arc<dyn VirtioDevice>>,
 }
 
 impl Plan {
@@ -64,13 +69,14 @@ impl Plan {
         let guest = |device: &DeviceRequest| Guest { host: device.address, port: device.port };
         let guests = spec.vfio.devices.iter().map(guest).collect();
         let devices = check_devices(std::mem::take(&mut spec.vfio), &mut problems);
+        let virtio = spec.virtio.open(&mut problems);
         for error in admit(spec.memory) {
             problems.add(Class::Memory, error);
         }
 
         match (hypervisor, payload) {
             (Some(hypervisor), Some(payload)) if problems.0.is_empty() => {
-                Ok(Self { spec, hypervisor, payload, devices, guests })
+                Ok(Self { spec, hypervisor, payload, devices, guests, virtio })
             }
             _ => Err(problems),
         }

@@ -10,6 +10,7 @@ use vfio::Request;
 
 use crate::machine::seats::{self, SEATS};
 use crate::problem::{Class, Problems};
+use crate::virtio::VirtioSpec;
 
 /// Guest memory comes in pages of this many bytes.
 const PAGE: u64 = 4096;
@@ -32,6 +33,8 @@ pub struct MachineSpec {
     pub vfio: Request,
     /// Free PCIe root ports, into which devices can be plugged while the guest runs.
     pub pcie_ports: u8,
+    /// Virtio devices.
+    pub virtio: VirtioSpec,
     /// How memory is pinned.
     pub pin: PinOptions,
     /// Whether memory is faulted in before the guest runs, though no device needs it.
@@ -116,11 +119,16 @@ pub enum SpecError {
         most: u32,
     },
     /// More than bus 0 has room for.
-    #[error("{devices} devices and --pcie-ports {ports} do not fit: PCI bus 0 has room for {SEATS} in all")]
-    #[diagnostic(help("pass fewer devices through, or give a lower --pcie-ports"))]
+    #[error(
+        "{devices} passed-through devices, {virtio} virtio devices and --pcie-ports {ports} do not fit: PCI bus 0 has room \
+         for {SEATS} in all"
+    )]
+    #[diagnostic(help("give the machine fewer devices, or a lower --pcie-ports"))]
     NoSeats {
         /// Devices to pass through, as the guest sees them.
         devices: usize,
+        /// Virtio devices.
+        virtio: usize,
         /// Root ports.
         ports: u8,
     },
@@ -132,9 +140,9 @@ impl MachineSpec {
         if self.cpus == 0 {
             problems.add(Class::Usage, SpecError::NoCpus);
         }
-        let devices = seats::devices(&self.vfio.addresses()).len();
-        if devices + usize::from(self.pcie_ports) > SEATS {
-            problems.add(Class::Usage, SpecError::NoSeats { devices, ports: self.pcie_ports });
+        let (devices, virtio) = (seats::devices(&self.vfio.addresses()).len(), self.virtio.count());
+        if devices + virtio + usize::from(self.pcie_ports) > SEATS {
+            problems.add(Class::Usage, SpecError::NoSeats { devices, virtio, ports: self.pcie_ports });
         }
         let memory = match self.memory {
             0 => Err(SpecError::NoMemory),

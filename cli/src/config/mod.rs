@@ -8,6 +8,7 @@ pub(crate) mod args;
 pub(crate) mod effective;
 mod pinning;
 mod vfio;
+mod virtio;
 
 use std::path::PathBuf;
 
@@ -42,6 +43,8 @@ pub(crate) struct Config {
     pub(crate) iommufd: Option<Iommufd>,
     /// Have so many free PCIe root ports, into which devices can be plugged while the guest runs.
     pub(crate) pcie_ports: u8,
+    /// Give the guest an entropy device, fed from the host's random number generator.
+    pub(crate) rng: bool,
     /// Fault all memory in before the guest runs. With --vfio that is done anyway, outside CMA, as `pin` says;
     /// `populate` allocates it as other monitors do, anywhere, and then moves it out of CMA.
     pub(crate) prefault: Option<Prefault>,
@@ -80,6 +83,7 @@ impl Default for Config {
             vfio: Vec::new(),
             iommufd: None,
             pcie_ports: 0,
+            rng: false,
             prefault: None,
             pin_verify: PinVerify::Census,
             pin_deadline: seconds(10),

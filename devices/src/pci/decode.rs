@@ -27,6 +27,7 @@ pub(super) struct Decoder {
 
 struct Mapped {
     owner: Place,
+    function: Arc<dyn PciFunction>,
     window: BarWindow,
     areas: Vec<MappedArea>,
 }
@@ -93,11 +94,13 @@ impl Decoder {
             mapped.is_ok()
         };
         let areas = areas.into_iter().filter(map).collect();
-        self.mapped.push(Mapped { owner, window, areas });
+        function.bar_mapped(bar, Some(window.address));
+        self.mapped.push(Mapped { owner, function: Arc::clone(function), window, areas });
     }
 
     fn unmap(&self, mapped: Mapped) {
-        let Mapped { owner, window, areas } = mapped;
+        let Mapped { owner, function, window, areas } = mapped;
+        function.bar_mapped(window.index, None);
         for area in &areas {
             if let Err(error) = self.space.unmap(window.address + area.offset, area) {
                 let (address, bar) = (owner, window.index);

@@ -64,6 +64,9 @@ pub trait PciFunction: Send + Sync {
     fn mapped_areas(&self, _bar: u8) -> Vec<MappedArea> {
         Vec::new()
     }
+    /// A BAR can be accessed at this address from now on, or nowhere (`None`). Called with the bus's locks held: the
+    /// function must not access the bus.
+    fn bar_mapped(&self, _bar: u8, _gpa: Option<u64>) {}
     /// A trapped read inside a BAR.
     fn bar_read(&self, _bar: u8, _offset: u64, data: &mut [u8]) {
         data.fill(0xff);

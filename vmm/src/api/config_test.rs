@@ -17,6 +17,7 @@ impl MachineSpec {
             cpus: 1,
             pcie_ports: 0,
             vfio: Request::default(),
+            virtio: crate::VirtioSpec::default(),
             pin: PinOptions::default(),
             prefault: false,
             debug_exit: false,

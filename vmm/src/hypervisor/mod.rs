@@ -1,11 +1,12 @@
 //! KVM: the one place that opens `/dev/kvm`. Follows Documentation/virt/kvm/api.rst.
 //!
 //! [`Hypervisor`] is the host's KVM, checked for what we need; [`vm::Vm`] one virtual machine; [`vcpu::Vcpu`]
-//! one processor of it; [`interrupts::KvmInterrupts`] its interrupt routes; [`clock::StoppedClock`] its clocks
+//! one processor of it; [`interrupts::KvmInterrupts`] its interrupt routes; [`doorbells::KvmDoorbells`] its doorbells; [`clock::StoppedClock`] its clocks
 //! while it is paused.
 
 pub mod clock;
 pub mod cpuid;
+pub mod doorbells;
 pub mod exits;
 pub mod interrupts;
 pub mod state;
@@ -26,13 +27,14 @@ const DEVICE: &str = "/dev/kvm";
 const API_VERSION: i32 = 12;
 
 /// The capabilities we cannot do without, by the name api.rst gives them.
-const REQUIRED: [(Cap, &str); 10] = [
+const REQUIRED: [(Cap, &str); 11] = [
     (Cap::UserMemory, "KVM_CAP_USER_MEMORY"),
     (Cap::ExtCpuid, "KVM_CAP_EXT_CPUID"),
     (Cap::SetTssAddr, "KVM_CAP_SET_TSS_ADDR"),
     (Cap::SplitIrqchip, "KVM_CAP_SPLIT_IRQCHIP"),
     (Cap::IrqRouting, "KVM_CAP_IRQ_ROUTING"),
     (Cap::Irqfd, "KVM_CAP_IRQFD"),
+    (Cap::Ioeventfd, "KVM_CAP_IOEVENTFD"),
     (Cap::SignalMsi, "KVM_CAP_SIGNAL_MSI"),
     (Cap::MpState, "KVM_CAP_MP_STATE"),
     (Cap::VcpuEvents, "KVM_CAP_VCPU_EVENTS"),

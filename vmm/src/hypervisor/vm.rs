@@ -18,6 +18,7 @@ use kvm_bindings::{
 use kvm_ioctls::{Cap, DeviceFd, VmFd};
 use memory::{GuestRam, layout};
 
+use super::doorbells::KvmDoorbells;
 use super::interrupts::{IOAPIC_PINS, KvmInterrupts};
 use super::{Hypervisor, KvmError};
 
@@ -92,6 +93,11 @@ impl Vm {
         }
         let most_routes = u32::try_from(self.fd.check_extension_int(Cap::IrqRouting)).unwrap_or(0);
         Ok(KvmInterrupts::new(self.fd.clone(), most_routes, extended_destinations))
+    }
+
+    /// Its doorbells.
+    pub fn doorbells(&self) -> KvmDoorbells {
+        KvmDoorbells::new(self.fd.clone())
     }
 
     /// Whether APIC ids above 255 are needed and to be had.

@@ -24,7 +24,9 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use devices::pci::PciAddress;
+use devices::pci::{PciAddress, PciFunction};
+use devices::virtio::VirtioPci;
+use devices::virtio::pci::Surroundings;
 use memory::layout::AddressLimits;
 use memory::pin::{self, PinError, PinReport};
 use memory::{GuestRam, Layout};
@@ -47,6 +49,7 @@ use output::Output;
 use phases::{Phase, Phases};
 use platform::{Parts, Platform};
 use running::{Running, Standing};
+use seats::Seat;
 use signals::Signals;
 use space::DeviceMemory;
 use vcpus::VcpuThreads;
@@ -246,7 +249,13 @@ impl Machine {
         let during = Unexpected::during::<io::Error>;
         let ending = Arc::new(Ending::new().map_err(during("cannot make an eventfd"))?);
         let output = console.output.try_clone().map_err(during("cannot use the console"))?;
-        let build = |seats| {
+        let virtio = self.virtio_functions()?;
+        let build = |mut seats: Vec<Seat<Arc<dyn PciFunction>>>| {
+            let seat = |function: &Arc<VirtioPci>| Seat {
+                slot: None,
+                functions: vec![(0, function.clone() as Arc<dyn PciFunction>)],
+            };
+            seats.extend(virtio.iter().map(seat));
             Platform::build(Parts {
                 layout: &self.layout,
                 interrupts: self.interrupts.clone(),
@@ -288,8 +297,20 @@ impl Machine {
         }
         self.devices.stop();
         self.vcpus = running.threads.stop();
+        virtio.iter().for_each(|function| function.reset_device());
         served.map_err(during("the event loop failed"))?;
         Ok(ending.take().unwrap_or(End::Stopped("stopped")))
+    }
+
+    /// The virtio devices as functions for one run.
+    fn virtio_functions(&self) -> Result<Vec<Arc<VirtioPci>>, Problems> {
+        let around = Surroundings {
+            ram: self.ram.clone(),
+            controller: self.interrupts.clone(),
+            doorbells: Arc::new(self.vm.doorbells()),
+        };
+        let functions = self.plan.virtio.iter().map(|device| VirtioPci::new(device.clone(), around.clone()));
+        functions.collect::<Result<_, _>>().map_err(Problem::of(Class::Host))
     }
 
     fn has_serial(&self) -> bool {

@@ -1,0 +1,189 @@
+//! A device's interrupts: a vector for each queue and one for changes of the device itself (virtio 1.3 §4.1.5.1.2).
+//!
+//! Workers raise them at any time. A vector that is masked, and was never unmasked, has nothing that could be raised yet:
+//! that it is pending is noted here and made up for when it is connected.
+
+use std::io;
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::sync::{Arc, Mutex};
+
+use vmm_sys_util::eventfd::EventFd;
+
+use crate::pci::VectorBackend;
+use crate::sync::lock;
+
+/// No vector (§4.1.5.1.2.1).
+pub const NO_VECTOR: u16 = 0xffff;
+/// ISR status: a queue was used.
+const ISR_QUEUE: u8 = 1 << 0;
+/// ISR status: the configuration has changed.
+const ISR_CONFIG: u8 = 1 << 1;
+
+/// The interrupts of one device.
+pub struct Interrupts {
+    device: String,
+    vectors: Mutex<Vectors>,
+    isr: AtomicU8,
+    /// Counts changes of the device's configuration.
+    generation: AtomicU8,
+    broken: AtomicBool,
+}
+
+struct Vectors {
+    /// By vector number.
+    triggers: Vec<Trigger>,
+    queues: Vec<u16>,
+    config: u16,
+}
+
+#[derive(Default)]
+struct Trigger {
+    eventfd: Option<EventFd>,
+    pending: bool,
+}
+
+impl Interrupts {
+    /// For a device with so many queues, and a vector for each and one more. `device` is what messages call it.
+    pub(super) fn new(device: String, queues: usize) -> Arc<Self> {
+        let triggers = std::iter::repeat_with(Trigger::default).take(queues + 1).collect();
+        let vectors = Vectors { triggers, queues: vec![NO_VECTOR; queues], config: NO_VECTOR };
+        Arc::new(Self {
+            device,
+            vectors: Mutex::new(vectors),
+            isr: AtomicU8::new(0),
+            generation: AtomicU8::new(0),
+            broken: AtomicBool::new(false),
+        })
+    }
+
+    /// Chooses the vector of a queue; gives what was chosen, which is none if there is no such vector.
+    pub(super) fn set_queue_vector(&self, queue: u16, vector: u16) -> u16 {
+        let mut vectors = lock(&self.vectors);
+        let vector = vectors.checked(vector);
+        if let Some(place) = vectors.queues.get_mut(usize::from(queue)) {
+            *place = vector;
+        }
+        vector
+    }
+
+    /// The same for changes of the configuration.
+    pub(super) fn set_config_vector(&self, vector: u16) -> u16 {
+        let mut vectors = lock(&self.vectors);
+        vectors.config = vectors.checked(vector);
+        vectors.config
+    }
+
+    /// Forgets what the driver chose and what it was to hear of.
+    pub(super) fn reset(&self) {
+        let mut vectors = lock(&self.vectors);
+        vectors.queues.fill(NO_VECTOR);
+        vectors.config = NO_VECTOR;
+        self.isr.store(0, Ordering::Release);
+        self.broken.store(false, Ordering::Release);
+    }
+
+    /// Reads the ISR status, which clears it.
+    pub(super) fn take_isr(&self) -> u8 {
+        self.isr.swap(0, Ordering::AcqRel)
+    }
+
+    /// Whether the device has given up on its driver.
+    pub(super) fn is_broken(&self) -> bool {
+        self.broken.load(Ordering::Acquire)
+    }
+
+    /// The configuration's generation (§4.1.4.3.1).
+    pub(super) fn generation(&self) -> u8 {
+        self.generation.load(Ordering::Acquire)
+    }
+
+    /// The pending bits of vectors that were raised and could not be, from vector `first` on.
+    pub(super) fn pending(&self, first: u64) -> u8 {
+        let vectors = lock(&self.vectors);
+        let bit = |bit: u64| {
+            let vector = usize::try_from(first.saturating_add(bit)).unwrap_or(usize::MAX);
+            u8::from(vectors.triggers.get(vector).is_some_and(|trigger| trigger.pending)) << bit
+        };
+        (0..8).map(bit).fold(0, |all, one| all | one)
+    }
+}
+
+impl Vectors {
+    fn checked(&self, vector: u16) -> u16 {
+        if usize::from(vector) < self.triggers.len() { vector } else { NO_VECTOR }
+    }
+
+    fn raise(&mut self, vector: u16) {
+        let Some(trigger) = self.triggers.get_mut(usize::from(vector)) else { return };
+        match &trigger.eventfd {
+            // Only a full counter refuses, and then it is raised already.
+            Some(eventfd) => drop(eventfd.write(1)),
+            None => trigger.pending = true,
+        }
+    }
+}
+
+impl VectorBackend for Interrupts {
+    fn connect(&self, vectors: &[(u16, &EventFd)]) -> io::Result<()> {
+        let mut all = lock(&self.vectors);
+        for (vector, eventfd) in vectors {
+            let Some(trigger) = all.triggers.get_mut(usize::from(*vector)) else { continue };
+            trigger.eventfd = Some(eventfd.try_clone()?);
+            if std::mem::take(&mut trigger.pending) {
+                all.raise(*vector);
+            }
+        }
+        Ok(())
+    }
+
+    fn disconnect_all(&self) {
+        lock(&self.vectors).triggers.fill_with(Trigger::default);
+    }
+
+    fn owner(&self) -> String {
+        self.device.clone()
+    }
+}
+
+/// A device's way to its driver.
+#[derive(Clone)]
+pub struct Notifier(Arc<Interrupts>);
+
+impl Notifier {
+    pub(super) fn new(interrupts: &Arc<Interrupts>) -> Self {
+        Self(Arc::clone(interrupts))
+    }
+
+    /// The driver has used chains to look at.
+    pub fn queue_used(&self, queue: u16) {
+        self.0.isr.fetch_or(ISR_QUEUE, Ordering::AcqRel);
+        let mut vectors = lock(&self.0.vectors);
+        if let Some(vector) = vectors.queues.get(usize::from(queue)).copied() {
+            vectors.raise(vector);
+        }
+    }
+
+    /// The device's configuration is not what it was: it reads differently already.
+    pub fn config_changed(&self) {
+        self.0.generation.fetch_add(1, Ordering::AcqRel);
+        self.0.isr.fetch_or(ISR_CONFIG, Ordering::AcqRel);
+        let mut vectors = lock(&self.0.vectors);
+        let config = vectors.config;
+        vectors.raise(config);
+    }
+
+    /// The device cannot go on with what its driver did, or with what the host does: it stands still until it is reset.
+    /// Said once.
+    pub fn broken(&self, why: &dyn std::error::Error) {
+        if self.0.broken.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let cause = why.source().map(ToString::to_string);
+        tracing::warn!(device = self.0.device, error = %why, cause, "virtio device stops until its driver resets it");
+        self.config_changed();
+    }
+}
+
+#[cfg(test)]
+#[path = "interrupts_test.rs"]
+mod tests;

@@ -1,0 +1,56 @@
+use vmm_sys_util::eventfd::EFD_NONBLOCK;
+
+use super::*;
+use crate::eventfd::is_signalled;
+
+fn eventfd() -> EventFd {
+    EventFd::new(EFD_NONBLOCK).unwrap()
+}
+
+#[test]
+fn a_queue_raises_the_vector_chosen_for_it() {
+    let interrupts = Interrupts::new("test".to_owned(), 2);
+    let (first, second) = (eventfd(), eventfd());
+    interrupts.connect(&[(1, &first), (2, &second)]).unwrap();
+    let notifier = Notifier::new(&interrupts);
+    notifier.queue_used(1);
+    assert!(!is_signalled(&first) && !is_signalled(&second), "no vector was chosen");
+    assert_eq!(interrupts.set_queue_vector(1, 2), 2);
+    assert_eq!(interrupts.set_queue_vector(0, 3), NO_VECTOR, "there is no vector 3");
+    notifier.queue_used(1);
+    notifier.queue_used(0);
+    assert!(!is_signalled(&first) && is_signalled(&second));
+    assert_eq!((interrupts.take_isr(), interrupts.take_isr()), (ISR_QUEUE, 0));
+}
+
+#[test]
+fn what_is_raised_before_it_is_connected_is_pending_and_made_up_for() {
+    let interrupts = Interrupts::new("test".to_owned(), 1);
+    interrupts.set_queue_vector(0, 1);
+    Notifier::new(&interrupts).queue_used(0);
+    assert_eq!(interrupts.pending(0), 0b10);
+    let vector = eventfd();
+    interrupts.connect(&[(1, &vector)]).unwrap();
+    assert!(is_signalled(&vector));
+    assert_eq!(interrupts.pending(0), 0);
+    interrupts.disconnect_all();
+    vector.read().unwrap();
+    Notifier::new(&interrupts).queue_used(0);
+    assert!(!is_signalled(&vector));
+}
+
+#[test]
+fn a_broken_device_says_so_once_until_it_is_reset() {
+    let interrupts = Interrupts::new("test".to_owned(), 1);
+    let vector = eventfd();
+    interrupts.connect(&[(0, &vector)]).unwrap();
+    interrupts.set_config_vector(0);
+    let notifier = Notifier::new(&interrupts);
+    notifier.broken(&io::Error::other("no"));
+    notifier.broken(&io::Error::other("no"));
+    assert!(interrupts.is_broken());
+    assert_eq!((vector.read().unwrap(), interrupts.generation()), (1, 1));
+    assert_eq!(interrupts.take_isr(), ISR_CONFIG);
+    interrupts.reset();
+    assert!(!interrupts.is_broken());
+}

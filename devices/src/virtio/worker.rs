@@ -1,0 +1,133 @@
+//! Threads that serve queues, each with an event loop (event-manager) of its own.
+
+use std::io;
+use std::thread::{self, JoinHandle};
+
+use event_manager::{EventManager, EventOps, EventSet, Events, MutEventSubscriber, SubscriberOps};
+use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
+
+use super::queue::{Chain, Queue, RingError};
+
+/// What a worker's own stop event carries; subscribers number theirs from 0 up.
+const STOP: u32 = u32::MAX;
+
+/// A thread that runs the event loop of `S`. Dropping it stops the thread and waits for it.
+pub struct Worker<S> {
+    stop: EventFd,
+    thread: Option<JoinHandle<Option<S>>>,
+}
+
+impl<S: MutEventSubscriber + Send + 'static> Worker<S> {
+    /// Starts a thread called `name` (15 bytes of it are seen) that serves `subscriber`'s events.
+    ///
+    /// # Errors
+    /// The host has no more descriptors or threads.
+    pub fn start(name: &str, subscriber: S) -> io::Result<Self> {
+        let stop = EventFd::new(EFD_NONBLOCK | EFD_CLOEXEC)?;
+        let mut manager = EventManager::new().map_err(io::Error::other)?;
+        let served = Served { subscriber, stop: stop.try_clone()?, stopped: false };
+        let id = manager.add_subscriber(served);
+        let work = move || {
+            while manager.subscriber_mut(id).is_ok_and(|served| !served.stopped) {
+                if let Err(error) = manager.run() {
+                    tracing::error!(%error, "event loop of a device fails");
+                    break;
+                }
+            }
+            manager.remove_subscriber(id).ok().map(|served| served.subscriber)
+        };
+        let thread = thread::Builder::new().name(name.to_owned()).spawn(work)?;
+        Ok(Self { stop, thread: Some(thread) })
+    }
+
+    /// Stops the thread and gives back what it served.
+    pub fn stop(mut self) -> Option<S> {
+        self.end()
+    }
+}
+
+impl<S> Worker<S> {
+    fn end(&mut self) -> Option<S> {
+        let thread = self.thread.take()?;
+        // An empty counter takes a one.
+        let _ = self.stop.write(1);
+        thread.join().ok().flatten()
+    }
+}
+
+impl<S> Drop for Worker<S> {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+/// A subscriber, and the event that ends its thread.
+struct Served<S> {
+    subscriber: S,
+    stop: EventFd,
+    stopped: bool,
+}
+
+impl<S: MutEventSubscriber> MutEventSubscriber for Served<S> {
+    fn process(&mut self, events: Events, ops: &mut EventOps) {
+        if events.data() == STOP {
+            self.stopped = true;
+        } else if !self.stopped {
+            self.subscriber.process(events, ops);
+        }
+    }
+
+    fn init(&mut self, ops: &mut EventOps) {
+        if let Err(error) = ops.add(Events::with_data(&self.stop, STOP, EventSet::IN)) {
+            tracing::error!(%error, "a device's thread cannot be stopped");
+            self.stopped = true;
+        }
+        self.subscriber.init(ops);
+    }
+}
+
+/// Serves one queue whose chains are answered at once.
+pub struct QueueServer {
+    queue: Queue,
+    answer: Answer,
+}
+
+/// Answers a chain; gives the bytes it wrote.
+type Answer = Box<dyn FnMut(&Chain) -> Result<u32, RingError> + Send>;
+
+impl QueueServer {
+    /// Starts a worker that has each chain of `queue` answered by `answer`.
+    ///
+    /// # Errors
+    /// As for [`Worker::start`].
+    pub fn start(
+        name: &str,
+        queue: Queue,
+        answer: impl FnMut(&Chain) -> Result<u32, RingError> + Send + 'static,
+    ) -> io::Result<Worker<Self>> {
+        Worker::start(name, Self { queue, answer: Box::new(answer) })
+    }
+}
+
+impl MutEventSubscriber for QueueServer {
+    fn process(&mut self, events: Events, ops: &mut EventOps) {
+        self.queue.take_kick();
+        if let Err(error) = self.queue.serve(&mut self.answer) {
+            self.queue.notifier().broken(&error);
+            // Kicks are of no interest any more.
+            let _ = ops.remove(events);
+        }
+    }
+
+    fn init(&mut self, ops: &mut EventOps) {
+        if let Err(error) = ops.add(Events::new(self.queue.kick(), EventSet::IN)) {
+            self.queue.notifier().broken(&error);
+        }
+        // Chains may have been made available before anybody listened.
+        self.queue.come_back();
+    }
+}
+
+#[cfg(test)]
+#[path = "worker_test.rs"]
+mod tests;
