@@ -8,6 +8,7 @@ mod bench;
 mod cases;
 mod cli;
 mod cpio;
+mod cpu;
 mod demo;
 mod exec;
 mod files;

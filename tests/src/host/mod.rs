@@ -92,7 +92,7 @@ pub(crate) struct Ran {
 /// A running lab host; dropping it ends it.
 pub(crate) struct Host {
     // Dropped before the link: the link's reader then sees the end.
-    _qemu: Qemu,
+    qemu: Qemu,
     link: Arc<Link>,
     console: Console,
     ready: Ready,
@@ -126,12 +126,17 @@ impl Host {
             };
             HostError::Boot { qemu, console: console.last_words() }
         })?;
-        Ok(Host { _qemu: qemu, link, console, ready, boot_time: started.elapsed() })
+        Ok(Host { qemu, link, console, ready, boot_time: started.elapsed() })
     }
 
     /// From starting QEMU to the agent's first word.
     pub(crate) fn boot_time(&self) -> Duration {
         self.boot_time
+    }
+
+    /// CPU time that QEMU has used for it.
+    pub(crate) fn cpu_time(&self) -> Duration {
+        self.qemu.cpu_time()
     }
 
     /// `uname -r` of the host.

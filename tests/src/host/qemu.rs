@@ -6,12 +6,13 @@ use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
 use super::{Console, HostError, HostSpec, tsc};
 use crate::agent::NO_BIND;
-use crate::process;
 use crate::setup::{Artefacts, Debian};
 use crate::wire::PORT;
+use crate::{cpu, process};
 
 /// A panic reboots at once, which QEMU takes as the end. The check that the timer ticks fails now and then on
 /// a busy machine, whose emulated timer is late. So does the kernel's measurement of the TSC's frequency, without which
@@ -45,6 +46,11 @@ impl Qemu {
         let child = command.spawn().map_err(HostError::Start)?;
         console.follow(reader);
         Ok((Qemu { child }, here))
+    }
+
+    /// CPU time it has used.
+    pub(super) fn cpu_time(&self) -> Duration {
+        cpu::time(&self.child)
     }
 
     /// Waits for a QEMU that is ending by itself, and says how it did.

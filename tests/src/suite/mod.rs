@@ -1,6 +1,7 @@
 //! `cargo lab test`: the steps that cargo does, then the cases in the lab, then one summary.
 
 mod case;
+mod costs;
 mod guest;
 mod schedule;
 mod steps;
@@ -12,16 +13,19 @@ pub(crate) use case::{Case, Ctx, Failure, Interactive, Output, TestResult, case,
 pub(crate) use guest::GuestInitrd;
 pub(crate) use tiny::tiny_kernel;
 
+use costs::{Cost, Costs};
+
 use crate::cases;
 use crate::tool::announce;
 use crate::{Error, product, setup};
 
-/// How many passed, how many failed, and which.
+/// How many passed, how many failed and which, and what all of it cost.
 #[derive(Debug, Default)]
 struct Tally {
     passed: usize,
     failed: usize,
     names: Vec<String>,
+    costs: Costs,
 }
 
 impl Tally {
@@ -38,6 +42,7 @@ impl Tally {
         self.passed += other.passed;
         self.failed += other.failed;
         self.names.extend(other.names);
+        self.costs.add(other.costs);
     }
 }
 
@@ -64,7 +69,7 @@ pub(crate) fn run(filter: Option<&str>) -> Result<ExitCode, Error> {
             }
         }
     }
-    println!();
+    println!("\n{}", tally.costs.table());
     for name in &tally.names {
         println!("failed: {name}");
     }

@@ -5,9 +5,9 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use super::{Case, Ctx, Tally};
+use super::{Case, Cost, Ctx, Tally};
 use crate::Error;
 use crate::host::{Host, HostError, HostSpec, last_lines};
 use crate::setup::Artefacts;
@@ -34,39 +34,49 @@ pub(super) fn run(cases: Vec<Case>, artefacts: &Artefacts, vmm: &Path) -> Tally 
 }
 
 fn work(queue: &Queue, artefacts: &Artefacts, vmm: &Path, tally: &Mutex<Tally>) {
+    let tally = || tally.lock().unwrap_or_else(PoisonError::into_inner);
     let mut current: Option<(HostSpec, Host)> = None;
     while let Some(case) = queue.next(current.as_ref().map(|(spec, _)| spec)) {
         let reusable = current.take().filter(|(spec, _)| *spec == case.host);
-        let started = Instant::now();
         let booted = match reusable {
-            Some(pair) => Ok(pair),
-            None => Host::boot(&case.host, artefacts, Some(vmm)).map(|host| (case.host.clone(), host)),
+            Some((_, host)) => Ok(host),
+            None => Host::boot(&case.host, artefacts, Some(vmm)).inspect(|host| {
+                tally().costs.boot(Cost { cpu: host.cpu_time(), wall: host.boot_time() });
+            }),
         };
-        let name = case.name;
-        let outcome = booted.map_err(Report::of_boot).and_then(|(spec, host)| {
-            let ctx = Ctx::new(&host, artefacts);
-            match (case.run)(&ctx) {
-                Ok(()) => Ok((spec, host)),
-                Err(failure) => Err(Report::of_case(&failure.to_string(), &ctx.transcript(), &host)),
+        let (name, started) = (case.name, Instant::now());
+        let (outcome, cpu) = match booted {
+            Ok(host) => {
+                let before = host.cpu_time();
+                let outcome = run_case(&case, &host, artefacts);
+                let cpu = host.cpu_time().saturating_sub(before);
+                (outcome.map(|()| host), cpu)
             }
-        });
-        let seconds = started.elapsed().as_secs_f32();
-        let mut tally = tally.lock().unwrap_or_else(PoisonError::into_inner);
+            Err(e) => (Err(Report::of_boot(e)), Duration::ZERO),
+        };
+        let cost = Cost { cpu, wall: started.elapsed() };
+        let mut tally = tally();
+        tally.costs.case(name, cost);
         match outcome {
-            Ok(pair) => {
-                println!("ok     {name} ({seconds:.1} s)");
+            Ok(host) => {
+                println!("ok     {name} ({cost})");
                 tally.pass();
-                current = Some(pair);
+                current = Some((case.host, host));
             }
             Err(Report(text)) if was_lost_by_emulator(&text) && queue.put_back(case) => {
-                println!("AGAIN  {name} ({seconds:.1} s): signs of an error of QEMU, no verdict\n{text}");
+                println!("AGAIN  {name} ({cost}): signs of an error of QEMU, no verdict\n{text}");
             }
             Err(Report(text)) => {
-                println!("FAILED {name} ({seconds:.1} s)\n{text}");
+                println!("FAILED {name} ({cost})\n{text}");
                 tally.fail(name);
             }
         }
     }
+}
+
+fn run_case(case: &Case, host: &Host, artefacts: &Artefacts) -> Result<(), Report> {
+    let ctx = Ctx::new(host, artefacts);
+    (case.run)(&ctx).map_err(|failure| Report::of_case(&failure.to_string(), &ctx.transcript(), host))
 }
 
 /// Cases that have not started.

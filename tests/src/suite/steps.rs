@@ -1,10 +1,10 @@
 //! The steps of the test run that cargo does, each on the whole workspace.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::process::Stdio;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use super::Tally;
+use super::{Cost, Tally};
+use crate::cpu;
 use crate::product::cargo;
 use crate::tool::announce;
 
@@ -60,24 +60,23 @@ impl Step {
     pub(super) fn run(&self, tally: &mut Tally) {
         announce(&format!("{}: cargo {}", self.name, self.arguments.join(" ")));
         let started = Instant::now();
-        let output = cargo(self.arguments).stdin(Stdio::null()).output();
-        let (verdict, text) = match output {
-            Ok(output) => {
+        let output = cpu::output(&mut cargo(self.arguments));
+        let wall = started.elapsed();
+        let (verdict, text, cpu) = match output {
+            Ok((output, cpu)) => {
                 let stdout = String::from_utf8_lossy(&output.stdout);
                 let verdict = (self.judge)(output.status.success(), &stdout);
-                (verdict, format!("{}{stdout}", String::from_utf8_lossy(&output.stderr)))
+                (verdict, format!("{}{stdout}", String::from_utf8_lossy(&output.stderr)), cpu)
             }
             Err(e) => {
                 let remark = Some(format!("cannot run cargo: {e}"));
-                (Verdict { passed: 0, failed: 1, remark }, String::new())
+                (Verdict { passed: 0, failed: 1, remark }, String::new(), Duration::ZERO)
             }
         };
-        let seconds = started.elapsed().as_secs_f32();
+        let cost = Cost { cpu, wall };
+        tally.costs.step(self.name, cost);
         let word = if verdict.failed == 0 { "ok    " } else { "FAILED" };
-        println!(
-            "{word} {} ({} passed, {} failed, {seconds:.1} s)",
-            self.name, verdict.passed, verdict.failed
-        );
+        println!("{word} {} ({} passed, {} failed, {cost})", self.name, verdict.passed, verdict.failed);
         tally.passed += verdict.passed;
         if verdict.failed > 0 {
             println!("{text}");
