@@ -11,10 +11,11 @@ use crate::Error;
 use crate::cli::{ExecOptions, HostOptions, ShellOptions};
 use crate::files::During;
 use crate::host::{Deadline, Event, Host, HostError, Session};
+use crate::product::Product;
+use crate::setup;
 use crate::terminal::{self, Raw};
 use crate::tool::announce;
 use crate::wire::ExecRequest;
-use crate::{product, setup};
 
 /// Exit status after Ctrl-], as of a shell's interrupted command.
 const INTERRUPTED: i32 = 130;
@@ -52,8 +53,8 @@ pub(crate) fn shell(options: &ShellOptions) -> Result<ExitCode, Error> {
 pub(crate) fn boot(options: &HostOptions) -> Result<Host, Error> {
     let mut artefacts = setup::ensure()?;
     artefacts.ensure_kernel(options.host_kernel)?;
-    let vmm = product::build()?;
-    let host = Host::boot(&options.spec(), &artefacts, Some(&vmm))?;
+    let product = Product::build()?;
+    let host = Host::boot(&options.spec(), &artefacts, Some(&product.vmm()))?;
     for problem in host.problems() {
         announce(&format!("in the host: {problem}"));
     }

@@ -9,6 +9,8 @@ use thiserror::Error;
 use crate::tool::{self, ToolError};
 
 const TARGET: &str = "x86_64-unknown-linux-gnu";
+/// As for release, without what takes longest of that: optimisation across crates.
+const PROFILE: &str = "lab";
 
 /// `vmm` could not be built.
 #[derive(Debug, Error)]
@@ -51,34 +53,36 @@ pub(crate) fn cargo(arguments: &[&str]) -> Command {
     command
 }
 
-/// Builds `vmm` for release and gives its path. Cargo's progress is shown on a terminal.
-pub(crate) fn build() -> Result<PathBuf, ProductError> {
-    let mut command = cargo(&["build", "--release", "--package", "cli", "--bin", "vmm"]);
-    tool::show(&mut command).map_err(ProductError::Build)?;
-    binary("release/vmm")
+/// What was built to run in hosts.
+#[derive(Debug, Clone)]
+pub(crate) struct Product {
+    directory: PathBuf,
 }
 
-/// Builds neighbours of a guest, and rivals of `vmm`, for release: examples of the crates they test. Gives the directory
-/// they are in.
-pub(crate) fn build_examples(names: &[&str]) -> Result<PathBuf, ProductError> {
-    let mut command = cargo(&["build", "--release", "--package", "memory", "--package", "vfio"]);
-    for name in names {
-        command.args(["--example", name]);
+impl Product {
+    /// Builds `vmm` and the programs of `tests/programs`. Cargo's progress is shown on a terminal.
+    pub(crate) fn build() -> Result<Product, ProductError> {
+        let packages = ["--package", "cli", "--package", "programs", "--bins"];
+        let mut command = cargo(&["build", "--profile", PROFILE]);
+        tool::show(command.args(packages)).map_err(ProductError::Build)?;
+        let product = Product { directory: target().join(TARGET).join(PROFILE) };
+        let vmm = product.vmm();
+        if vmm.is_file() { Ok(product) } else { Err(ProductError::NoBinary { path: vmm }) }
     }
-    tool::show(&mut command).map_err(ProductError::Build)?;
-    for name in names {
-        binary(&format!("release/examples/{name}"))?;
+
+    /// `vmm` itself.
+    pub(crate) fn vmm(&self) -> PathBuf {
+        self.directory.join("vmm")
     }
-    Ok(target().join(TARGET).join("release/examples"))
+
+    /// A program of `tests/programs`, such as "hold".
+    pub(crate) fn program(&self, name: &str) -> PathBuf {
+        self.directory.join(name)
+    }
 }
 
 /// Where cargo puts what it builds.
 pub(crate) fn target() -> PathBuf {
     let target = std::env::var_os("CARGO_TARGET_DIR").unwrap_or_else(|| "target".into());
     workspace().join(target)
-}
-
-fn binary(name: &str) -> Result<PathBuf, ProductError> {
-    let path = target().join(TARGET).join(name);
-    if path.is_file() { Ok(path) } else { Err(ProductError::NoBinary { path }) }
 }

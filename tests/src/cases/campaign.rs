@@ -11,7 +11,7 @@ pub(super) fn all() -> Vec<Case> {
 
 fn held(ctx: &Ctx) -> TestResult {
     for program in ["hold", "populate_and_map"] {
-        ctx.example(program)?;
+        ctx.program(program)?;
     }
     let complaints = bench::smoke(ctx.host);
     ensure!(complaints.is_empty(), "{}", complaints.join("\n"));

@@ -32,7 +32,7 @@ fn wire(host: HostSpec) -> HostSpec {
 
 /// The command of a guest that has the exercise at hand.
 fn guest(ctx: &Ctx, device: &str, backend: &str, script: &str) -> TestResult<String> {
-    let exercise = ctx.get(&ctx.example("exercise")?)?;
+    let exercise = ctx.get(&ctx.program("exercise")?)?;
     let initrd = GuestInitrd::with_script(ctx.artefacts, &format!("{script}\npoweroff -f"))?;
     ctx.put("/tmp/guest.cpio", &initrd.file("bin/exercise", &exercise)?.build()?)?;
     Ok(format!(
@@ -58,7 +58,7 @@ fn interrupts(line: &str) -> u64 {
 }
 
 fn tcp(ctx: &Ctx, guests: &str, hosts: &str, backend: &str) -> TestResult {
-    let exercise = ctx.example("exercise")?;
+    let exercise = ctx.program("exercise")?;
     extra::give_back(ctx, hosts)?;
     extra::bind(ctx, &[guests])?;
     let script = "ip link set eth0 up; until grep -q 1 /sys/class/net/eth0/carrier; do :; done 2>/dev/null

@@ -4,6 +4,8 @@ use std::fs::{self, File};
 use std::io::{BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
 
+use rand_xoshiro::SplitMix64;
+use rand_xoshiro::rand_core::{Rng, SeedableRng};
 use sha2::{Digest, Sha256};
 
 use super::SetupError;
@@ -34,9 +36,9 @@ impl Disk {
         cache.stage(&directory, |part| {
             let path = part.join("disk.img");
             let mut file = BufWriter::new(File::create(&path).during("create", &path)?);
-            let mut random = SplitMix(SEED);
+            let mut random = SplitMix64::seed_from_u64(SEED);
             for _ in 0..SIZE / 8 {
-                file.write_all(&random.next().to_le_bytes()).during("write", &path)?;
+                file.write_all(&random.next_u64().to_le_bytes()).during("write", &path)?;
             }
             file.flush().during("write", &path)?;
             Ok(())
@@ -65,19 +67,6 @@ impl Disk {
 
     fn key() -> String {
         cache::key(&[b"splitmix64", &SIZE.to_le_bytes(), &SEED.to_le_bytes()])
-    }
-}
-
-/// The splitmix64 generator (Steele, Lea and Flood, "Fast splittable pseudorandom number generators", 2014).
-struct SplitMix(u64);
-
-impl SplitMix {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
     }
 }
 

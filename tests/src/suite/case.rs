@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::schedule::chain;
 use crate::host::{Deadline, Event, Host, HostError, HostSpec, Session, last_lines};
-use crate::product;
+use crate::product::Product;
 use crate::setup::Artefacts;
 use crate::wire::{ExecRequest, Size};
 
@@ -59,12 +59,13 @@ impl<E: std::error::Error> From<E> for Failure {
 pub(crate) struct Ctx<'a> {
     pub(crate) host: &'a Host,
     pub(crate) artefacts: &'a Artefacts,
+    product: &'a Product,
     log: Mutex<String>,
 }
 
 impl<'a> Ctx<'a> {
-    pub(super) fn new(host: &'a Host, artefacts: &'a Artefacts) -> Ctx<'a> {
-        Ctx { host, artefacts, log: Mutex::default() }
+    pub(super) fn new(host: &'a Host, artefacts: &'a Artefacts, product: &'a Product) -> Ctx<'a> {
+        Ctx { host, artefacts, product, log: Mutex::default() }
     }
 
     /// A command for the host's shell.
@@ -85,12 +86,11 @@ impl<'a> Ctx<'a> {
         Ok(self.host.put(path, content)?)
     }
 
-    /// Puts an example program of the workspace, such as "hold", into the host; gives its path there.
-    pub(crate) fn example(&self, name: &str) -> TestResult<String> {
+    /// Puts a program of `tests/programs`, such as "hold", into the host; gives its path there.
+    pub(crate) fn program(&self, name: &str) -> TestResult<String> {
         let path = format!("/lab/{name}");
         if self.run(&format!("test -x {path}")).output()?.status != 0 {
-            let program = product::build_examples(&[name])?.join(name);
-            self.put(&path, &std::fs::read(program)?)?;
+            self.put(&path, &std::fs::read(self.product.program(name))?)?;
         }
         Ok(path)
     }

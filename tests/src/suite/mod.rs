@@ -16,8 +16,9 @@ pub(crate) use tiny::tiny_kernel;
 use costs::{Cost, Costs};
 
 use crate::cases;
+use crate::product::Product;
 use crate::tool::announce;
-use crate::{Error, product, setup};
+use crate::{Error, setup};
 
 /// How many passed, how many failed and which, and what all of it cost.
 #[derive(Debug, Default)]
@@ -60,8 +61,8 @@ pub(crate) fn run(filter: Option<&str>) -> Result<ExitCode, Error> {
     }
     if !cases.is_empty() {
         announce("building vmm for the cases");
-        match product::build() {
-            Ok(vmm) => tally.add(schedule::run(cases, &artefacts, &vmm)),
+        match Product::build() {
+            Ok(product) => tally.add(schedule::run(cases, &artefacts, &product)),
             Err(e) => {
                 Error::from(e).print();
                 tally.fail("build vmm");

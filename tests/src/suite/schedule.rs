@@ -2,7 +2,6 @@
 //! for its like; a case that fails takes its host with it, so that the next starts from a clean one.
 
 use std::collections::BTreeSet;
-use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -10,6 +9,7 @@ use std::time::{Duration, Instant};
 use super::{Case, Cost, Ctx, Tally};
 use crate::Error;
 use crate::host::{Host, HostError, HostSpec, last_lines};
+use crate::product::Product;
 use crate::setup::Artefacts;
 
 /// Hosts at a time even on a small machine: they wait for each other's emulation less than one would think.
@@ -20,27 +20,27 @@ const MOST_HOSTS: usize = 8;
 const DMESG: usize = 60;
 
 /// Runs all of `cases` and counts them.
-pub(super) fn run(cases: Vec<Case>, artefacts: &Artefacts, vmm: &Path) -> Tally {
+pub(super) fn run(cases: Vec<Case>, artefacts: &Artefacts, product: &Product) -> Tally {
     let cores = thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let hosts = (cores / 2).clamp(LEAST_HOSTS, MOST_HOSTS).min(cases.len());
     let queue = Queue::new(cases);
     let tally = Mutex::new(Tally::default());
     thread::scope(|scope| {
         for _ in 0..hosts {
-            scope.spawn(|| work(&queue, artefacts, vmm, &tally));
+            scope.spawn(|| work(&queue, artefacts, product, &tally));
         }
     });
     tally.into_inner().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn work(queue: &Queue, artefacts: &Artefacts, vmm: &Path, tally: &Mutex<Tally>) {
+fn work(queue: &Queue, artefacts: &Artefacts, product: &Product, tally: &Mutex<Tally>) {
     let tally = || tally.lock().unwrap_or_else(PoisonError::into_inner);
     let mut current: Option<(HostSpec, Host)> = None;
     while let Some(case) = queue.next(current.as_ref().map(|(spec, _)| spec)) {
         let reusable = current.take().filter(|(spec, _)| *spec == case.host);
         let booted = match reusable {
             Some((_, host)) => Ok(host),
-            None => Host::boot(&case.host, artefacts, Some(vmm)).inspect(|host| {
+            None => Host::boot(&case.host, artefacts, Some(&product.vmm())).inspect(|host| {
                 tally().costs.boot(Cost { cpu: host.cpu_time(), wall: host.boot_time() });
             }),
         };
@@ -48,7 +48,7 @@ fn work(queue: &Queue, artefacts: &Artefacts, vmm: &Path, tally: &Mutex<Tally>) 
         let (outcome, cpu) = match booted {
             Ok(host) => {
                 let before = host.cpu_time();
-                let outcome = run_case(&case, &host, artefacts);
+                let outcome = run_case(&case, &host, artefacts, product);
                 let cpu = host.cpu_time().saturating_sub(before);
                 (outcome.map(|()| host), cpu)
             }
@@ -74,8 +74,8 @@ fn work(queue: &Queue, artefacts: &Artefacts, vmm: &Path, tally: &Mutex<Tally>) 
     }
 }
 
-fn run_case(case: &Case, host: &Host, artefacts: &Artefacts) -> Result<(), Report> {
-    let ctx = Ctx::new(host, artefacts);
+fn run_case(case: &Case, host: &Host, artefacts: &Artefacts, product: &Product) -> Result<(), Report> {
+    let ctx = Ctx::new(host, artefacts, product);
     (case.run)(&ctx).map_err(|failure| Report::of_case(&failure.to_string(), &ctx.transcript(), host))
 }
 

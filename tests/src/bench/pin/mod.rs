@@ -9,7 +9,6 @@ mod row;
 mod start;
 mod verdict;
 
-use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Instant;
 
@@ -19,9 +18,10 @@ use super::table;
 use crate::cli::BenchOptions;
 use crate::files::During;
 use crate::host::{Host, HostError};
+use crate::product::{self, Product};
 use crate::setup::Artefacts;
 use crate::tool::announce;
-use crate::{Error, product, setup};
+use crate::{Error, setup};
 use load::Running;
 use plan::{Cell, HELD_FOR_GOOD, Machine, Pages, Strategy};
 use row::{Row, TABLE};
@@ -56,7 +56,7 @@ pub(super) fn run(options: &BenchOptions) -> Result<ExitCode, Error> {
     for (machine, _) in plan.iter().filter(|(_, cells)| !cells.is_empty()) {
         artefacts.ensure_kernel(machine.spec().kernel)?;
     }
-    let tools = Tools { vmm: product::build()?, examples: product::build_examples(&PROGRAMS)?, artefacts };
+    let tools = Tools { product: Product::build()?, artefacts };
     let mut rows = Vec::new();
     println!("{}", TABLE.head());
     let ended = plan.iter().try_for_each(|(machine, cells)| campaign(&tools, *machine, cells, &mut rows));
@@ -81,15 +81,14 @@ pub(super) fn run(options: &BenchOptions) -> Result<ExitCode, Error> {
 /// What hosts are made of and what runs in them.
 struct Tools {
     artefacts: Artefacts,
-    vmm: PathBuf,
-    examples: PathBuf,
+    product: Product,
 }
 
 impl Tools {
     fn boot(&self, machine: Machine) -> Result<Host, Error> {
-        let host = Host::boot(&machine.spec(), &self.artefacts, Some(&self.vmm))?;
+        let host = Host::boot(&machine.spec(), &self.artefacts, Some(&self.product.vmm()))?;
         for program in PROGRAMS {
-            let path = self.examples.join(program);
+            let path = self.product.program(program);
             host.put(&format!("/lab/{program}"), &std::fs::read(&path).during("read", &path)?)?;
         }
         Ok(host)

@@ -1,6 +1,6 @@
 //! One start: what it said, what the host's counters said meanwhile, and whether the load was really on.
 //!
-//! Sources: docs/pinning-report.md, `/proc/vmstat` (mm/vmstat.c), `/proc/pagetypeinfo`, and what memory/examples/hold.rs
+//! Sources: docs/pinning-report.md, `/proc/vmstat` (mm/vmstat.c), `/proc/pagetypeinfo`, and what tests/programs/src/bin/hold.rs
 //! prints.
 
 use std::time::Duration;

@@ -113,7 +113,7 @@ fn killed_in_line(ctx: &Ctx) -> TestResult {
 
 /// It has pins, and culprits that it tries again.
 fn killed_while_refused(ctx: &Ctx) -> TestResult {
-    let hold = ctx.example("hold")?;
+    let hold = ctx.program("hold")?;
     for _ in 0..ATTEMPTS {
         let turn = Turn::take(ctx)?;
         let command =
@@ -139,7 +139,7 @@ fn killed_while_refused(ctx: &Ctx) -> TestResult {
 }
 
 fn memfd_is_sealed(ctx: &Ctx) -> TestResult {
-    let meddle = ctx.example("meddle")?;
+    let meddle = ctx.program("meddle")?;
     let turn = Turn::take(ctx)?;
     let mut start = Start::new(ctx, &format!("{} --contents", check(64)), "")?;
     start.waits()?;

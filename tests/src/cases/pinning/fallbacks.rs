@@ -70,7 +70,7 @@ fn dma_map(ctx: &Ctx) -> TestResult {
 }
 
 fn seccomp(ctx: &Ctx) -> TestResult {
-    let meddle = ctx.example("meddle")?;
+    let meddle = ctx.program("meddle")?;
     let idle = Idle::now(ctx)?;
     let forbidden = "io_uring is forbidden by a seccomp filter or a security module";
     pinned_by(ctx, &format!("{meddle} deny io_uring"), &["udmabuf in a helper process"], &[forbidden])?;
@@ -79,7 +79,7 @@ fn seccomp(ctx: &Ctx) -> TestResult {
 
 /// Whoever uses io_uring is killed, which is to be helpers alone, for the report as well.
 fn seccomp_kill(ctx: &Ctx) -> TestResult {
-    let meddle = ctx.example("meddle")?;
+    let meddle = ctx.program("meddle")?;
     let idle = Idle::now(ctx)?;
     let wrap = format!("{meddle} kill io_uring");
     let killed = "was killed by a seccomp filter";
@@ -99,7 +99,7 @@ fn seccomp_kill(ctx: &Ctx) -> TestResult {
 
 /// The call that sets io_uring up does not come back, here or there.
 fn no_start(ctx: &Ctx) -> TestResult {
-    let meddle = ctx.example("meddle")?;
+    let meddle = ctx.program("meddle")?;
     let idle = Idle::now(ctx)?;
     let wrap = format!("{meddle} hang io_uring");
     let given_up = "the pin helper process: pid ";

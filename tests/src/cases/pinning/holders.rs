@@ -69,7 +69,7 @@ fn for_good_huge(ctx: &Ctx) -> TestResult {
 
 /// The pages are in the memfd, and not in the page tables of the start.
 fn filled(ctx: &Ctx) -> TestResult {
-    let hold = ctx.example("hold")?;
+    let hold = ctx.program("hold")?;
     let idle = Idle::now(ctx)?;
     for (from, mib) in [(16, MIB / 2), (0, MIB)] {
         let turn = Turn::take(ctx)?;
@@ -105,7 +105,7 @@ fn filled(ctx: &Ctx) -> TestResult {
 /// A start beside one who holds `pages` pages for `ms` at a time, or for good; gives what he and it said, and the report. The
 /// start checks the contents itself.
 fn beside(ctx: &Ctx, ms: u64, pages: u64) -> TestResult<(String, Output, Report)> {
-    let hold = ctx.example("hold")?;
+    let hold = ctx.program("hold")?;
     let turn = Turn::take(ctx)?;
     let command = format!("{} --prefault populate --contents", check(MIB));
     let mut start = Start::new(ctx, &command, "")?;

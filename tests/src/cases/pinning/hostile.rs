@@ -73,7 +73,7 @@ fn figures(ctx: &Ctx) -> TestResult {
 }
 
 fn no_counters(ctx: &Ctx) -> TestResult {
-    let hold = ctx.example("hold")?;
+    let hold = ctx.program("hold")?;
     let turn = Turn::take(ctx)?;
     ctx.run(": > /tmp/empty").expect_success()?;
     let hidden = "unshare -m sh -c 'mount --bind /tmp/empty /proc/vmstat && exec";
@@ -122,7 +122,7 @@ fn areas(ctx: &Ctx) -> TestResult {
 }
 
 fn unprivileged(ctx: &Ctx) -> TestResult {
-    let meddle = ctx.example("meddle")?;
+    let meddle = ctx.program("meddle")?;
     for prefault in ["pin", "populate"] {
         // CAP_SYS_ADMIN is 21.
         let command = format!("{meddle} without 21 {} --prefault {prefault}", check(MIB));

@@ -72,7 +72,7 @@ fn cgroup(ctx: &Ctx) -> TestResult {
 }
 
 fn memlock(ctx: &Ctx) -> TestResult {
-    let meddle = ctx.example("meddle")?;
+    let meddle = ctx.program("meddle")?;
     let group = ctx.run(&format!("basename $(readlink /sys/bus/pci/devices/{NVME}/iommu_group)"));
     let node = format!("/dev/vfio/{}", group.expect_success()?.stdout.trim());
     ctx.run(&format!("echo operator:x:1001:1001::/:/bin/sh >> /etc/passwd; chown 1001 {node}"))

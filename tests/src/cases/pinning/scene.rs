@@ -80,7 +80,7 @@ pub(super) struct Turn<'a>(Interactive<'a>);
 
 impl<'a> Turn<'a> {
     pub(super) fn take(ctx: &'a Ctx<'a>) -> TestResult<Turn<'a>> {
-        let meddle = ctx.example("meddle")?;
+        let meddle = ctx.program("meddle")?;
         let mut holder = ctx.run(&format!("{meddle} lock /run/vmm/pin.lock")).start()?;
         holder.wait_for("locked")?;
         Ok(Turn(holder))

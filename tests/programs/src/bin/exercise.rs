@@ -15,6 +15,9 @@ use std::process::ExitCode;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use rand_xoshiro::SplitMix64;
+use rand_xoshiro::rand_core::{Rng, SeedableRng};
+
 /// What is written, read, sent and compared in one go.
 const BLOCK: usize = 32 << 10;
 /// What O_DIRECT wants addresses to be multiples of.
@@ -51,26 +54,9 @@ fn blocks(mib: &str) -> io::Result<usize> {
     Ok((mib << 20) / BLOCK)
 }
 
-/// SplitMix64 (Steele, Lea, Flood: Fast splittable pseudorandom number generators).
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-}
-
 /// What belongs into a block.
 fn fill(buffer: &mut [u8], stream: u64, block: usize) {
-    let mut random = Random(stream << 48 ^ block as u64);
-    for word in buffer.chunks_mut(8) {
-        let bytes = random.next().to_le_bytes();
-        word.copy_from_slice(bytes.get(..word.len()).unwrap_or_default());
-    }
+    SplitMix64::seed_from_u64(stream << 48 ^ block as u64).fill_bytes(buffer);
 }
 
 fn check(buffer: &[u8], stream: u64, block: usize) -> io::Result<()> {
@@ -84,10 +70,10 @@ fn check(buffer: &[u8], stream: u64, block: usize) -> io::Result<()> {
 
 /// All numbers below `count`, in an order of their own for each seed.
 fn shuffled(count: usize, seed: u64) -> Vec<usize> {
-    let mut random = Random(seed);
+    let mut random = SplitMix64::seed_from_u64(seed);
     let mut all: Vec<usize> = (0..count).collect();
     for i in (1..count).rev() {
-        all.swap(i, (random.next() % (i as u64 + 1)) as usize);
+        all.swap(i, (random.next_u64() % (i as u64 + 1)) as usize);
     }
     all
 }
