@@ -1,7 +1,7 @@
 //! Devices change hands: what is listed of them, `vmm bind` and `vmm unbind`, killed at any point, and what they refuse.
 
 use crate::host::{HostSpec, NIC, NVME};
-use crate::suite::{Case, Ctx, Failure, Output, TestResult, case, ensure};
+use crate::suite::{Case, Ctx, Failure, Output, QUIET, TestResult, case, ensure};
 
 /// Behind a bridge without ACS both are one group; `edu` has no driver.
 const GROUP: &str =
@@ -145,7 +145,8 @@ fn there_and_back(ctx: &Ctx) -> TestResult {
         .stdout_lacks("note")?;
     ensure!(verdict(ctx, NVME)? == "ready", "it is not ready but {}", verdict(ctx, NVME)?);
     bind(ctx, &both)?.stdout_contains(&format!("{NVME}: vfio-pci, as before"))?;
-    let guest = ctx.run(&format!("vmm run --vfio {NVME} --vfio {NIC} --memory 128M")).expect_success()?;
+    let guest =
+        ctx.run(&format!("vmm run {QUIET} --vfio {NVME} --vfio {NIC} --memory 128M")).expect_success()?;
     guest.stdout_contains(&ctx.artefacts.disk.sha256(8 << 20)?)?;
     unbind(ctx, &both)?
         .stdout_contains(&format!("{NVME}: nvme (was vfio-pci)\n{NIC}: e1000e (was vfio-pci)"))?;
@@ -271,7 +272,7 @@ fn group(ctx: &Ctx) -> TestResult {
     run.stderr_contains(&format!("{first} (e1000)"))?;
     bind(ctx, &format!("--group {second}"))?
         .stdout_contains(&format!("{first}: vfio-pci (was e1000)\n{second}: vfio-pci, as before"))?;
-    ctx.run(&format!("vmm run --vfio {second} --memory 64M")).expect_success()?;
+    ctx.run(&format!("vmm run {QUIET} --vfio {second} --memory 64M")).expect_success()?;
     unbind(ctx, &format!("--group {first}"))?
         .stdout_contains(&format!("{first}: e1000 (was vfio-pci)\n{second}: no driver (was vfio-pci)"))?;
     is_as_before(ctx)
@@ -279,7 +280,7 @@ fn group(ctx: &Ctx) -> TestResult {
 
 fn held(ctx: &Ctx) -> TestResult {
     bind(ctx, NVME)?;
-    let mut guest = ctx.run(&format!("vmm run --vfio {NVME} --memory 128M")).start()?;
+    let mut guest = ctx.run(&format!("vmm run {QUIET} --vfio {NVME} --memory 128M")).start()?;
     guest.wait_for("vmm> ")?;
     let refused = ctx.run(&format!("vmm unbind {NVME}")).expect_status(3)?;
     refused.stderr_contains("0000:00:01.0 is passed through: ")?.stderr_contains(" is open in vmm (pid ")?;

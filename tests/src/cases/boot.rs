@@ -1,7 +1,7 @@
 //! Guests boot, whatever the kernel's format and wherever their memory lies, and end as they say.
 
 use crate::host::HostSpec;
-use crate::suite::{Case, Ctx, GuestInitrd, TestResult, case, ensure, tiny_kernel};
+use crate::suite::{Case, Ctx, GuestInitrd, QUIET, TestResult, case, ensure, tiny_kernel};
 
 pub(super) fn all() -> Vec<Case> {
     let host = HostSpec::default;
@@ -36,7 +36,7 @@ fn two_cpus(ctx: &Ctx) -> TestResult {
 
 fn debian(ctx: &Ctx) -> TestResult {
     let release = &ctx.artefacts.debian.release;
-    let command = format!("vmm run --kernel /boot/vmlinuz-{release} --memory 512M --cpus 2");
+    let command = format!("vmm run {QUIET} --kernel /boot/vmlinuz-{release} --memory 512M --cpus 2");
     let guest = ctx.run(&command).deadline(300).expect_success()?;
     guest.stdout_contains(&format!("kernel {release} x86_64"))?;
     guest.stdout_contains("cpus 2 online")?;
@@ -47,8 +47,9 @@ fn above_4_gib(ctx: &Ctx) -> TestResult {
     let script = "grep -i 'system ram' /proc/iomem; poweroff -f";
     let initrd = GuestInitrd::with_script(ctx.artefacts, script)?;
     ctx.put("/tmp/guest.cpio", &initrd.build()?)?;
-    let guest =
-        ctx.run("vmm run --memory 3200M --initrd /tmp/guest.cpio; rm /tmp/guest.cpio").expect_success()?;
+    let guest = ctx
+        .run(&format!("vmm run {QUIET} --memory 3200M --initrd /tmp/guest.cpio; rm /tmp/guest.cpio"))
+        .expect_success()?;
     guest.stdout_contains("-bfffffff : System RAM")?;
     guest.stdout_contains("100000000-107ffffff : System RAM")?;
     Ok(())
@@ -58,7 +59,9 @@ fn clock(ctx: &Ctx) -> TestResult {
     let initrd = GuestInitrd::with_script(ctx.artefacts, "echo epoch $(date +%s); poweroff -f")?;
     ctx.put("/tmp/guest.cpio", &initrd.build()?)?;
     let before = seconds(&ctx.run("echo epoch $(date +%s)").expect_success()?.stdout)?;
-    let guest = ctx.run("vmm run --initrd /tmp/guest.cpio; rm /tmp/guest.cpio").expect_success()?;
+    let guest = ctx
+        .run(&format!("vmm run {QUIET} --memory 128M --initrd /tmp/guest.cpio; rm /tmp/guest.cpio"))
+        .expect_success()?;
     let after = seconds(&ctx.run("echo epoch $(date +%s)").expect_success()?.stdout)?;
     let said = seconds(&guest.stdout)?;
     // The clock has a resolution of a second.
@@ -72,7 +75,7 @@ fn seconds(text: &str) -> TestResult<i64> {
 }
 
 fn reboots(ctx: &Ctx) -> TestResult {
-    let mut guest = ctx.run("vmm run --cpus 2 --memory 128M").deadline(240).start()?;
+    let mut guest = ctx.run(&format!("vmm run {QUIET} --cpus 2 --memory 128M")).deadline(240).start()?;
     for _ in 0..2 {
         guest.wait_for("vmm> ")?;
         guest.send("reboot\n");
@@ -86,7 +89,7 @@ fn reboots(ctx: &Ctx) -> TestResult {
 }
 
 fn triple_fault(ctx: &Ctx) -> TestResult {
-    let command = "vmm run --memory 128M --cmdline 'console=ttyS0 reboot=t vmm.then=reboot'";
+    let command = "vmm run --memory 128M --cmdline 'console=ttyS0 quiet reboot=t vmm.then=reboot'";
     let guest = ctx.run(command).expect_status(1)?;
     guest.stderr_contains("error: the guest failed\n  cause: triple fault on vCPU 0 at rip 0x")?;
     Ok(())

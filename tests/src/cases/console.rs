@@ -1,7 +1,7 @@
 //! The guest's console is the operator's terminal: keys, pastes, the escape, and the terminal given back.
 
 use crate::host::HostSpec;
-use crate::suite::{Case, Ctx, GuestInitrd, TestResult, case, ensure};
+use crate::suite::{Case, Ctx, GuestInitrd, QUIET, TestResult, case, ensure};
 
 pub(super) fn all() -> Vec<Case> {
     let host = HostSpec::default;
@@ -22,7 +22,8 @@ fn paste(ctx: &Ctx) -> TestResult {
     let pasted: String = (0..65536 / 8).map(|i| format!("{i:08x}")).collect();
     ctx.put("/tmp/paste", pasted.as_bytes())?;
     let sum = ctx.run("sha256sum < /tmp/paste").expect_success()?;
-    let mut guest = ctx.run("vmm run --memory 128M --initrd /tmp/guest.cpio").on_terminal().start()?;
+    let mut guest =
+        ctx.run(&format!("vmm run {QUIET} --memory 128M --initrd /tmp/guest.cpio")).on_terminal().start()?;
     guest.wait_for("ready")?;
     guest.send(&pasted);
     guest.finish()?.stdout_contains(sum.stdout.trim())?;
@@ -31,15 +32,17 @@ fn paste(ctx: &Ctx) -> TestResult {
 }
 
 fn early_input(ctx: &Ctx) -> TestResult {
-    let guest = ctx.run("vmm run --memory 128M").stdin("mem\nirqs\n").expect_success()?;
+    let guest = ctx.run(&format!("vmm run {QUIET} --memory 128M")).stdin("mem\nirqs\n").expect_success()?;
     ensure!(guest.stdout.contains("mem") && guest.stdout.contains("irqs"), "the commands did not arrive");
     guest.stdout_contains("reboot: Power down")?;
     Ok(())
 }
 
 fn escape(ctx: &Ctx) -> TestResult {
-    let mut shell =
-        ctx.run("stty -a; vmm run --memory 128M; echo status $?; stty -a").on_terminal().start()?;
+    let mut shell = ctx
+        .run(&format!("stty -a; vmm run {QUIET} --memory 128M; echo status $?; stty -a"))
+        .on_terminal()
+        .start()?;
     shell.wait_for("vmm> ")?;
     shell.send("\x01h");
     shell.wait_for("Ctrl-A x  end the machine")?;
@@ -54,7 +57,8 @@ fn escape(ctx: &Ctx) -> TestResult {
 }
 
 fn crash(ctx: &Ctx) -> TestResult {
-    let mut shell = ctx.run("vmm run --memory 128M; echo status $?; stty -a").on_terminal().start()?;
+    let mut shell =
+        ctx.run(&format!("vmm run {QUIET} --memory 128M; echo status $?; stty -a")).on_terminal().start()?;
     shell.wait_for("vmm> ")?;
     ctx.run("kill -SEGV $(pidof vmm)").expect_success()?;
     shell.wait_for("status 139")?;
@@ -64,7 +68,7 @@ fn crash(ctx: &Ctx) -> TestResult {
 
 fn signals(ctx: &Ctx) -> TestResult {
     for signal in ["TERM", "INT", "HUP"] {
-        let mut guest = ctx.run("exec vmm run --memory 128M --grace 0").start()?;
+        let mut guest = ctx.run(&format!("exec vmm run {QUIET} --memory 128M --grace 0")).start()?;
         guest.wait_for("vmm> ")?;
         ctx.run(&format!("kill -{signal} $(pidof vmm)")).expect_success()?;
         let guest = guest.finish()?;

@@ -2,7 +2,7 @@
 
 use super::extra::{self, AHCI, DISPLAY, E1000, EDU, IGB, MEMORY, TESTDEV, XHCI};
 use crate::host::{HostSpec, NIC, NVME};
-use crate::suite::{Case, Ctx, TestResult, case, ensure};
+use crate::suite::{Case, Ctx, QUIET, TestResult, case, ensure};
 
 pub(super) fn all() -> Vec<Case> {
     let host = HostSpec::default;
@@ -23,7 +23,8 @@ pub(super) fn all() -> Vec<Case> {
 const HOST_IRQS: &str = "grep -c vfio- /proc/interrupts";
 
 fn intx_of_a_drive(ctx: &Ctx) -> TestResult {
-    let command = format!("vmm run --vfio {NVME} --memory 128M --cpus 2 --cmdline 'console=ttyS0 pci=nomsi'");
+    let command =
+        format!("vmm run --vfio {NVME} --memory 128M --cpus 2 --cmdline 'console=ttyS0 quiet pci=nomsi'");
     let mut guest = ctx.run(&command).deadline(240).start()?;
     let right = format!("sha256 {}", ctx.artefacts.disk.sha256(8 << 20)?);
     for end in ["reboot\n", "poweroff\n"] {
@@ -166,7 +167,7 @@ fn many_vectors() -> HostSpec {
 
 fn lazy_vectors(ctx: &Ctx) -> TestResult {
     extra::bind(ctx, &[MANY])?;
-    let mut guest = ctx.run(&format!("vmm run --vfio {MANY} --memory 128M --cpus 2")).start()?;
+    let mut guest = ctx.run(&format!("vmm run {QUIET} --vfio {MANY} --memory 128M --cpus 2")).start()?;
     let line = guest.wait_for(" MSI-X, ")?;
     guest.wait_for("vmm> ")?;
     let count = line.trim_end_matches(" MSI-X, ").rsplit(' ').next().unwrap_or_default();

@@ -1,7 +1,7 @@
 //! Guest memory on a host with two NUMA nodes.
 
 use crate::host::{HostSpec, NVME};
-use crate::suite::{Case, Ctx, TestResult, case, ensure};
+use crate::suite::{Case, Ctx, QUIET, TestResult, case, ensure};
 
 /// Nodes with a CPU each, and half of the memory.
 const NODES: &str = "-object memory-backend-ram,id=m0,size=1536M -object memory-backend-ram,id=m1,size=1536M \
@@ -28,7 +28,7 @@ fn pages(ctx: &Ctx) -> TestResult<(u64, u64)> {
 }
 
 fn spread(ctx: &Ctx) -> TestResult {
-    let command = format!("vmm run --vfio {NVME} --memory 512M --report /tmp/numa.json");
+    let command = format!("vmm run {QUIET} --vfio {NVME} --memory 512M --report /tmp/numa.json");
     let mut guest = ctx.run(&command).start()?;
     guest.wait_for("vmm> ")?;
     let (first, second) = pages(ctx)?;
@@ -55,7 +55,8 @@ fn spread(ctx: &Ctx) -> TestResult {
 }
 
 fn confined(ctx: &Ctx) -> TestResult {
-    let mut guest = ctx.run(&format!("exec taskset 2 vmm run --vfio {NVME} --memory 256M")).start()?;
+    let mut guest =
+        ctx.run(&format!("exec taskset 2 vmm run {QUIET} --vfio {NVME} --memory 256M")).start()?;
     guest.wait_for("vmm> ")?;
     let (first, second) = pages(ctx)?;
     guest.send("poweroff\n");

@@ -1,7 +1,7 @@
 //! What is between a device and a guest, made for real: `vmm check --vfio` names each obstacle with its remedy.
 
 use crate::host::{HostKernel, HostSpec, NVME};
-use crate::suite::{Case, Ctx, Output, TestResult, case};
+use crate::suite::{Case, Ctx, Output, QUIET, TestResult, case};
 
 pub(super) fn all() -> Vec<Case> {
     // Behind a bridge without ACS both are one group.
@@ -55,7 +55,7 @@ fn bindings(ctx: &Ctx) -> TestResult {
             .stdout_contains("ok: the IOMMU can map 512 MiB\nready\n")?;
     }
     check(ctx, &format!("--vfio {NVME} --vfio {NVME}"), 3)?.stdout_contains("is given twice\n")?;
-    let mut guest = ctx.run(&format!("vmm run --vfio {NVME} --memory 128M")).start()?;
+    let mut guest = ctx.run(&format!("vmm run {QUIET} --vfio {NVME} --memory 128M")).start()?;
     guest.wait_for("vmm> ")?;
     check(ctx, &format!("--vfio {NVME}"), 3)?.stdout_contains("in use by vmm (pid ")?;
     guest.send("poweroff\n");

@@ -2,7 +2,7 @@
 //! every reboot, with an IOMMU of 39 bits and of 48.
 
 use crate::host::{HostSpec, NIC, NVME};
-use crate::suite::{Case, Ctx, GuestInitrd, Output, TestResult, case, ensure};
+use crate::suite::{Case, Ctx, GuestInitrd, Output, QUIET, TestResult, case, ensure};
 
 pub(super) fn all() -> Vec<Case> {
     let narrow = || HostSpec::default().aw_bits(39);
@@ -45,7 +45,7 @@ fn pinned_outside(guest: &Output, memory: &str, devices: &str, pages: u64) -> Te
 
 fn nvme(ctx: &Ctx) -> TestResult {
     for (cpus, backend) in [(1, "iommufd"), (2, "container")] {
-        let command = format!("vmm -v run --memfd --vfio {NVME},backend={backend} --cpus {cpus}");
+        let command = format!("vmm -v run {QUIET} --memfd --vfio {NVME},backend={backend} --cpus {cpus}");
         let guest = ctx.run(&command).expect_success()?;
         reached_through(&guest, backend)?;
         guest.stdout_contains(&format!("cpus {cpus} online"))?;
@@ -56,15 +56,17 @@ fn nvme(ctx: &Ctx) -> TestResult {
 }
 
 fn nvme_above_4_gib(ctx: &Ctx) -> TestResult {
-    let guest =
-        ctx.run(&format!("vmm run --vfio {NVME} --memory 3200M --cpus 2")).deadline(300).expect_success()?;
+    let guest = ctx
+        .run(&format!("vmm run {QUIET} --vfio {NVME} --memory 3200M --cpus 2"))
+        .deadline(300)
+        .expect_success()?;
     pinned_outside(&guest, "3200 MiB", NVME, 819200)?;
     read_right(ctx, &guest, "0000:00:01.0")
 }
 
 fn nvme_debian(ctx: &Ctx) -> TestResult {
     let release = &ctx.artefacts.debian.release;
-    let command = format!("vmm run --kernel /boot/vmlinuz-{release} --vfio {NVME} --cpus 2");
+    let command = format!("vmm run {QUIET} --kernel /boot/vmlinuz-{release} --vfio {NVME} --cpus 2");
     let guest = ctx.run(&command).deadline(300).expect_success()?;
     guest.stdout_contains(&format!("kernel {release} x86_64"))?;
     read_right(ctx, &guest, "0000:00:01.0")
@@ -79,7 +81,7 @@ fn nic(ctx: &Ctx) -> TestResult {
     ctx.put("/tmp/guest.cpio", &initrd.build()?)?;
     for (cpus, backend) in [(1, "container"), (2, "iommufd")] {
         let command = format!(
-            "vmm -v run --memfd --vfio {NIC},backend={backend} --cpus {cpus} --memory 256M --initrd /tmp/guest.cpio"
+            "vmm -v run {QUIET} --memfd --vfio {NIC},backend={backend} --cpus {cpus} --memory 256M --initrd /tmp/guest.cpio"
         );
         let guest = ctx.run(&command).expect_success()?;
         reached_through(&guest, backend)?;
@@ -101,7 +103,7 @@ fn reached_through(guest: &Output, backend: &str) -> TestResult {
 fn two_devices(ctx: &Ctx) -> TestResult {
     // Unless something else is insisted on, what lets the devices reach each other is used.
     for (option, peers) in [("", true), (",backend=iommufd", false)] {
-        let command = format!("vmm -v run --vfio {NVME}{option} --vfio {NIC} --memory 256M");
+        let command = format!("vmm -v run {QUIET} --vfio {NVME}{option} --vfio {NIC} --memory 256M");
         let guest = ctx.run(&command).expect_success()?;
         pinned_outside(&guest, "256 MiB", &format!("{NVME}, {NIC}"), 65536)?;
         read_right(ctx, &guest, "0000:00:01.0")?;
@@ -131,8 +133,8 @@ fn handed(ctx: &Ctx) -> TestResult {
         format!("ulimit -l 262144; exec su -s /bin/sh somebody -c 'exec {vmm}' {descriptors}")
     };
     let descriptors = format!("5<>/dev/vfio/devices/{cdev} 6<>/dev/iommu");
-    let run = "vmm -v run --memory 256M --vfio fd=5 --iommufd fd=6";
-    let guest = ctx.run(&somebody(run, &descriptors)).expect_success()?;
+    let run = format!("vmm -v run {QUIET} --memory 256M --vfio fd=5 --iommufd fd=6");
+    let guest = ctx.run(&somebody(&run, &descriptors)).expect_success()?;
     reached_through(&guest, "iommufd")?;
     guest.stderr_contains("pinned 256 MiB for 0000:00:01.0: 65536 pages, residency unknown: ")?;
     read_right(ctx, &guest, "0000:00:01.0")?;
@@ -185,7 +187,7 @@ fn handed(ctx: &Ctx) -> TestResult {
 
 fn reboots(ctx: &Ctx) -> TestResult {
     let mut guest =
-        ctx.run(&format!("vmm run --vfio {NVME} --cpus 2 --memory 256M")).deadline(400).start()?;
+        ctx.run(&format!("vmm run {QUIET} --vfio {NVME} --cpus 2 --memory 256M")).deadline(400).start()?;
     let right = format!("sha256 {}", ctx.artefacts.disk.sha256(8 << 20)?);
     for _ in 0..5 {
         guest.wait_for(&right)?;
@@ -218,7 +220,7 @@ fn nothing_stays(ctx: &Ctx) -> TestResult {
     let (acquired, released) = pins(ctx)?;
     let held = acquired - released;
     for command in [
-        format!("vmm run --vfio {NVME} --memory 256M"),
+        format!("vmm run {QUIET} --vfio {NVME} --memory 256M"),
         format!("vmm check --pin --vfio {NVME},backend=container --memory 256M"),
     ] {
         ctx.run(&command).expect_success()?;
@@ -236,19 +238,19 @@ fn killed(ctx: &Ctx) -> TestResult {
     let (acquired, released) = pins(ctx)?;
     let held = acquired - released;
     for backend in ["iommufd", "container"] {
-        let command = format!("exec vmm run --vfio {NVME},backend={backend} --memory 256M");
+        let command = format!("exec vmm run {QUIET} --vfio {NVME},backend={backend} --memory 256M");
         let mut guest = ctx.run(&command).start()?;
         guest.wait_for("vmm> ")?;
         guest.kill()?;
         let (acquired, released) = pins(ctx)?;
         ensure!(acquired - released == held, "{} pages stay pinned", acquired - released - held);
     }
-    let guest = ctx.run(&format!("vmm run --vfio {NVME} --memory 256M")).expect_success()?;
+    let guest = ctx.run(&format!("vmm run {QUIET} --vfio {NVME} --memory 256M")).expect_success()?;
     read_right(ctx, &guest, "0000:00:01.0")
 }
 
 fn busy(ctx: &Ctx) -> TestResult {
-    let mut first = ctx.run(&format!("vmm run --vfio {NVME} --memory 128M")).start()?;
+    let mut first = ctx.run(&format!("vmm run {QUIET} --vfio {NVME} --memory 128M")).start()?;
     first.wait_for("vmm> ")?;
     for option in ["", ",backend=iommufd", ",backend=container"] {
         let second = ctx.run(&format!("vmm run --vfio {NVME}{option} --memory 128M")).expect_status(3)?;
@@ -267,7 +269,7 @@ fn busy(ctx: &Ctx) -> TestResult {
 }
 
 fn wanted(ctx: &Ctx) -> TestResult {
-    let mut guest = ctx.run(&format!("vmm run --vfio {NVME} --memory 128M")).start()?;
+    let mut guest = ctx.run(&format!("vmm run {QUIET} --vfio {NVME} --memory 128M")).start()?;
     guest.wait_for("vmm> ")?;
     // Returns when the device is closed.
     ctx.run(&format!("echo {NVME} > /sys/bus/pci/drivers/vfio-pci/unbind")).expect_success()?;
@@ -275,6 +277,6 @@ fn wanted(ctx: &Ctx) -> TestResult {
     ensure!(guest.status == 3, "it ended with status {}", guest.status);
     guest.stderr_contains(&format!("error: the host wants {NVME} back\n   help: the guest was stopped"))?;
     ctx.run(&format!("echo {NVME} > /sys/bus/pci/drivers_probe")).expect_success()?;
-    let guest = ctx.run(&format!("vmm run --vfio {NVME} --memory 128M")).expect_success()?;
+    let guest = ctx.run(&format!("vmm run {QUIET} --vfio {NVME} --memory 128M")).expect_success()?;
     read_right(ctx, &guest, "0000:00:01.0")
 }

@@ -2,7 +2,7 @@
 //! all, and one that does not come back.
 
 use crate::host::{HostSpec, NIC, NVME};
-use crate::suite::{Case, Ctx, GuestInitrd, Interactive, Output, TestResult, case, ensure};
+use crate::suite::{Case, Ctx, GuestInitrd, Interactive, Output, QUIET, TestResult, case, ensure};
 
 /// Behind a bridge without ACS both are one group, and neither can be reset without the other. The second card is on the
 /// root bus, which cannot be reset at all.
@@ -71,7 +71,7 @@ fn put_script(ctx: &Ctx, script: &str) -> TestResult {
 /// A guest that shows what it finds in the card, and leaves something there.
 fn start<'a>(ctx: &'a Ctx, devices: &str) -> TestResult<Interactive<'a>> {
     let mut guest = ctx
-        .run(&format!("vmm run --initrd /tmp/guest.cpio --memory 128M {devices}"))
+        .run(&format!("vmm run {QUIET} --initrd /tmp/guest.cpio --memory 128M {devices}"))
         .deadline(300)
         .start()?;
     guest.wait_for("left 0xDEAD0000")?;
@@ -86,7 +86,7 @@ fn by_itself(ctx: &Ctx) -> TestResult {
     put_script(ctx, FLR_SCRIPT)?;
     // Without the driver, which would configure the controller before it is looked at.
     let command = format!(
-        "exec vmm run --initrd /tmp/guest.cpio --cmdline 'console=ttyS0 initcall_blacklist=nvme_init' --memory 128M \
+        "exec vmm run --initrd /tmp/guest.cpio --cmdline 'console=ttyS0 quiet initcall_blacklist=nvme_init' --memory 128M \
          --vfio {NVME} --vfio {NIC}"
     );
     let start = || -> TestResult<Interactive<'_>> {
@@ -153,7 +153,7 @@ fn impossible(ctx: &Ctx) -> TestResult {
 fn others(ctx: &Ctx) -> TestResult {
     let (nic, edu) = bind_both(ctx)?;
     // Ours by its group, though not opened.
-    let guest = ctx.run(&format!("vmm run --memory 64M --vfio {edu}")).expect_success()?;
+    let guest = ctx.run(&format!("vmm run {QUIET} --memory 64M --vfio {edu}")).expect_success()?;
     ensure!(!guest.stderr.contains("cannot be reset"), "{}", guest.stderr);
     // Of the group, but with no driver that would let go of it.
     ctx.run(&format!("vmm unbind {nic} && echo {nic} > /sys/bus/pci/devices/{nic}/driver/unbind"))
@@ -162,8 +162,9 @@ fn others(ctx: &Ctx) -> TestResult {
         ("iommufd", format!("{edu} cannot be reset without {nic}, which this machine does not have")),
         ("container", format!("cannot reset {edu} with its bus")),
     ] {
-        let guest =
-            ctx.run(&format!("vmm run --memory 64M --vfio {edu},backend={backend}")).expect_success()?;
+        let guest = ctx
+            .run(&format!("vmm run {QUIET} --memory 64M --vfio {edu},backend={backend}"))
+            .expect_success()?;
         guest.stderr_contains(&said)?;
     }
     let marked = verdict(ctx, &edu)?;

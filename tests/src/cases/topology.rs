@@ -2,7 +2,7 @@
 
 use super::passthrough::pins;
 use crate::host::{HostSpec, NIC, NVME};
-use crate::suite::{Case, Ctx, GuestInitrd, Interactive, Output, TestResult, case, ensure};
+use crate::suite::{Case, Ctx, GuestInitrd, Interactive, Output, QUIET, TestResult, case, ensure};
 
 pub(super) fn all() -> Vec<Case> {
     let host = HostSpec::default;
@@ -51,7 +51,8 @@ fn guest(ctx: &Ctx, besides: &str) -> TestResult {
 }
 
 fn start<'a>(ctx: &'a Ctx, flags: &str, seconds: u64) -> TestResult<Interactive<'a>> {
-    let command = format!("vmm run --api-socket {SOCKET} --memory 128M --initrd {INITRD} {flags}");
+    let quiet = if flags.contains("--cmdline") { "" } else { QUIET };
+    let command = format!("vmm run {quiet} --api-socket {SOCKET} --memory 128M --initrd {INITRD} {flags}");
     let mut guest = ctx.run(&command).deadline(seconds).start()?;
     guest.wait_for(READY)?;
     Ok(guest)
@@ -109,13 +110,13 @@ fn too_many(ctx: &Ctx) -> TestResult {
     refused.stderr_contains(
         "error: 1 devices and --pcie-ports 31 do not fit: PCI bus 0 has room for 31 in all",
     )?;
-    let ports = ctx.run("vmm run --pcie-ports 31 --memory 128M").expect_success()?;
+    let ports = ctx.run(&format!("vmm run {QUIET} --pcie-ports 31 --memory 128M")).expect_success()?;
     ports.stdout_contains("summary complete: 32 PCI devices")?;
     Ok(())
 }
 
 fn behind_a_port(ctx: &Ctx) -> TestResult {
-    let command = format!("vmm run --vfio {NVME},port --vfio {NIC} --memory 256M --cpus 2");
+    let command = format!("vmm run {QUIET} --vfio {NVME},port --vfio {NIC} --memory 256M --cpus 2");
     let guest = ctx.run(&command).expect_success()?;
     guest.stdout_contains("pci 0000:00:01.0 PCI bridge [060400], 1b36:000c, driver pcieport")?;
     guest.stdout_contains("pci 0000:01:00.0 NVMe controller [010802], 1b36:0010, driver nvme, ")?;
@@ -136,12 +137,13 @@ fn one_device(ctx: &Ctx) -> TestResult {
         ctx.run(&bind).expect_success()?;
     }
     let [first, second] = both;
-    let guest = ctx.run(&format!("vmm run --memory 128M --vfio {second} --vfio {first}")).expect_success()?;
+    let guest =
+        ctx.run(&format!("vmm run {QUIET} --memory 128M --vfio {second} --vfio {first}")).expect_success()?;
     for function in 0..2 {
         guest
             .stdout_contains(&format!("pci 0000:00:01.{function} Ethernet controller [020000], 8086:10d3"))?;
     }
-    let guest = ctx.run(&format!("vmm run --memory 128M --vfio {second},port")).expect_success()?;
+    let guest = ctx.run(&format!("vmm run {QUIET} --memory 128M --vfio {second},port")).expect_success()?;
     guest.stdout_contains("pci 0000:01:00.0 Ethernet controller [020000], 8086:10d3")?;
     Ok(())
 }
@@ -279,7 +281,8 @@ fn reboots(ctx: &Ctx) -> TestResult {
 
 fn keeps(ctx: &Ctx) -> TestResult {
     guest(ctx, "")?;
-    let command = format!("--vfio {NVME},port --vfio {NIC} --cmdline 'console=ttyS0 pcie_ports=compat'");
+    let command =
+        format!("--vfio {NVME},port --vfio {NIC} --cmdline 'console=ttyS0 quiet pcie_ports=compat'");
     let mut guest = start(ctx, &command, 300)?;
     let refused = ctx.run(&format!("vmm ctl -s {SOCKET} remove-device {NIC}")).output()?;
     refused.stderr_contains("it is on the guest's bus 0, where nothing comes or goes")?;

@@ -3,7 +3,7 @@
 
 use super::extra;
 use crate::host::{HostSpec, NVME};
-use crate::suite::{Case, Ctx, GuestInitrd, TestResult, case, ensure};
+use crate::suite::{Case, Ctx, GuestInitrd, QUIET, TestResult, case, ensure};
 
 pub(super) fn all() -> Vec<Case> {
     // What is written to the drive stays while the host runs: these share it with nobody.
@@ -36,7 +36,7 @@ fn guest(ctx: &Ctx, device: &str, backend: &str, script: &str) -> TestResult<Str
     let initrd = GuestInitrd::with_script(ctx.artefacts, &format!("{script}\npoweroff -f"))?;
     ctx.put("/tmp/guest.cpio", &initrd.file("bin/exercise", &exercise)?.build()?)?;
     Ok(format!(
-        "vmm -v run --vfio {device},backend={backend} --memory 256M --cpus 2 --initrd /tmp/guest.cpio; \
+        "vmm -v run {QUIET} --vfio {device},backend={backend} --memory 256M --cpus 2 --initrd /tmp/guest.cpio; \
          status=$?; rm /tmp/guest.cpio; exit $status"
     ))
 }

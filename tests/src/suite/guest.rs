@@ -4,6 +4,10 @@ use crate::cpio::Archive;
 use crate::host::{HostError, guest_base};
 use crate::setup::Artefacts;
 
+/// For guests whose kernel's messages nobody asks for: each byte of them is an exit, which emulation makes dear. Errors
+/// are still told.
+pub(crate) const QUIET: &str = r"--cmdline console=ttyS0\ quiet";
+
 /// What every guest does first.
 const PRELUDE: &str = "#!/bin/sh\n\
     mount -t proc proc /proc\n\

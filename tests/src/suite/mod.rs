@@ -10,7 +10,7 @@ mod tiny;
 use std::process::ExitCode;
 
 pub(crate) use case::{Case, Ctx, Failure, Interactive, Output, TestResult, case, ensure};
-pub(crate) use guest::GuestInitrd;
+pub(crate) use guest::{GuestInitrd, QUIET};
 pub(crate) use tiny::tiny_kernel;
 
 use costs::{Cost, Costs};

@@ -2,7 +2,7 @@
 
 use super::{READY, SHELL, SOCKET, ctl, machine, number, shell};
 use crate::host::HostSpec;
-use crate::suite::{Case, Ctx, TestResult, case, ensure};
+use crate::suite::{Case, Ctx, QUIET, TestResult, case, ensure};
 
 pub(super) fn all() -> Vec<Case> {
     let host = HostSpec::default;
@@ -103,7 +103,8 @@ fn paused(ctx: &Ctx) -> TestResult {
 }
 
 fn power_button(ctx: &Ctx) -> TestResult {
-    let mut guest = ctx.run(&format!("vmm run --api-socket {SOCKET} --memory 128M --cpus 2")).start()?;
+    let mut guest =
+        ctx.run(&format!("vmm run {QUIET} --api-socket {SOCKET} --memory 128M --cpus 2")).start()?;
     guest.wait_for("vmm> ")?;
     ctl(ctx, "power-button --wait")?;
     let guest = guest.finish()?;
@@ -116,7 +117,7 @@ fn power_button(ctx: &Ctx) -> TestResult {
 fn signals(ctx: &Ctx) -> TestResult {
     // One that heeds its power button.
     for signal in ["TERM", "INT"] {
-        let mut guest = ctx.run("exec vmm run --memory 128M").start()?;
+        let mut guest = ctx.run(&format!("exec vmm run {QUIET} --memory 128M")).start()?;
         guest.wait_for("vmm> ")?;
         ctx.run(&format!("kill -{signal} $(pidof vmm)")).expect_success()?;
         let guest = guest.finish()?;
@@ -128,14 +129,15 @@ fn signals(ctx: &Ctx) -> TestResult {
     // One that does not, and an operator who does not want to wait.
     shell(ctx)?;
     let mut guest =
-        ctx.run(&format!("exec vmm run --memory 128M --initrd {SHELL} --grace 10m 2>&1")).start()?;
+        ctx.run(&format!("exec vmm run {QUIET} --memory 128M --initrd {SHELL} --grace 10m 2>&1")).start()?;
     guest.wait_for(READY)?;
     ctx.run("kill -TERM $(pidof vmm)").expect_success()?;
     guest.wait_for("vmm: SIGTERM: the guest has 600s to power off; a second signal stops it")?;
     ctx.run("kill -TERM $(pidof vmm)").expect_success()?;
     guest.finish()?.stdout_contains("vmm: stopped by SIGTERM\n")?;
     // Its time runs out.
-    let mut guest = ctx.run(&format!("exec vmm run --memory 128M --initrd {SHELL} --grace 1s")).start()?;
+    let mut guest =
+        ctx.run(&format!("exec vmm run {QUIET} --memory 128M --initrd {SHELL} --grace 1s")).start()?;
     guest.wait_for(READY)?;
     ctx.run("kill -HUP $(pidof vmm)").expect_success()?;
     let guest = guest.finish()?;
@@ -165,7 +167,7 @@ fn reset_and_nmi(ctx: &Ctx) -> TestResult {
 
 fn paused_ends(ctx: &Ctx) -> TestResult {
     // Its power button, which it can hear when it runs.
-    let built_in = format!("exec vmm run --api-socket {SOCKET} --memory 128M --cpus 2");
+    let built_in = format!("exec vmm run {QUIET} --api-socket {SOCKET} --memory 128M --cpus 2");
     let mut guest = ctx.run(&built_in).start()?;
     guest.wait_for("vmm> ")?;
     ctl(ctx, "pause")?;

@@ -28,7 +28,7 @@ fn describe(ctx: &Ctx, serial: &str, more: &str) -> TestResult {
     shell(ctx)?;
     let release = ctx.run("uname -r").expect_success()?.stdout;
     let config = format!(
-        "{{\"payload\":{{\"kernel\":\"/boot/vmlinuz-{}\",\"initramfs\":\"{SHELL}\",\"cmdline\":\"console=ttyS0\"}},\
+        "{{\"payload\":{{\"kernel\":\"/boot/vmlinuz-{}\",\"initramfs\":\"{SHELL}\",\"cmdline\":\"console=ttyS0 quiet\"}},\
          \"memory\":{{\"size\":134217728}},\"serial\":{serial}{more}}}",
         release.trim()
     );

@@ -5,7 +5,7 @@ mod clients;
 mod control;
 mod lifecycle;
 
-use crate::suite::{Case, Ctx, Failure, GuestInitrd, Output, TestResult};
+use crate::suite::{Case, Ctx, Failure, GuestInitrd, Output, QUIET, TestResult};
 
 pub(super) fn all() -> Vec<Case> {
     [control::all(), lifecycle::all(), clients::all()].into_iter().flatten().collect()
@@ -28,7 +28,7 @@ fn shell(ctx: &Ctx) -> TestResult {
 
 /// A machine with that guest and a socket.
 fn machine(flags: &str) -> String {
-    format!("vmm run --api-socket {SOCKET} --memory 128M --initrd {SHELL} {flags}")
+    format!("vmm run {QUIET} --api-socket {SOCKET} --memory 128M --initrd {SHELL} {flags}")
 }
 
 /// `vmm ctl` with these arguments, which is to succeed.

@@ -2,7 +2,7 @@
 
 use super::scene::{Idle, Report, check, host};
 use crate::host::NVME;
-use crate::suite::{Case, Ctx, TestResult, case, ensure};
+use crate::suite::{Case, Ctx, QUIET, TestResult, case, ensure};
 
 pub(super) fn all() -> Vec<Case> {
     vec![
@@ -28,8 +28,9 @@ fn allocate_all(ctx: &Ctx) -> TestResult {
 fn area_stays_free(ctx: &Ctx) -> TestResult {
     let idle = Idle::now(ctx)?;
     for prefault in ["pin", "populate"] {
-        let command =
-            format!("vmm run --memfd --vfio {NVME} --memory 256M --prefault {prefault} --pin-deadline 2m");
+        let command = format!(
+            "vmm run {QUIET} --memfd --vfio {NVME} --memory 256M --prefault {prefault} --pin-deadline 2m"
+        );
         let mut guest = ctx.run(&command).start()?;
         guest.wait_for("vmm> ")?;
         allocate_all(ctx)?;
