@@ -210,7 +210,8 @@ impl Machine {
             observer: observer.clone(),
         };
         let devices = Devices::new(means, link, passthrough, &plan.guests, plan.spec.pcie_ports)?;
-        let acpi = AcpiTables::build(&platform::acpi_spec(&layout, cpus, plan.spec.serial != Serial::Off))
+        let serial = plan.spec.serial != Serial::Off;
+        let acpi = AcpiTables::build(&platform::acpi_spec(&layout, cpus, devices.buses(), serial))
             .map_err(Problem::of(Class::Usage))?;
         phases.done("prepare devices");
 

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use devices::ioapic::Ioapic;
 use devices::irq::InterruptController;
 use devices::legacy::{EventRegister, acpi, debug_exit, event, i8042, rtc};
-use devices::pci::bus::{CONFIG_PORTS, CONFIG_PORTS_SIZE};
+use devices::pci::bus::{CONFIG_PORTS, CONFIG_PORTS_SIZE, ECAM_BUS_SIZE};
 use devices::pci::{AddressSpace, Apertures, InterruptPin, PciBus, PciBusError, PciFunction};
 use devices::serial::{self, SerialPort};
 use devices::{Bus, BusDevice};
@@ -127,12 +127,13 @@ impl Platform {
     }
 }
 
-/// What ACPI says of a machine with this layout, and a serial port or none.
-pub fn acpi_spec(layout: &Layout, cpus: u32, serial: bool) -> AcpiSpec {
+/// What ACPI says of a machine with this layout, so many PCI buses, and a serial port or none.
+pub fn acpi_spec(layout: &Layout, cpus: u32, buses: u16, serial: bool) -> AcpiSpec {
     AcpiSpec {
         apic_ids: (0..cpus).collect(),
         ioapic: IoApic { id: 0, address: layout::IOAPIC.start as u32 },
-        ecam: layout.ecam,
+        // No more of it than leads somewhere: Linux looks into each slot of every bus that is named here.
+        ecam: GuestRange::new(layout.ecam.start, layout.ecam.size.min(u64::from(buses) * ECAM_BUS_SIZE)),
         mmio32: layout.mmio32,
         mmio64: layout.mmio64,
         io: IO_BARS,

@@ -93,6 +93,11 @@ impl<F: Clone> Table<F> {
         Self(seats.into_iter().map(|seat| Row { seat, stage: Stage::Settled }).collect())
     }
 
+    /// PCI buses that the guest may find devices on: bus 0, and one behind each root port.
+    pub fn buses(&self) -> u16 {
+        1 + self.0.iter().map(|row| u16::from(row.seat.slot.is_some())).sum::<u16>()
+    }
+
     /// What a guest that starts now finds.
     pub fn visible(&self) -> Vec<Seat<F>> {
         let gone = |row: &Row<F>| row.stage == Stage::Gone;

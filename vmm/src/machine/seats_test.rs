@@ -49,6 +49,12 @@ fn table() -> Table<usize> {
 }
 
 #[test]
+fn behind_each_port_is_a_bus() {
+    assert_eq!(table().buses(), 4);
+    assert_eq!(Table::new(arrange(&guests(&["03:00.0"]), 0)).buses(), 1);
+}
+
+#[test]
 fn devices_come_into_slots_and_leave_them() {
     let mut table = table();
     assert_eq!(table.reserve(), Some(3));

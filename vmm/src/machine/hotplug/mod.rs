@@ -111,6 +111,11 @@ impl Devices {
         Ok(Arc::new(devices))
     }
 
+    /// PCI buses that the guest may find devices on.
+    pub fn buses(&self) -> u16 {
+        self.state().table.buses()
+    }
+
     /// Makes the platform of a run, with what there is now. Until [`Devices::stop`] the guest is told of changes.
     pub fn start<E>(
         &self,
