@@ -8,7 +8,7 @@ const NODES: &str = "-object memory-backend-ram,id=m0,size=1536M -object memory-
                      -numa node,cpus=0,memdev=m0 -numa node,cpus=1,memdev=m1";
 
 pub(super) fn all() -> Vec<Case> {
-    let host = || HostSpec::default().append("cma=300M").qemu(NODES);
+    let host = || HostSpec::default().small_pages().append("cma=300M").qemu(NODES);
     vec![
         case("numa/memory is spread over the nodes as the report says", host(), spread),
         case("numa/memory stays on the node whose CPUs it is given", host(), confined),

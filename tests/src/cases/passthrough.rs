@@ -6,7 +6,8 @@ use crate::suite::{Case, Ctx, GuestInitrd, Output, QUIET, TestResult, case, ensu
 
 pub(super) fn all() -> Vec<Case> {
     let narrow = || HostSpec::default().aw_bits(39);
-    let wide = || HostSpec::default().aw_bits(48);
+    // Here every page is mapped by itself, there most are huge.
+    let wide = || HostSpec::default().aw_bits(48).small_pages();
     vec![
         case("passthrough/NVMe, 39 bits", narrow(), nvme),
         case("passthrough/NVMe, 48 bits", wide(), nvme),

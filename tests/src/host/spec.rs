@@ -88,12 +88,18 @@ impl HostSpec {
         HostSpec { bind: false, ..self }
     }
 
+    /// This machine with guest memory in pages of 4 KiB, as kernels have it by default.
+    pub(crate) fn small_pages(self) -> HostSpec {
+        self.append("transparent_hugepage_shmem=never")
+    }
+
     /// This machine with almost all of the memory above 4 GiB in CMA: what is populated there lands in CMA.
     pub(crate) fn mostly_cma(self) -> HostSpec {
-        self.memory(2560).append("cma=900M").qemu("-machine max-ram-below-4g=1G")
+        self.small_pages().memory(2560).append("cma=900M").qemu("-machine max-ram-below-4g=1G")
     }
+
     /// This machine with ZONE_MOVABLE instead of CMA, for kernels that have none: what is populated lands there.
     pub(crate) fn mostly_movable(self) -> HostSpec {
-        self.memory(2560).append("movablecore=900M").qemu("-machine max-ram-below-4g=1G")
+        self.small_pages().memory(2560).append("movablecore=900M").qemu("-machine max-ram-below-4g=1G")
     }
 }
