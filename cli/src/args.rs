@@ -1,6 +1,9 @@
 //! What can be typed. Every flag is documented once: here, or what describes a machine in [`crate::config`].
 
+use std::path::PathBuf;
+
 use clap::{ArgAction, Args, Parser, Subcommand};
+use clap_complete::Shell;
 use devices::pci::PciAddress;
 
 use crate::config::args::MachineArgs;
@@ -36,6 +39,18 @@ pub(crate) enum Command {
     Unbind(BindArgs),
     /// Print the JSON schema of the files that `--config` takes.
     Schema,
+    /// Print a script by which a shell completes vmm's commands and flags.
+    Completions {
+        /// The shell.
+        #[arg(value_name = "SHELL")]
+        shell: Shell,
+    },
+    /// Write man pages, one for each command.
+    Man {
+        /// Where to.
+        #[arg(value_name = "DIR")]
+        directory: PathBuf,
+    },
 }
 
 const RUN_HELP: &str = "\

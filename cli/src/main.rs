@@ -12,7 +12,10 @@ mod config;
 mod ctl;
 mod default_kernel;
 mod devices;
+#[cfg(test)]
+mod docs_test;
 mod files;
+mod generated;
 mod grammar;
 mod init;
 mod initramfs;
@@ -49,6 +52,8 @@ fn main() -> ExitCode {
             report::print(&config::schema_text());
             Ok(0)
         }
+        Some(Command::Completions { shell }) => generated::completions(shell),
+        Some(Command::Man { directory }) => generated::man_pages(&directory),
         None => run::wait(cli.api_socket),
     };
     match result {

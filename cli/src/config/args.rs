@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches, value_parser};
+use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches, ValueHint, value_parser};
 use miette::Diagnostic;
 use thiserror::Error;
 use vmm::{Class, Problems};
@@ -76,6 +76,7 @@ impl Args for MachineArgs {
         let file = Arg::new(CONFIG)
             .long(CONFIG)
             .value_name("FILE")
+            .value_hint(ValueHint::FilePath)
             .value_parser(value_parser!(PathBuf))
             .help("Read the machine from a TOML file, whose keys are these flags. What is typed goes over it; what may be repeated is added to it");
         let options = schema::options::<Config>();
@@ -142,6 +143,10 @@ fn argument(option: &OptionDoc) -> Arg {
             .require_equals(true)
             .default_missing_value("true")
             .hide_possible_values(true),
+        _ => argument,
+    };
+    let argument = match option.value.as_str() {
+        "FILE" | "PATH" => argument.value_hint(ValueHint::FilePath),
         _ => argument,
     };
     let short = option.text.split("\n\n").next().unwrap_or_default();

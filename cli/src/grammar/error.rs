@@ -213,8 +213,11 @@ impl Fault {
             Self::Expected { found: None, expected } => {
                 Some(format!("give {}: {key}=...", split(expected).0))
             }
-            Self::Expected { expected, .. } => split(expected).1.map(|how| format!("give {how}")),
-            Self::Other(_) => None,
+            Self::Expected { expected, .. } => {
+                let (what, how) = split(expected);
+                Some(format!("give {}", how.unwrap_or(what)))
+            }
+            Self::Other(_) => Some("see `vmm run --help`".to_owned()),
         }
     }
 }

@@ -181,8 +181,8 @@ fn all_that_cannot_be_read_is_reported_and_the_rest_is_read() {
             "error: --consle `off`: there is no key `consle`\n   help: did you mean `console`? its keys are name, memory, disk, console and grace\n",
             "error: --memory `lots,hugepages,nodes=[1,256,x]`: there is no key `hugepages`\n   help: did you mean `huge-pages`? its keys are size, huge-pages and nodes\n",
             "error: --memory `lots,hugepages,nodes=[1,256,x]`: size `lots` is not a size\n   help: give a number of bytes, or a number with K, M, G or T, as in 512M\n",
-            "error: --memory `lots,hugepages,nodes=[1,256,x]`: nodes `256` is not a whole number from 0 to 255\n",
-            "error: --memory `lots,hugepages,nodes=[1,256,x]`: nodes `x` is not a whole number from 0 to 255\n",
+            "error: --memory `lots,hugepages,nodes=[1,256,x]`: nodes `256` is not a whole number from 0 to 255\n   help: give a whole number from 0 to 255\n",
+            "error: --memory `lots,hugepages,nodes=[1,256,x]`: nodes `x` is not a whole number from 0 to 255\n   help: give a whole number from 0 to 255\n",
             "error: --grace `a while` is not a duration\n   help: give a whole number with ms, s or m, as in 10s\n",
             "error: --disk `sieze=3,format=vmdk`: there is no key `sieze`\n   help: its keys are path, ro, format and rate\n",
             "error: --disk `sieze=3,format=vmdk`: format cannot be `vmdk`\n   help: its values are raw and qcow2\n",
@@ -208,9 +208,9 @@ fn what_a_file_says_wrong_has_its_line_and_column() {
             "error: vm.toml:3:1: size `1.5` is not a size\n   help: give a number of bytes, or a number with K, M, G or T, as in 512M\n",
             "error: vm.toml:4:3: huge-pages `maybe` is not true or false\n   help: give true or false, or the key alone\n",
             "error: vm.toml:6:1: `path` is missing\n   help: give it as in path=...\n",
-            "error: vm.toml:9:1: path: expected path string, found a list\n",
-            "error: vm.toml:10:1: format: `raw` takes no value\n",
-            "error: vm.toml:11:2: console: one of off, file is expected\n",
+            "error: vm.toml:9:1: path: expected path string, found a list\n   help: see `vmm run --help`\n",
+            "error: vm.toml:10:1: format: `raw` takes no value\n   help: see `vmm run --help`\n",
+            "error: vm.toml:11:2: console: one of off, file is expected\n   help: see `vmm run --help`\n",
         ]
     );
 }
