@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::{ArgAction, Args, Parser, Subcommand};
+use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use devices::pci::PciAddress;
 
@@ -16,11 +16,31 @@ pub(crate) struct Cli {
     /// Say more: -v how long each phase of the start took, -vv and -vvv what happens inside.
     #[arg(short, long, action = ArgAction::Count, global = true, display_order = 100)]
     pub(crate) verbose: u8,
+    /// What to log, instead of -v: a level (error, warn, info, debug, trace), or levels of modules, as in vfio=debug,memory=trace.
+    #[arg(long, value_name = "FILTER", global = true, display_order = 101)]
+    pub(crate) log: Option<String>,
+    /// How: as text for people, or as JSON, an object a line.
+    #[arg(
+        long,
+        value_name = "FORMAT",
+        global = true,
+        display_order = 102,
+        value_enum,
+        default_value = "text"
+    )]
+    pub(crate) log_format: LogFormat,
     /// Wait for a machine to be created over this socket (docs/operating.md): a path, or fd=N for a socket handed in.
     #[arg(long, value_name = "PATH")]
     pub(crate) api_socket: Option<String>,
     #[command(subcommand)]
     pub(crate) command: Option<Command>,
+}
+
+/// What a line of the log looks like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LogFormat {
+    Text,
+    Json,
 }
 
 #[derive(Debug, Subcommand)]

@@ -14,21 +14,22 @@ mod default_kernel;
 mod devices;
 #[cfg(test)]
 mod docs_test;
+mod events;
 mod files;
 mod generated;
 mod grammar;
 mod init;
 mod initramfs;
+mod log;
 mod pin_helper;
 mod pinning;
 mod report;
 mod run;
 
-use std::io::IsTerminal;
 use std::process::ExitCode;
 
 use clap::Parser;
-use tracing_subscriber::EnvFilter;
+use vmm::Problems;
 
 use args::{Cli, Command};
 
@@ -40,8 +41,19 @@ fn main() -> ExitCode {
         return code;
     }
     let cli = Cli::parse();
-    log_to_stderr(cli.verbose);
-    let result = match cli.command {
+    let result = log::start(&cli).and_then(|()| obey(cli));
+    match result {
+        Ok(code) => ExitCode::from(code),
+        Err(problems) => {
+            report::problems(&problems);
+            ExitCode::from(problems.exit_code())
+        }
+    }
+}
+
+/// Does what was typed; returns the exit code.
+fn obey(cli: Cli) -> Result<u8, Problems> {
+    match cli.command {
         Some(Command::Run(args)) => run::run(args, cli.api_socket),
         Some(Command::Check(args)) => check::check(&args),
         Some(Command::Ctl(args)) => ctl::ctl(&args),
@@ -55,29 +67,5 @@ fn main() -> ExitCode {
         Some(Command::Completions { shell }) => generated::completions(shell),
         Some(Command::Man { directory }) => generated::man_pages(&directory),
         None => run::wait(cli.api_socket),
-    };
-    match result {
-        Ok(code) => ExitCode::from(code),
-        Err(problems) => {
-            report::problems(&problems);
-            ExitCode::from(problems.exit_code())
-        }
     }
-}
-
-/// Warnings always; more with each `-v`; `VMM_LOG` overrides, in the syntax of `RUST_LOG`.
-fn log_to_stderr(verbose: u8) {
-    let level = match verbose {
-        0 => "warn",
-        1 => "info",
-        2 => "debug",
-        _ => "trace",
-    };
-    let filter = EnvFilter::try_from_env("VMM_LOG").unwrap_or_else(|_| EnvFilter::new(level));
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_ansi(std::io::stderr().is_terminal())
-        .with_writer(std::io::stderr)
-        .with_target(false)
-        .init();
 }

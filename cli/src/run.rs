@@ -15,6 +15,7 @@ use vmm::{Class, Event, InitrdSource, MachineSpec, Observer, Outcome, Plan, Prob
 use crate::args::RunArgs;
 use crate::config::Config;
 use crate::config::effective::{self, Found};
+use crate::events::EventLog;
 use crate::grammar::Reading;
 use crate::pinning::Teller;
 use crate::{default_kernel, initramfs, report};
@@ -36,6 +37,25 @@ pub(crate) fn run(args: RunArgs, api_socket: Option<String>) -> Result<u8, Probl
     if args.dry_run {
         return dry_run(&reading, kernel, problems);
     }
+    let events = config.events.as_ref();
+    let events = events.and_then(|events| problems.keep(Class::Usage, EventLog::open(events))).map(Arc::new);
+    let socket = config.api_socket.clone().or(api_socket);
+    let outcome = start(config, kernel, socket, events.clone(), problems);
+    let code = exit_code(&outcome);
+    if let Some(events) = events {
+        events.ended(&outcome, code);
+    }
+    outcome.map(|_| code)
+}
+
+/// Starts the machine and runs it to its end.
+fn start(
+    config: &Config,
+    kernel: Option<PathBuf>,
+    api_socket: Option<String>,
+    events: Option<Arc<EventLog>>,
+    mut problems: Problems,
+) -> Result<Outcome, Problems> {
     let vfio = config.vfio_request(&mut problems);
     let built_in = config.initrd.is_none();
     let addresses = vfio.addresses();
@@ -54,12 +74,12 @@ pub(crate) fn run(args: RunArgs, api_socket: Option<String>) -> Result<u8, Probl
         end_of_input: built_in.then_some(END_OF_INPUT),
         ..spec(config, &mut problems)
     };
-    let listener = listen(config.api_socket.clone().or(api_socket), &mut problems);
+    let listener = listen(api_socket, &mut problems);
     let plan = Plan::check(spec.clone(), problems)?;
     let during = Unexpected::during::<io::Error>;
     let manager = Manager::new(Some(Configuration::new(spec)), blank(&mut Problems::default()))
         .map_err(during("cannot make an eventfd"))?;
-    serve(&manager, listener.as_ref(), Some(plan), config)
+    serve(&manager, listener.as_ref(), Some(plan), config, events)
 }
 
 /// Prints what the machine would be; returns the exit code.
@@ -87,7 +107,9 @@ pub(crate) fn wait(api_socket: Option<String>) -> Result<u8, Problems> {
         return Err(problems);
     }
     let manager = Manager::new(None, defaults).map_err(Unexpected::during("cannot make an eventfd"))?;
-    serve(&manager, listener.as_ref(), None, &Config::default())
+    let outcome = serve(&manager, listener.as_ref(), None, &Config::default(), None);
+    let code = exit_code(&outcome);
+    outcome.map(|_| code)
 }
 
 fn serve(
@@ -95,7 +117,8 @@ fn serve(
     listener: Option<&ApiListener>,
     plan: Option<Plan>,
     config: &Config,
-) -> Result<u8, Problems> {
+    events: Option<Arc<EventLog>>,
+) -> Result<Outcome, Problems> {
     let mut signals = Signals::catch().map_err(Unexpected::during("cannot catch signals"))?;
     let server = listener.map(|listener| api::start(listener, manager)).transpose()?;
     if plan.is_none() {
@@ -103,19 +126,25 @@ fn serve(
     }
     let observe = |spec: &MachineSpec| -> Arc<dyn Observer> {
         let devices = spec.vfio.addresses().iter().map(ToString::to_string).collect();
-        Arc::new(Narrator { pinning: Teller::new(devices, spec.memory, config) })
+        let pinning = Teller::new(devices, spec.memory, config);
+        Arc::new(Narrator { pinning, spec: spec.clone(), events: events.clone() })
     };
     let outcome = manager.serve(plan, &mut signals, &observe);
     // What has been answered is sent before the process ends.
     drop(server);
-    Ok(match outcome? {
-        Outcome::PoweredOff => 0,
-        Outcome::DebugExit(value) => (value << 1 | 1) as u8,
-        Outcome::Stopped(how) => {
-            eprintln!("vmm: {how}");
-            0
-        }
-    })
+    if let Ok(Outcome::Stopped(how)) = outcome {
+        eprintln!("vmm: {how}");
+    }
+    outcome
+}
+
+/// What the process ends with.
+fn exit_code(outcome: &Result<Outcome, Problems>) -> u8 {
+    match outcome {
+        Ok(Outcome::PoweredOff | Outcome::Stopped(_)) => 0,
+        Ok(Outcome::DebugExit(value)) => (value << 1 | 1) as u8,
+        Err(problems) => problems.exit_code(),
+    }
 }
 
 /// Opens the API's socket, if there is to be one.
@@ -134,7 +163,7 @@ fn blank(problems: &mut Problems) -> MachineSpec {
 }
 
 /// What `config` says without a look at the host: no kernel, no devices, no console.
-fn spec(config: &Config, problems: &mut Problems) -> MachineSpec {
+pub(crate) fn spec(config: &Config, problems: &mut Problems) -> MachineSpec {
     MachineSpec {
         kernel: None,
         initrd: None,
@@ -172,10 +201,16 @@ fn modules_for(kernel: &Path, devices: &[PciAddress]) -> initramfs::modules::Mod
 /// Tells the operator what happens.
 struct Narrator {
     pinning: Teller,
+    spec: MachineSpec,
+    /// What programs are told.
+    events: Option<Arc<EventLog>>,
 }
 
 impl Observer for Narrator {
     fn notify(&self, event: &Event) {
+        if let Some(events) = &self.events {
+            events.note(&self.spec, event);
+        }
         match event {
             Event::Pinning(progress) => self.pinning.progress(progress),
             Event::Pinned(report) => self.pinning.pinned(report),

@@ -15,6 +15,7 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::events::Events;
 use crate::grammar::schema;
 use crate::grammar::types::{Duration, Size};
 pub(crate) use pinning::{PinRootHelp, PinVerify, Prefault};
@@ -61,6 +62,8 @@ pub(crate) struct Config {
     /// Write the same as Prometheus metrics, for node_exporter's textfile collector.
     #[schemars(extend("x-value" = "FILE"))]
     pub(crate) metrics: Option<PathBuf>,
+    /// Write what happens to the machine as JSON, a line for each event.
+    pub(crate) events: Option<Events>,
     /// Let the machine be controlled over this socket: a path, or fd=N for a socket handed in.
     #[schemars(extend("x-value" = "PATH"))]
     pub(crate) api_socket: Option<String>,
@@ -90,6 +93,7 @@ impl Default for Config {
             pin_root_help: Vec::new(),
             report: None,
             metrics: None,
+            events: None,
             api_socket: None,
             grace: seconds(30),
             debug_exit: false,
