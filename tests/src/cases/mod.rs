@@ -6,6 +6,7 @@ mod bars;
 mod binding;
 mod boot;
 mod campaign;
+mod config;
 mod config_space;
 mod console;
 mod extra;
@@ -39,6 +40,7 @@ pub(crate) fn all() -> Vec<Case> {
         bars::all(),
         reset::all(),
         traffic::all(),
+        config::all(),
         config_space::all(),
         pinning::all(),
         campaign::all(),
