@@ -160,7 +160,7 @@ fn every_file_in_the_docs_is_read() {
         let is_machine = |block: &&String| block.starts_with("memory = ");
         for block in blocks(&page).iter().filter(is_machine) {
             count += 1;
-            let value = file::parse(Path::new(&name), block).unwrap();
+            let value = file::parse(Path::new(&name), block.clone()).unwrap();
             let problems = grammar::read::<Config>(&[value]).problems;
             assert!(problems.is_empty(), "{name}: {problems:?}");
         }

@@ -46,7 +46,7 @@ impl MachineArgs {
         if let Some(path) = &self.file
             && let Some(text) = problems.keep(Class::Usage, read_file(path))
         {
-            match file::parse(path, &text) {
+            match file::parse(path, text) {
                 Ok(value) => layers.push(value),
                 Err(errors) => errors.into_iter().for_each(|error| problems.add(Class::Usage, error)),
             }

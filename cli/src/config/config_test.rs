@@ -3,7 +3,7 @@ use crate::grammar::{self, file};
 
 #[test]
 fn an_empty_file_is_what_nobody_has_said() {
-    let empty = file::parse(std::path::Path::new("f"), "").unwrap();
+    let empty = file::parse(std::path::Path::new("f"), String::new()).unwrap();
     let reading = grammar::read::<Config>(&[empty]);
     assert!(reading.problems.is_empty() && reading.origins.is_empty());
     assert_eq!(format!("{:?}", reading.value), format!("{:?}", Config::default()));

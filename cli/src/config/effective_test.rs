@@ -26,7 +26,7 @@ fn typed() -> Written {
 
 #[test]
 fn every_value_has_its_origin_and_all_of_it_can_be_read_again() {
-    let layers = [file::parse(Path::new("vm.toml"), FILE).unwrap(), typed()];
+    let layers = [file::parse(Path::new("vm.toml"), FILE.to_owned()).unwrap(), typed()];
     let reading = grammar::read::<Config>(&layers);
     let found = [
         Found { key: "kernel", value: Some("/boot/vmlinuz-7.3.4".to_owned()), why: "found on the host" },
@@ -59,7 +59,7 @@ fd = 5  # --vfio
 port = false  # default
 "
     );
-    let again = grammar::read::<Config>(&[file::parse(Path::new("f"), &text).unwrap()]);
+    let again = grammar::read::<Config>(&[file::parse(Path::new("f"), text.clone()).unwrap()]);
     assert!(again.problems.is_empty());
     let kernel = Some("/boot/vmlinuz-7.3.4".into());
     let expected = Config { kernel, ..reading.value };
@@ -70,7 +70,7 @@ port = false  # default
 fn defaults_can_be_read_again() {
     let text = text(&Config::default(), &BTreeMap::new(), &[]).unwrap();
     assert!(text.lines().all(|line| line.ends_with("# default")), "{text}");
-    let again = grammar::read::<Config>(&[file::parse(Path::new("f"), &text).unwrap()]);
+    let again = grammar::read::<Config>(&[file::parse(Path::new("f"), text.clone()).unwrap()]);
     assert!(again.problems.is_empty());
     assert_eq!(format!("{:?}", again.value), format!("{:?}", Config::default()));
 }

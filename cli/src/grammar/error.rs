@@ -149,9 +149,9 @@ impl OptionError {
     }
 
     /// A file is not TOML.
-    pub(super) fn toml(name: &str, line: usize, column: usize, message: &str) -> Self {
+    pub(super) fn toml(origin: &Origin, message: &str) -> Self {
         let remedy = Some("https://toml.io tells how TOML is written".to_owned());
-        Self { what: format!("{name}:{line}:{column}: {message}"), remedy }
+        Self { what: format!("{}: {message}", Where(origin)), remedy }
     }
 
     pub(super) fn new(misfit: Misfit) -> Self {
@@ -247,7 +247,10 @@ impl Display for Where<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0 {
             Origin::Flag { flag, text } => write!(f, "{flag} `{text}`"),
-            Origin::File { name, line, column } => write!(f, "{name}:{line}:{column}"),
+            Origin::File { file, at } => {
+                let (line, column) = file.find(*at);
+                write!(f, "{}:{line}:{column}", file.name)
+            }
         }
     }
 }

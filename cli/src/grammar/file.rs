@@ -6,38 +6,26 @@ use std::rc::Rc;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::{Form, OptionError, Origin, Table, Value};
+use super::{Form, MOST, OptionError, Origin, SourceFile, Table, Value};
 
 /// Reads the text of a file. What is not TOML is reported, all of it.
-pub(crate) fn parse(path: &Path, text: &str) -> Result<Value, Vec<OptionError>> {
-    let places = Places { name: path.display().to_string().into(), text };
-    let (table, errors) = DeTable::parse_recoverable(text);
+pub(crate) fn parse(path: &Path, text: String) -> Result<Value, Vec<OptionError>> {
+    let source = Source(Rc::new(SourceFile { name: path.display().to_string(), text }));
+    let (table, errors) = DeTable::parse_recoverable(&source.0.text);
     if errors.is_empty() {
-        return Ok(Value { origin: places.origin(0), form: places.table(table.get_ref()) });
+        return Ok(Value { origin: source.origin(0), form: source.table(table.get_ref()) });
     }
     let error = |error: &toml::de::Error| {
-        let (line, column) = places.find(error.span().map_or(0, |span| span.start));
-        OptionError::toml(&places.name, line, column, error.message())
+        OptionError::toml(&source.origin(error.span().map_or(0, |span| span.start)), error.message())
     };
-    Err(errors.iter().map(error).collect())
+    Err(errors.iter().take(MOST).map(error).collect())
 }
 
-struct Places<'a> {
-    name: Rc<str>,
-    text: &'a str,
-}
+struct Source(Rc<SourceFile>);
 
-impl Places<'_> {
-    /// Line and column of a byte.
-    fn find(&self, at: usize) -> (usize, usize) {
-        let before = self.text.get(..at).unwrap_or(self.text);
-        let line = before.rsplit('\n').next().unwrap_or_default();
-        (before.matches('\n').count() + 1, line.chars().count() + 1)
-    }
-
+impl Source {
     fn origin(&self, at: usize) -> Origin {
-        let (line, column) = self.find(at);
-        Origin::File { name: self.name.clone(), line, column }
+        Origin::File { file: self.0.clone(), at }
     }
 
     fn table(&self, table: &DeTable) -> Form {

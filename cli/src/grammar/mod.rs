@@ -59,6 +59,9 @@ use std::rc::Rc;
 pub(crate) use error::OptionError;
 pub(crate) use read::{Reading, read};
 
+/// Problems that are reported, of one file or command line.
+const MOST: usize = 100;
+
 /// A value as it was written.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Value {
@@ -99,8 +102,24 @@ pub(crate) struct Table {
 pub(crate) enum Origin {
     /// In a flag, such as `--disk`, of which this is all.
     Flag { flag: Rc<str>, text: Rc<str> },
-    /// In a file, counted from 1; columns in characters.
-    File { name: Rc<str>, line: usize, column: usize },
+    /// In a file, at this byte.
+    File { file: Rc<SourceFile>, at: usize },
+}
+
+/// A file that values are from.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct SourceFile {
+    pub(crate) name: String,
+    pub(crate) text: String,
+}
+
+impl SourceFile {
+    /// Line and column of a byte, both from 1, columns in characters.
+    pub(crate) fn find(&self, at: usize) -> (usize, usize) {
+        let before = self.text.get(..at).unwrap_or(&self.text);
+        let line = before.rsplit('\n').next().unwrap_or_default();
+        (before.matches('\n').count() + 1, line.chars().count() + 1)
+    }
 }
 
 impl Display for Origin {
@@ -108,7 +127,7 @@ impl Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Flag { flag, .. } => f.write_str(flag),
-            Self::File { name, line, .. } => write!(f, "{name}:{line}"),
+            Self::File { file, at } => write!(f, "{}:{}", file.name, file.find(*at).0),
         }
     }
 }

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::de::{self, DeserializeOwned, DeserializeSeed, IntoDeserializer, Visitor};
 
 use super::error::{Fault, Misfit, OptionError};
-use super::{Form, Origin, Value};
+use super::{Form, MOST, Origin, Value};
 
 /// What was read.
 pub(crate) struct Reading<T> {
@@ -66,7 +66,7 @@ impl Notes {
         if !follows {
             self.problems.push(OptionError::new(misfit));
         }
-        self.bad.insert(path)
+        self.bad.insert(path) && self.problems.len() < MOST
     }
 
     /// Whether to leave this element of a list out: it cannot be read, or not all of it.
@@ -156,7 +156,7 @@ impl<'a> Reader<'a> {
             for (key, value) in keys {
                 match known.iter().find(|known| *known == key) {
                     Some(key) => add(key, value),
-                    None => self.unknown(key, known, &value.origin),
+                    None => self.unknown(key, known, value),
                 }
             }
         }
@@ -165,12 +165,13 @@ impl<'a> Reader<'a> {
         Ok(entries)
     }
 
-    fn unknown(&self, key: &str, known: &'static [&'static str], origin: &Origin) {
+    fn unknown(&self, key: &str, known: &'static [&'static str], value: &Value) {
         let mut notes = self.notes.borrow_mut();
-        // The origin too: a key that two layers have is wrong in both.
-        if notes.bad.insert(format!("{} {origin:?}", below(&self.path, key))) {
+        // With its place in memory: a key that two layers have is wrong in both.
+        let fresh = notes.problems.len() < MOST && notes.bad.insert(format!("{}@{value:p}", below(&self.path, key)));
+        if fresh {
             let fault = Fault::UnknownKey { key: key.to_owned(), known: known.to_vec() };
-            notes.problems.push(OptionError::new(Misfit::from(fault).at(&self.path, origin)));
+            notes.problems.push(OptionError::new(Misfit::from(fault).at(&self.path, &value.origin)));
         }
     }
 

@@ -84,7 +84,7 @@ fn flags(typed: &[(&str, &str)]) -> Value {
 }
 
 fn toml(text: &str) -> Value {
-    file::parse(Path::new("vm.toml"), text).unwrap()
+    file::parse(Path::new("vm.toml"), text.to_owned()).unwrap()
 }
 
 /// What is reported, with its remedy.
@@ -158,7 +158,7 @@ fn flags_lie_over_the_file() {
     assert_eq!(paths, [("a", false), ("b", true)]);
     let origin = |path: &str| match reading.origins.get(path) {
         Some(Origin::Flag { flag, .. }) => flag.to_string(),
-        Some(Origin::File { line, .. }) => format!("line {line}"),
+        Some(Origin::File { file, at }) => format!("line {}", file.find(*at).0),
         None => "default".to_owned(),
     };
     let paths = ["name", "memory.size", "memory.huge-pages", "disk[0].path", "disk[1].path", "grace"];
@@ -224,4 +224,13 @@ fn a_key_without_a_value_is_true_and_nothing_else() {
             "error: --console `file`: `file` has no value\n   help: give it as in file=...\n",
         ]
     );
+}
+
+#[test]
+fn a_file_full_of_mistakes_is_refused_quickly() {
+    let unknown: String = (0..50_000).map(|n| format!("k{n} = 1\n")).collect();
+    let wrong = format!("memory.nodes = [{}]", "'x',".repeat(100_000));
+    for text in [unknown, wrong] {
+        assert_eq!(read::<Machine>(&[toml(&text)]).problems.len(), crate::grammar::MOST);
+    }
 }

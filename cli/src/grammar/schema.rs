@@ -106,16 +106,17 @@ fn paragraphs(text: &str) -> String {
 
 /// Lets a group be given as the value of its first key, and a list as its only element, as the grammar does.
 fn short_forms(property: &mut Json) {
-    if let Some(items) = property.get_mut("items") {
-        short_forms(items);
-        return;
-    }
-    let first =
-        property.get("properties").and_then(Json::as_object).and_then(|keys| keys.values().next()).cloned();
-    let Some(first) = first else { return };
+    let short = if let Some(element) = property.get_mut("items") {
+        short_forms(element);
+        Some(element.clone())
+    } else {
+        let keys = property.get("properties").and_then(Json::as_object);
+        keys.and_then(|keys| keys.values().next()).cloned()
+    };
+    let Some(short) = short else { return };
     let description = property.get("description").cloned();
-    let group = property.take();
-    *property = json!({ "anyOf": [first, group] });
+    let long = property.take();
+    *property = json!({ "anyOf": [short, long] });
     if let (Some(description), Some(property)) = (description, property.as_object_mut()) {
         property.insert("description".to_owned(), description);
     }

@@ -93,7 +93,9 @@ fn options_are_the_fields() {
 fn the_schema_takes_short_forms_and_no_null() {
     let schema = json::<Machine>();
     assert!(!schema.to_string().contains("null"), "{schema:#}");
-    let disk = &schema["properties"]["disk"]["items"]["anyOf"];
+    let disks = &schema["properties"]["disk"]["anyOf"];
+    assert_eq!((&disks[0], &disks[1]["type"]), (&disks[1]["items"], &json!("array")));
+    let disk = &disks[0]["anyOf"];
     assert_eq!((&disk[0]["type"], &disk[1]["type"]), (&json!("string"), &json!("object")));
     assert_eq!(disk[1]["additionalProperties"], json!(false));
 }
