@@ -29,40 +29,15 @@ pub struct Plan {
 impl Plan {
     /// Checks everything, whatever `problems` there are already.
     pub fn check(mut spec: MachineSpec, mut problems: Problems) -> Result<Self, Problems> {
-        let has_memory = spec.validate(&mut problems);
-
         let hypervisor = problems.keep(Class::Host, Hypervisor::open());
-        if let Some(most) = hypervisor.as_ref().map(Hypervisor::max_vcpus)
-            && spec.cpus > most
-        {
-            problems.add(Class::Usage, SpecError::TooManyCpus { asked: spec.cpus, most });
-        }
-
-        let kernel = spec.kernel.as_ref().and_then(|path| problems.keep(Class::Usage, Kernel::open(path)));
-        let initrd = spec.initrd.as_ref().map(|source| match source {
-            InitrdSource::File(path) => Initrd::open(path),
-            InitrdSource::Bytes(bytes) => Initrd::from_bytes(bytes.clone(), "built-in initramfs"),
-        });
-        let (initrd, initrd_is_good) = match initrd.transpose() {
-            Ok(initrd) => (initrd, true),
-            Err(error) => {
-                problems.add(Class::Usage, error);
-                (None, false)
-            }
-        };
+        let has_memory = check_spec(&spec, hypervisor.as_ref(), &mut problems);
 
         // What the CPU allows; what the IOMMU allows is known when the devices are open.
         let limits = hypervisor.as_ref().map(|hypervisor| AddressLimits::cpu_only(hypervisor.phys_bits()));
         let layout = limits
             .filter(|_| has_memory)
             .and_then(|limits| problems.keep(Class::Usage, Layout::new(spec.memory, &limits)));
-
-        let payload = kernel.map(|kernel| Payload { kernel, initrd, cmdline: spec.cmdline.clone() });
-        if let (Some(layout), Some(payload), true) = (&layout, &payload, initrd_is_good) {
-            for error in boot::check(&layout.ram, &[layout.ecam], payload) {
-                problems.add(Class::Usage, error);
-            }
-        }
+        let payload = check_payload(&spec, layout.as_ref(), &mut problems);
 
         // Memory a device may touch is pinned, which takes more than memory that is only used.
         let admit = if spec.vfio.is_empty() { pin::admit_unpinned } else { pin::admit };
@@ -81,6 +56,36 @@ impl Plan {
             _ => Err(problems),
         }
     }
+}
+
+/// Checks what makes no sense on any host, or not with this one's KVM. Returns whether there is memory that can be laid out.
+pub fn check_spec(spec: &MachineSpec, hypervisor: Option<&Hypervisor>, problems: &mut Problems) -> bool {
+    if let Some(most) = hypervisor.map(Hypervisor::max_vcpus)
+        && spec.cpus > most
+    {
+        problems.add(Class::Usage, SpecError::TooManyCpus { asked: spec.cpus, most });
+    }
+    spec.validate(problems)
+}
+
+/// Opens what the guest boots, and checks that it fits into its memory. `None`: something is wrong with it, or no kernel was
+/// found.
+pub fn check_payload(
+    spec: &MachineSpec,
+    layout: Option<&Layout>,
+    problems: &mut Problems,
+) -> Option<Payload> {
+    let kernel = spec.kernel.as_ref().and_then(|path| problems.keep(Class::Usage, Kernel::open(path)));
+    let initrd = spec.initrd.as_ref().map(|source| match source {
+        InitrdSource::File(path) => Initrd::open(path),
+        InitrdSource::Bytes(bytes) => Initrd::from_bytes(bytes.clone(), "built-in initramfs"),
+    });
+    let initrd = problems.keep(Class::Usage, initrd.transpose())?;
+    let payload = Payload { kernel: kernel?, initrd, cmdline: spec.cmdline.clone() };
+    let errors = layout.map(|layout| boot::check(&layout.ram, &[layout.ecam], &payload)).unwrap_or_default();
+    let fits = errors.is_empty();
+    errors.into_iter().for_each(|error| problems.add(Class::Usage, error));
+    fits.then_some(payload)
 }
 
 /// Checks devices that are to be passed through. `None`: there are none, or something is wrong with them.

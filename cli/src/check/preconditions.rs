@@ -8,13 +8,14 @@ use memory::layout::AddressLimits;
 use memory::pin::{self, DmaMapper};
 use memory::{GuestRam, Layout};
 use miette::Diagnostic;
-use vfio::{Aperture, HostDevice, Passthrough, PreflightError, Prepared};
+use vfio::{Aperture, HostDevice, Passthrough, PreflightError, Prepared, Request};
 use vmm::hypervisor::Hypervisor;
-use vmm::{Class, Problems};
+use vmm::{Class, InitrdSource, MachineSpec, Problems, preflight};
 
 use super::phys_bits;
 use crate::args::CheckArgs;
-use crate::report;
+use crate::config::Config;
+use crate::{default_kernel, report, run};
 
 /// Checks; returns the exit code.
 pub(super) fn check(args: &CheckArgs) -> Result<u8, Problems> {
@@ -32,6 +33,7 @@ pub(super) fn check(args: &CheckArgs) -> Result<u8, Problems> {
         findings.ok("KVM can be used");
     }
     let limits = AddressLimits::cpu_only(hypervisor.as_ref().map_or_else(phys_bits, Hypervisor::phys_bits));
+    check_spec(&config, &request, hypervisor.as_ref(), &limits, &mut findings);
 
     let prepared = match vfio::preflight::check(request) {
         Ok(prepared) => Some(prepared).filter(|prepared| !prepared.is_empty()),
@@ -59,6 +61,29 @@ pub(super) fn check(args: &CheckArgs) -> Result<u8, Problems> {
         }
     }
     Ok(findings.end())
+}
+
+/// What makes no sense on any host or not on this one; and what the guest boots, and whether there is room for it.
+fn check_spec(
+    config: &Config,
+    request: &Request,
+    hypervisor: Option<&Hypervisor>,
+    limits: &AddressLimits,
+    findings: &mut Findings,
+) {
+    let mut problems = Problems::default();
+    let found = || problems.keep(Class::Host, default_kernel::find()).map(|kernel| kernel.path);
+    let kernel = config.kernel.clone().or_else(found);
+    let initrd = config.initrd.clone().map(InitrdSource::File);
+    let spec = MachineSpec { kernel, initrd, vfio: request.clone(), ..run::spec(config, &mut problems) };
+    preflight::check_spec(&spec, hypervisor, &mut problems);
+    // That memory cannot be laid out is said elsewhere.
+    let layout = Layout::new(spec.memory, limits).ok();
+    let payload = preflight::check_payload(&spec, layout.as_ref(), &mut problems);
+    if let (Some(path), Some(_)) = (spec.kernel, payload) {
+        findings.ok(format_args!("{} can be booted", path.display()));
+    }
+    problems.0.iter().for_each(|problem| findings.problem(problem.class, problem.what.as_ref()));
 }
 
 /// What is known only when the devices are open.

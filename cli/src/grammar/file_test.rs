@@ -3,8 +3,11 @@ use super::*;
 #[test]
 fn all_that_is_not_toml_is_reported_with_its_place() {
     let text = "a = 1\nb = \n\u{e9}\u{e9} = 'x\nc = 2\nc = 3\n";
-    let said: Vec<String> =
-        parse(Path::new("/etc/vm.toml"), text.to_owned()).unwrap_err().iter().map(ToString::to_string).collect();
+    let said: Vec<String> = parse(Path::new("/etc/vm.toml"), text.to_owned())
+        .unwrap_err()
+        .iter()
+        .map(ToString::to_string)
+        .collect();
     assert!(said.len() > 1, "{said:?}");
     assert!(said.iter().all(|error| error.starts_with("/etc/vm.toml:")), "{said:?}");
     assert!(said.iter().any(|error| error.starts_with("/etc/vm.toml:5:1: duplicate key")), "{said:?}");
@@ -29,7 +32,9 @@ fn columns_count_characters() {
 
 #[test]
 fn numbers_are_decimal() {
-    let value = parse(Path::new("f"), "a = [0x10, 1_000, -5, +7, 0b11, 0o17, 99999999999999999999]".to_owned()).unwrap();
+    let value =
+        parse(Path::new("f"), "a = [0x10, 1_000, -5, +7, 0b11, 0o17, 99999999999999999999]".to_owned())
+            .unwrap();
     let Form::Table(Table { keys, .. }) = value.form else { panic!() };
     let [(_, Value { form: Form::List(list), .. })] = keys.as_slice() else { panic!() };
     let texts: Vec<&Form> = list.iter().map(|value| &value.form).collect();
@@ -39,7 +44,8 @@ fn numbers_are_decimal() {
 
 #[test]
 fn a_file_full_of_nonsense_is_refused_quickly() {
-    for text in ["a=1\n".repeat(100_000), "[".repeat(1 << 20), "x = [".repeat(100_000), "= ".repeat(1 << 19)] {
+    for text in ["a=1\n".repeat(100_000), "[".repeat(1 << 20), "x = [".repeat(100_000), "= ".repeat(1 << 19)]
+    {
         assert!((1..=MOST).contains(&parse(Path::new("f"), text).unwrap_err().len()));
     }
 }

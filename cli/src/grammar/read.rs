@@ -168,7 +168,8 @@ impl<'a> Reader<'a> {
     fn unknown(&self, key: &str, known: &'static [&'static str], value: &Value) {
         let mut notes = self.notes.borrow_mut();
         // With its place in memory: a key that two layers have is wrong in both.
-        let fresh = notes.problems.len() < MOST && notes.bad.insert(format!("{}@{value:p}", below(&self.path, key)));
+        let fresh =
+            notes.problems.len() < MOST && notes.bad.insert(format!("{}@{value:p}", below(&self.path, key)));
         if fresh {
             let fault = Fault::UnknownKey { key: key.to_owned(), known: known.to_vec() };
             notes.problems.push(OptionError::new(Misfit::from(fault).at(&self.path, &value.origin)));

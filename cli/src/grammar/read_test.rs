@@ -228,8 +228,8 @@ fn a_key_without_a_value_is_true_and_nothing_else() {
 
 #[test]
 fn a_file_full_of_mistakes_is_refused_quickly() {
-    let unknown: String = (0..50_000).map(|n| format!("k{n} = 1\n")).collect();
-    let wrong = format!("memory.nodes = [{}]", "'x',".repeat(100_000));
+    let unknown: String = (0..5_000).map(|n| format!("k{n} = 1\n")).collect();
+    let wrong = format!("memory.nodes = [{}]", "'x',".repeat(10_000));
     for text in [unknown, wrong] {
         assert_eq!(read::<Machine>(&[toml(&text)]).problems.len(), crate::grammar::MOST);
     }
