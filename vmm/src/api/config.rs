@@ -10,6 +10,7 @@ use vfio::{DeviceRequest, Request};
 
 use super::error::ApiError;
 use super::fields::Fields;
+use super::virtio;
 use crate::problem::Problems;
 use crate::spec::{InitrdSource, MachineSpec, Serial};
 
@@ -68,6 +69,7 @@ impl Configuration {
             console.only("iobase", 0xe9);
         });
         config.object("platform", read_platform);
+        spec.virtio = virtio::read(&mut config);
         let mut configuration = Self { spec, ids: BTreeMap::new() };
         for (index, device) in config.list("devices").into_iter().enumerate() {
             let path = config.name(&format!("devices[{index}]"));
@@ -148,8 +150,11 @@ impl Configuration {
             "serial": { "mode": spec.serial.name(), "file": spec.serial.file().or(pty) },
             "console": { "mode": "Off" },
         });
-        if let (false, Some(config)) = (devices.is_empty(), config.as_object_mut()) {
-            config.insert("devices".to_owned(), devices.into());
+        if let Some(config) = config.as_object_mut() {
+            virtio::describe(&spec.virtio, config);
+            if !devices.is_empty() {
+                config.insert("devices".to_owned(), devices.into());
+            }
         }
         config
     }

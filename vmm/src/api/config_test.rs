@@ -62,7 +62,7 @@ fn everything_that_can_be_had_is_read() {
         "payload": { "kernel": "/k", "initramfs": "/i", "cmdline": "console=ttyS0", "firmware": null },
         "serial": { "mode": "File", "file": "/var/log/guest" },
         "console": { "mode": "Off", "file": null, "iommu": false },
-        "disks": null, "net": [], "rng": null, "watchdog": false, "iommu": false,
+        "disks": null, "net": [], "rng": { "src": "/dev/urandom", "iommu": false }, "watchdog": false, "iommu": false,
         "platform": { "num_pci_segments": 1, "iommufd": false },
         "devices": [
             { "path": "/sys/bus/pci/devices/0000:01:00.0", "id": "gpu", "iommu": false, "pci_segment": 0 },
@@ -73,6 +73,8 @@ fn everything_that_can_be_had_is_read() {
     let spec = &configuration.spec;
     assert_eq!((spec.cpus, spec.memory, spec.prefault), (4, 1 << 30, true));
     assert_eq!(spec.serial, Serial::File("/var/log/guest".into()));
+    assert!(spec.virtio.rng);
+    assert_eq!(configuration.to_json(None)["rng"]["src"], "/dev/urandom");
     assert!(matches!(&spec.initrd, Some(InitrdSource::File(path)) if path == Path::new("/i")));
     assert_eq!(
         spec.vfio.addresses().iter().map(ToString::to_string).collect::<Vec<_>>(),
@@ -85,7 +87,11 @@ fn everything_that_can_be_had_is_read() {
 fn what_cannot_be_had_is_refused_by_name() {
     for (config, message) in [
         (with("disks", json!([{ "path": "/d" }])), "`disks` is not supported"),
-        (with("rng", json!({ "src": "/dev/urandom" })), "`rng` is not supported"),
+        (
+            with("rng", json!({ "src": "/dev/hwrng" })),
+            "`rng.src` must be /dev/urandom: entropy comes from the host's generator",
+        ),
+        (with("rng", json!({ "iommu": true })), "`rng.iommu` can only be false"),
         (with("net", json!([{}])), "`net` is not supported"),
         (with("watchdog", json!(true)), "`watchdog` is not supported"),
         (with("memroy", json!({})), "`memroy` is not supported"),

@@ -15,6 +15,7 @@ pub mod record;
 pub mod routes;
 pub mod server;
 pub mod socket;
+mod virtio;
 
 use std::sync::Arc;
 
