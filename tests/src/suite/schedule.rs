@@ -115,13 +115,16 @@ impl Queue {
     }
 }
 
-/// Whether the report has the signs of what QEMU's emulation of nested SVM does now and then (docs/lab.md): the host's
-/// kernel dies of an interrupt between a guest's exit and the STGI after it, or a guest's CPU shuts down out of the blue.
+/// Whether the report has the signs of what QEMU does now and then (docs/lab.md): the host's kernel waits for a timer of its
+/// own for ever while it boots, or dies of an interrupt between a guest's exit and the STGI after it, or a guest's CPU
+/// shuts down out of the blue.
 fn was_lost_by_emulator(report: &str) -> bool {
     let (case, console) = report.split_once("--- the host's console").unwrap_or((report, ""));
     let host = ["Kernel panic", "irqentry_enter", "__svm_vcpu_run"].iter().all(|sign| console.contains(sign));
     let guest = case.contains("cause: triple fault on vCPU ");
-    host || guest
+    let boot =
+        case.contains("the lab host did not come up") && console.contains("Possible timer handling issue");
+    host || guest || boot
 }
 
 /// All that helps to understand a failure, indented.
