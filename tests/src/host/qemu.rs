@@ -19,7 +19,7 @@ use crate::{cpu, process};
 /// guests have no clock: it is told (`tsc_early_khz`, below), and finds no HPET and no ACPI timer to correct it by after
 /// KVM has taken note of it. With KASLR early page tables lie anywhere above 4 GiB, now and then in the midst of where
 /// the CMA area was to be, which then moves below. With huge pages a guest takes a hundredth of the page
-/// faults, each of which costs emulation half a millisecond.
+/// faults, each of which costs emulation a fifth of a millisecond or more.
 const APPEND: &str = "console=ttyS0 intel_iommu=on iommu=nopt no_timer_check hpet=disable pmtmr=0 tsc=reliable \
                       panic=-1 nokaslr cma=1G transparent_hugepage_shmem=always";
 
