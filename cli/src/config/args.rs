@@ -118,10 +118,10 @@ fn parse(option: &OptionDoc, text: &str) -> Result<Value, OptionError> {
     let name = format!("--{}", option.name);
     match &option.shape {
         Shape::Switch | Shape::Text => Ok(flag::text(&name, text)),
-        Shape::Group(_) => flag::options(&name, text),
+        Shape::Group(_) | Shape::Choice(_) => flag::options(&name, text),
         Shape::List(item) => match **item {
             // Its commas separate the keys of one element.
-            Shape::Group(_) => {
+            Shape::Group(_) | Shape::Choice(_) => {
                 let element = flag::options(&name, text)?;
                 Ok(Value { origin: element.origin.clone(), form: Form::List(vec![element]) })
             }
@@ -165,7 +165,7 @@ fn with_keys(option: &OptionDoc) -> String {
         Shape::List(item) => item,
         shape => shape,
     };
-    if let Shape::Group(keys) = group {
+    if let Shape::Group(keys) | Shape::Choice(keys) = group {
         text.push('\n');
         describe(keys, "", &mut text);
     }
@@ -175,9 +175,7 @@ fn with_keys(option: &OptionDoc) -> String {
 fn describe(keys: &[OptionDoc], prefix: &str, text: &mut String) {
     for key in keys {
         match &key.shape {
-            Shape::Group(inner) if !key.value.contains('|') => {
-                describe(inner, &format!("{prefix}{}.", key.name), text);
-            }
+            Shape::Group(inner) => describe(inner, &format!("{prefix}{}.", key.name), text),
             _ => {
                 let what = with_default(&key.text.replace("\n\n", " "), key);
                 *text += &format!("\n  {prefix}{}: {what}", usage(key));

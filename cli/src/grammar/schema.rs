@@ -26,6 +26,8 @@ pub(crate) enum Shape {
     Text,
     /// Keys and values.
     Group(Vec<OptionDoc>),
+    /// One of these words, of which some have a value.
+    Choice(Vec<OptionDoc>),
     /// Several of these.
     List(Box<Shape>),
 }
@@ -133,6 +135,7 @@ fn option(name: &str, schema: &Json) -> OptionDoc {
     let default = match schema.get("default") {
         Some(Json::String(text)) if !text.is_empty() => Some(text.clone()),
         Some(Json::Number(number)) => Some(number.to_string()),
+        Some(Json::Bool(true)) => Some("true".to_owned()),
         _ => None,
     };
     OptionDoc { name: name.to_owned(), text, value: placeholder(schema, &shape), shape, default }
@@ -150,7 +153,7 @@ fn shape(schema: &Json) -> Shape {
     } else if let Some(choices) = choices
         && choices.iter().any(|choice| choice.get("properties").is_some())
     {
-        Shape::Group(choices.iter().flat_map(words).collect())
+        Shape::Choice(choices.iter().flat_map(words).collect())
     } else {
         Shape::Text
     }
@@ -188,14 +191,11 @@ fn placeholder(schema: &Json, shape: &Shape) -> String {
     match shape {
         Shape::Switch => "BOOLEAN".to_owned(),
         Shape::List(_) => match schema.get("items").map(option_value) {
-            Some((value, Shape::Group(_))) => value,
+            Some((value, Shape::Group(_) | Shape::Choice(_))) => value,
             Some((value, _)) => format!("{value},..."),
             None => "VALUE,...".to_owned(),
         },
-        Shape::Group(keys) if schema.get("oneOf").is_some() => {
-            let words: Vec<String> = keys.iter().map(usage).collect();
-            words.join("|")
-        }
+        Shape::Choice(words) => words.iter().map(usage).collect::<Vec<_>>().join("|"),
         Shape::Group(keys) => {
             let first = keys.first().map(|key| key.value.as_str()).unwrap_or_default();
             format!("{first}[,KEY=VALUE]...")
@@ -221,9 +221,9 @@ fn option_value(schema: &Json) -> (String, Shape) {
 
 /// How a key is written: `ro`, `size=SIZE`.
 pub(crate) fn usage(key: &OptionDoc) -> String {
-    match key.shape {
-        Shape::Switch => key.name.clone(),
-        Shape::Group(_) if key.value.contains(',') => format!("{}.KEY=VALUE", key.name),
+    match (&key.shape, &key.default) {
+        (Shape::Switch, None) => key.name.clone(),
+        (Shape::Group(_), _) => format!("{}.KEY=VALUE", key.name),
         _ => format!("{}={}", key.name, key.value),
     }
 }

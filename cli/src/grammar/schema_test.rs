@@ -6,8 +6,8 @@ use super::*;
 use crate::grammar::types::Size;
 
 /// A machine.
-#[derive(Default, Deserialize, Serialize, JsonSchema)]
-#[serde(rename_all = "kebab-case", default)]
+#[derive(Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
 struct Machine {
     /// How it is
     /// called.
@@ -15,6 +15,7 @@ struct Machine {
     /// By whom is left open.
     name: Option<String>,
     /// RAM.
+    #[serde(default)]
     memory: Size,
     /// Disks.
     disk: Vec<Disk>,
@@ -26,6 +27,13 @@ struct Machine {
     cpus: Vec<u8>,
     /// Quick.
     quick: bool,
+    /// Locked.
+    #[serde(default = "yes")]
+    locked: bool,
+}
+
+fn yes() -> bool {
+    true
 }
 
 #[derive(Deserialize, Serialize, JsonSchema)]
@@ -78,7 +86,8 @@ fn options_are_the_fields() {
             "console=off|file=FILE",
             "power=off|on",
             "cpus=N,...",
-            "quick"
+            "quick",
+            "locked=BOOLEAN"
         ]
     );
     assert_eq!(options[0].text, "How it is called.\n\nBy whom is left open.");
