@@ -44,6 +44,8 @@ pub(super) enum Fault {
         found: Option<String>,
         expected: String,
     },
+    /// By its name, and as a word alone.
+    Twice(&'static str),
     /// A word that needs one.
     Valueless(String),
     Other(String),
@@ -116,7 +118,7 @@ impl de::Error for Misfit {
     }
 
     fn duplicate_field(key: &'static str) -> Self {
-        Fault::Other(format!("`{key}` is given twice")).into()
+        Fault::Twice(key).into()
     }
 }
 
@@ -198,6 +200,7 @@ impl Fault {
                 format!("{} is not {}", value(found), split(expected).0)
             }
             Self::Expected { found: None, .. } => format!("`{}` has no value", name.unwrap_or_default()),
+            Self::Twice(key) => format!("`{key}` is given twice"),
             Self::Valueless(word) => format!("`{word}` has no value"),
             Self::Other(message) => name.map_or_else(|| message.clone(), |name| format!("{name}: {message}")),
         }
@@ -208,6 +211,7 @@ impl Fault {
         match self {
             Self::UnknownKey { key, known } => Some(suggest(key, known, "keys")),
             Self::Missing(key) => Some(format!("give it as in {key}=...")),
+            Self::Twice(_) => Some("each key can have one value".to_owned()),
             Self::Valueless(word) => Some(format!("give it as in {word}=...")),
             Self::UnknownWord { word, known } => Some(suggest(word, known, "values")),
             Self::Expected { found: None, expected } => {

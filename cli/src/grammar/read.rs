@@ -151,6 +151,9 @@ impl<'a> Reader<'a> {
                 }
             };
             if let Some((word, first)) = word.zip(known.first()) {
+                if keys.iter().any(|(key, _)| key == first) {
+                    return Err(<Misfit as de::Error>::duplicate_field(first).at(&self.path, &layer.origin));
+                }
                 add(first, word);
             }
             for (key, value) in keys {

@@ -218,10 +218,11 @@ fn what_a_file_says_wrong_has_its_line_and_column() {
 #[test]
 fn a_key_without_a_value_is_true_and_nothing_else() {
     assert_eq!(
-        said(&[flags(&[("memory", "huge-pages=off,size"), ("console", "file")])]),
+        said(&[flags(&[("memory", "huge-pages=off,size"), ("console", "file"), ("disk", "a,path=b")])]),
         [
             "error: --memory `huge-pages=off,size`: `size` has no value\n   help: give a size: size=...\n",
             "error: --console `file`: `file` has no value\n   help: give it as in file=...\n",
+            "error: --disk `a,path=b`: `path` is given twice\n   help: each key can have one value\n",
         ]
     );
 }
