@@ -21,6 +21,7 @@ mod refusals;
 mod reset;
 mod topology;
 mod traffic;
+mod virtio;
 
 use crate::suite::Case;
 
@@ -41,6 +42,7 @@ pub(crate) fn all() -> Vec<Case> {
         reset::all(),
         traffic::all(),
         config::all(),
+        virtio::all(),
         config_space::all(),
         pinning::all(),
         campaign::all(),
