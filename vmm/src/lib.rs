@@ -8,6 +8,7 @@ pub mod api;
 pub mod boot;
 pub mod console;
 pub mod hypervisor;
+pub mod listener;
 pub mod machine;
 pub mod preflight;
 pub mod problem;
