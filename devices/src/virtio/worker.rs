@@ -6,6 +6,7 @@ use std::thread::{self, JoinHandle};
 use event_manager::{EventManager, EventOps, EventSet, Events, MutEventSubscriber, SubscriberOps};
 use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 
+use super::device::Active;
 use super::queue::{Chain, Queue, RingError};
 
 /// What a worker's own stop event carries; subscribers number theirs from 0 up.
@@ -83,6 +84,58 @@ impl<S: MutEventSubscriber> MutEventSubscriber for Served<S> {
             self.stopped = true;
         }
         self.subscriber.init(ops);
+    }
+}
+
+/// Something that serves several queues of a device on one thread.
+pub trait ServesQueues: MutEventSubscriber + Send + 'static {
+    /// Its thread's name.
+    const NAME: &'static str;
+
+    /// Where it keeps a queue; `None` if there is no such queue.
+    fn place(&mut self, index: u16) -> Option<&mut Option<Queue>>;
+}
+
+/// An active device whose queues are all served by one thread, which stands still when a queue comes or goes.
+pub struct OneThread<S> {
+    worker: Option<Worker<S>>,
+}
+
+impl<S: ServesQueues> OneThread<S> {
+    /// Starts serving `queues`.
+    ///
+    /// # Errors
+    /// As for [`Worker::start`].
+    pub fn start(mut served: S, queues: Vec<Queue>) -> io::Result<Box<dyn Active>> {
+        queues.into_iter().for_each(|queue| put(&mut served, queue));
+        Ok(Box::new(Self { worker: Some(Worker::start(S::NAME, served)?) }))
+    }
+
+    fn change(&mut self, change: impl FnOnce(&mut S)) -> io::Result<()> {
+        let stopped = self.worker.take().and_then(Worker::stop);
+        let mut served = stopped.ok_or_else(|| io::Error::other("its thread has ended"))?;
+        change(&mut served);
+        self.worker = Some(Worker::start(S::NAME, served)?);
+        Ok(())
+    }
+}
+
+fn put(served: &mut impl ServesQueues, queue: Queue) {
+    if let Some(place) = served.place(queue.index()) {
+        *place = Some(queue);
+    }
+}
+
+impl<S: ServesQueues> Active for OneThread<S> {
+    fn stop_queue(&mut self, index: u16) {
+        let take = |served: &mut S| drop(served.place(index).and_then(Option::take));
+        if let Err(error) = self.change(take) {
+            tracing::error!(thread = S::NAME, %error, "a device does not go on without its queue");
+        }
+    }
+
+    fn start_queue(&mut self, queue: Queue) -> io::Result<()> {
+        self.change(|served| put(served, queue))
     }
 }
 

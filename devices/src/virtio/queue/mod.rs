@@ -62,6 +62,9 @@ pub enum RingError {
     /// A request is shorter than its kind needs; the device cannot answer it.
     #[error("a {0} does not have the buffers that it needs")]
     Request(&'static str),
+    /// The host refuses what the device needs to go on.
+    #[error("the host refuses what it needs")]
+    Host(#[source] io::Error),
     /// The virtio-queue crate refuses.
     #[error("its ring cannot be used")]
     Split(#[from] virtio_queue::Error),
