@@ -144,6 +144,7 @@ impl MachineSpec {
         if devices + virtio + usize::from(self.pcie_ports) > SEATS {
             problems.add(Class::Usage, SpecError::NoSeats { devices, virtio, ports: self.pcie_ports });
         }
+        self.virtio.validate(problems);
         let memory = match self.memory {
             0 => Err(SpecError::NoMemory),
             bytes if !bytes.is_multiple_of(PAGE) => Err(SpecError::Unaligned(bytes)),

@@ -20,6 +20,7 @@ use crate::grammar::schema;
 use crate::grammar::types::{Duration, Size};
 pub(crate) use pinning::{PinRootHelp, PinVerify, Prefault};
 pub(crate) use vfio::{Iommufd, VfioDevice};
+pub(crate) use virtio::Vsock;
 
 /// A machine.
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
@@ -46,6 +47,8 @@ pub(crate) struct Config {
     pub(crate) pcie_ports: u8,
     /// Give the guest an entropy device, fed from the host's random number generator.
     pub(crate) rng: bool,
+    /// Connect the guest with the host by sockets that need no network (vsock).
+    pub(crate) vsock: Option<Vsock>,
     /// Fault all memory in before the guest runs. With --vfio that is done anyway, outside CMA, as `pin` says;
     /// `populate` allocates it as other monitors do, anywhere, and then moves it out of CMA.
     pub(crate) prefault: Option<Prefault>,
@@ -87,6 +90,7 @@ impl Default for Config {
             iommufd: None,
             pcie_ports: 0,
             rng: false,
+            vsock: None,
             prefault: None,
             pin_verify: PinVerify::Census,
             pin_deadline: seconds(10),

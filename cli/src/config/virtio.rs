@@ -1,12 +1,35 @@
 //! The virtio devices.
 
-use vmm::VirtioSpec;
+use std::path::PathBuf;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use vmm::{VirtioSpec, VsockSpec};
 
 use super::Config;
+
+/// `--vsock`
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(crate) struct Vsock {
+    /// The Unix socket that programs of the host connect to, for a port of the guest (`CONNECT 52`). What the guest connects
+    /// to is at this path with an underscore and the port behind it.
+    #[schemars(extend("x-value" = "PATH"))]
+    pub(crate) socket: PathBuf,
+    /// The guest's address, 3 or more.
+    #[serde(default = "first_guest")]
+    pub(crate) cid: u32,
+}
+
+/// The first address that a guest can have.
+fn first_guest() -> u32 {
+    3
+}
 
 impl Config {
     /// The virtio devices of the machine.
     pub(crate) fn virtio_spec(&self) -> VirtioSpec {
-        VirtioSpec { rng: self.rng }
+        let vsock = self.vsock.clone().map(|Vsock { socket, cid }| VsockSpec { cid, socket });
+        VirtioSpec { rng: self.rng, vsock }
     }
 }

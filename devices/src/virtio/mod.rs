@@ -19,6 +19,7 @@ pub mod queue;
 pub mod rng;
 #[cfg(test)]
 pub(crate) mod testing;
+pub mod vsock;
 pub mod worker;
 
 pub use device::{Activation, Active, DeviceType, PerQueue, RING_FEATURES, VirtioDevice, read_bytes};

@@ -1,0 +1,35 @@
+use super::*;
+
+fn wrong(vsock: VsockSpec) -> Vec<String> {
+    let mut problems = Problems::default();
+    VirtioSpec { vsock: Some(vsock), ..VirtioSpec::default() }.validate(&mut problems);
+    problems.0.iter().map(|problem| problem.what.to_string()).collect()
+}
+
+#[test]
+fn a_vsock_has_the_address_of_a_guest_and_a_path_with_room_for_a_port() {
+    let socket = |length| PathBuf::from("x".repeat(length));
+    for cid in [3, u32::MAX - 1] {
+        assert!(wrong(VsockSpec { cid, socket: socket(96) }).is_empty());
+    }
+    for cid in [0, 2, u32::MAX] {
+        let said = wrong(VsockSpec { cid, socket: socket(1) });
+        assert_eq!(said, [format!("--vsock cid={cid} cannot be a guest's address")]);
+    }
+    assert_eq!(wrong(VsockSpec { cid: 3, socket: socket(97) }).len(), 1);
+}
+
+#[test]
+fn a_vsock_s_socket_goes_with_its_device() {
+    let directory = tempfile::tempdir().unwrap();
+    let socket = directory.path().join("vsock");
+    let spec =
+        VirtioSpec { vsock: Some(VsockSpec { cid: 3, socket: socket.clone() }), ..VirtioSpec::default() };
+    let mut problems = Problems::default();
+    let devices = spec.open(&mut problems);
+    assert_eq!((devices.len(), problems.0.len(), socket.exists()), (1, 0, true));
+    assert!(spec.open(&mut problems).is_empty());
+    assert_eq!(problems.0.len(), 1, "{problems:?}");
+    drop(devices);
+    assert!(!socket.exists());
+}
