@@ -4,12 +4,14 @@
 //! [`irq`] and [`pci`]; what a write asks of the machine it returns as an [`Action`].
 
 pub mod bus;
+pub mod disk;
 pub mod doorbell;
 mod eventfd;
 pub mod ioapic;
 pub mod irq;
 pub mod legacy;
 pub mod pci;
+pub mod rate;
 pub mod serial;
 mod sync;
 #[cfg(test)]
