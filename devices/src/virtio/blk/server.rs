@@ -1,0 +1,210 @@
+//! Serving one queue of a block device: chains become requests of an engine, and are given back when these are done.
+//!
+//! The thread waits for three things at once: kicks of the driver, requests that are done, and the time when a limit allows
+//! more. Requests of which the kernel has the answer at once, as with data in the page cache, are answered without waiting.
+
+use std::io::{self, Write};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use event_manager::{EventOps, EventSet, Events, MutEventSubscriber};
+use vm_memory::{Bytes, GuestAddress};
+use vmm_sys_util::timerfd::TimerFd;
+
+use super::SERIAL;
+use super::request::{Request, Status, status_address};
+use crate::disk::{Completion, Disk, Engine, Operation};
+use crate::rate::RateLimiter;
+use crate::virtio::{Chain, Queue, RingError};
+
+const KICK: u32 = 0;
+const DONE: u32 = 1;
+const TIMER: u32 = 2;
+
+/// What the queues of a device share.
+#[derive(Clone)]
+pub(super) struct Shared {
+    pub(super) disk: Arc<Disk>,
+    pub(super) serial: String,
+    pub(super) limiter: Option<Arc<RateLimiter>>,
+    pub(super) writeback: Arc<AtomicBool>,
+}
+
+/// Why a queue cannot be served any more.
+#[derive(Debug, thiserror::Error)]
+enum ServeError {
+    #[error("its driver broke the ring")]
+    Ring(#[from] RingError),
+    #[error("the host takes no more requests")]
+    Engine(#[source] io::Error),
+}
+
+/// Serves one queue.
+pub(super) struct Server {
+    queue: Queue,
+    shared: Shared,
+    engine: Engine,
+    /// By the token of their request.
+    chains: Vec<Option<Chain>>,
+    free: Vec<usize>,
+    timer: TimerFd,
+    /// Whether it was said that requests fail.
+    told: bool,
+}
+
+impl Server {
+    /// Serves `queue`.
+    ///
+    /// # Errors
+    /// The host has no more descriptors.
+    pub(super) fn new(queue: Queue, shared: Shared) -> io::Result<Self> {
+        let depth = queue.addresses().size;
+        let engine = Engine::new(&shared.disk, depth)?;
+        let timer = TimerFd::new().map_err(io::Error::from)?;
+        let slots = usize::from(depth);
+        let (chains, free) = ((0..slots).map(|_| None).collect(), (0..slots).rev().collect());
+        Ok(Self { queue, shared, engine, chains, free, timer, told: false })
+    }
+
+    fn serve(&mut self) -> Result<(), ServeError> {
+        self.give_back()?;
+        self.begin()?;
+        self.give_back()?;
+        Ok(self.queue.notify()?)
+    }
+
+    /// Begins what the driver has made available, as far as limits allow. A driver that adds chains without end is served
+    /// in portions.
+    fn begin(&mut self) -> Result<(), ServeError> {
+        self.queue.disable_kicks()?;
+        for _ in 0..self.queue.addresses().size {
+            if let Some(wait) = self.shared.limiter.as_ref().and_then(|limiter| limiter.wait()) {
+                // Kicks would change nothing until then.
+                self.timer.reset(wait, None).map_err(|error| ServeError::Engine(error.into()))?;
+                return self.engine.kick().map_err(ServeError::Engine);
+            }
+            match self.queue.pop()? {
+                Some(chain) => self.start(chain)?,
+                None if self.queue.enable_kicks()? => self.queue.disable_kicks()?,
+                None => return self.engine.kick().map_err(ServeError::Engine),
+            }
+        }
+        self.queue.enable_kicks()?;
+        self.queue.come_back();
+        self.engine.kick().map_err(ServeError::Engine)
+    }
+
+    fn start(&mut self, chain: Chain) -> Result<(), RingError> {
+        let durable = !self.shared.writeback.load(Ordering::Relaxed);
+        let request = Request::parse(&chain, &self.queue, durable)?;
+        if let Some(limiter) = &self.shared.limiter {
+            limiter.charge(bytes(&request));
+        }
+        let operation = match request {
+            Request::Answer(status) => return self.answer(&chain, status),
+            Request::Serial => return self.give_serial(&chain),
+            Request::Disk(operation) => operation,
+        };
+        // There is a place for each entry of the ring.
+        let Some(slot) = self.free.pop() else { return Err(RingError::Overfull) };
+        match self.engine.submit(slot as u64, operation) {
+            Ok(()) => {
+                if let Some(place) = self.chains.get_mut(slot) {
+                    *place = Some(chain);
+                }
+                Ok(())
+            }
+            Err(refused) => {
+                tracing::debug!(disk = ?self.shared.disk, %refused, "request refused");
+                self.free.push(slot);
+                self.answer(&chain, Status::Error)
+            }
+        }
+    }
+
+    /// Gives back the chains of requests that are done.
+    fn give_back(&mut self) -> Result<(), ServeError> {
+        for Completion { token, result } in self.engine.completed().map_err(ServeError::Engine)? {
+            let slot = token as usize;
+            let Some(chain) = self.chains.get_mut(slot).and_then(Option::take) else { continue };
+            self.free.push(slot);
+            if let Err(error) = &result {
+                self.tell(error);
+            }
+            self.answer(&chain, if result.is_ok() { Status::Ok } else { Status::Error })?;
+        }
+        Ok(())
+    }
+
+    /// Says that a request failed; once is enough, since a guest tries again and again.
+    fn tell(&mut self, error: &io::Error) {
+        if std::mem::replace(&mut self.told, true) {
+            tracing::debug!(disk = ?self.shared.disk, %error, "a request failed");
+        } else {
+            tracing::warn!(disk = ?self.shared.disk, %error, "a request failed, the guest sees an I/O error");
+        }
+    }
+
+    fn give_serial(&mut self, chain: &Chain) -> Result<(), RingError> {
+        let mut serial = [0; SERIAL];
+        serial.iter_mut().zip(self.shared.serial.bytes()).for_each(|(to, from)| *to = from);
+        if chain.writable_bytes() <= SERIAL as u64 {
+            return self.answer(chain, Status::Error);
+        }
+        chain.writer().write_all(&serial).map_err(RingError::Access)?;
+        self.answer(chain, Status::Ok)
+    }
+
+    fn answer(&mut self, chain: &Chain, status: Status) -> Result<(), RingError> {
+        let address = status_address(chain).ok_or(RingError::Request("request to a disk"))?;
+        self.queue.ram().guest_memory().write_obj(status.byte(), GuestAddress(address))?;
+        self.queue.complete(chain, u32::try_from(chain.writable_bytes()).unwrap_or(u32::MAX))
+    }
+}
+
+/// What a request counts for.
+fn bytes(request: &Request) -> u64 {
+    match request {
+        Request::Disk(Operation::Read { into: buffers, .. } | Operation::Write { from: buffers, .. }) => {
+            buffers.bytes()
+        }
+        _ => 0,
+    }
+}
+
+impl MutEventSubscriber for Server {
+    fn process(&mut self, events: Events, ops: &mut EventOps) {
+        match events.data() {
+            KICK => self.queue.take_kick(),
+            // It is readable, so this does not wait. A failure would show as a timer that is readable again.
+            TIMER => drop(self.timer.wait()),
+            _ => {}
+        }
+        if let Err(error) = self.serve() {
+            self.queue.notifier().broken(&error);
+            for event in self.events() {
+                let _ = ops.remove(event);
+            }
+        }
+    }
+
+    fn init(&mut self, ops: &mut EventOps) {
+        for event in self.events() {
+            if let Err(error) = ops.add(event) {
+                self.queue.notifier().broken(&error);
+            }
+        }
+        // Chains may have been made available before anybody listened.
+        self.queue.come_back();
+    }
+}
+
+impl Server {
+    fn events(&self) -> [Events; 3] {
+        [
+            Events::with_data(self.queue.kick(), KICK, EventSet::IN),
+            Events::with_data(self.engine.event(), DONE, EventSet::IN),
+            Events::with_data(&self.timer, TIMER, EventSet::IN),
+        ]
+    }
+}
