@@ -20,4 +20,5 @@ pub use machine::{Console, Event, Machine, Observer, Outcome};
 pub use preflight::Plan;
 pub use problem::{Class, Problem, Problems};
 pub use spec::{InitrdSource, MachineSpec, Serial};
-pub use virtio::{VirtioSpec, VsockSpec};
+pub use virtio::VirtioSpec;
+pub use virtio::vsock::VsockSpec;

@@ -1,8 +1,5 @@
 //! Every precondition of a machine, checked before anything is allocated, all that is wrong reported at once.
 
-use std::sync::Arc;
-
-use devices::virtio::VirtioDevice;
 use memory::layout::AddressLimits;
 use memory::{Layout, pin};
 use vfio::{DeviceRequest, PreflightError, Prepared, Request};
@@ -12,6 +9,7 @@ use crate::hypervisor::Hypervisor;
 use crate::machine::seats::Guest;
 use crate::problem::{Class, Problems};
 use crate::spec::{InitrdSource, MachineSpec, SpecError};
+use crate::virtio::VirtioDevices;
 
 /// A machine that can be built, as far as can be known.
 pub struct Plan {
@@ -23,7 +21,7 @@ pub struct Plan {
     /// What the guest sees of them.
     pub(crate) guests: Vec<Guest>,
     /// The virtio devices, with what they need of the host.
-    pub(crate) virtio: Vec<Arc<dyn VirtioDevice>>,
+    pub(crate) virtio: VirtioDevices,
 }
 
 impl Plan {
@@ -44,7 +42,7 @@ impl Plan {
         let guest = |device: &DeviceRequest| Guest { host: device.address, port: device.port };
         let guests = spec.vfio.devices.iter().map(guest).collect();
         let devices = check_devices(std::mem::take(&mut spec.vfio), &mut problems);
-        let virtio = spec.virtio.open(&mut problems);
+        let virtio = spec.virtio.open(spec.cpus, &mut problems);
         for error in admit(spec.memory) {
             problems.add(Class::Memory, error);
         }

@@ -43,6 +43,7 @@ cmdline = 'a=\"b\" \\'  # --cmdline
 memory = \"1G\"  # vm.toml:1
 cpus = 2  # --cpus
 pcie-ports = 0  # default
+disk = []  # default
 rng = false  # default
 pin-verify = \"census\"  # default
 pin-deadline = \"10s\"  # default

@@ -5,6 +5,7 @@
 //! ([`vfio`]), in the [grammar](crate::grammar) of all.
 
 pub(crate) mod args;
+mod disk;
 pub(crate) mod effective;
 mod pinning;
 mod vfio;
@@ -18,6 +19,7 @@ use serde::{Deserialize, Serialize};
 use crate::events::Events;
 use crate::grammar::schema;
 use crate::grammar::types::{Duration, Size};
+use disk::Disk;
 pub(crate) use pinning::{PinRootHelp, PinVerify, Prefault};
 pub(crate) use vfio::{Iommufd, VfioDevice};
 pub(crate) use virtio::Vsock;
@@ -45,6 +47,8 @@ pub(crate) struct Config {
     pub(crate) iommufd: Option<Iommufd>,
     /// Have so many free PCIe root ports, into which devices can be plugged while the guest runs.
     pub(crate) pcie_ports: u8,
+    /// Give the guest a disk. May be repeated.
+    pub(crate) disk: Vec<Disk>,
     /// Give the guest an entropy device, fed from the host's random number generator.
     pub(crate) rng: bool,
     /// Connect the guest with the host by sockets that need no network (vsock).
@@ -89,6 +93,7 @@ impl Default for Config {
             vfio: Vec::new(),
             iommufd: None,
             pcie_ports: 0,
+            disk: Vec::new(),
             rng: false,
             vsock: None,
             prefault: None,

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use vmm::{VirtioSpec, VsockSpec};
 
 use super::Config;
+use super::disk::Disk;
 
 /// `--vsock`
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
@@ -29,7 +30,10 @@ fn first_guest() -> u32 {
 impl Config {
     /// The virtio devices of the machine.
     pub(crate) fn virtio_spec(&self) -> VirtioSpec {
-        let vsock = self.vsock.clone().map(|Vsock { socket, cid }| VsockSpec { cid, socket });
-        VirtioSpec { rng: self.rng, vsock }
+        VirtioSpec {
+            disks: self.disk.iter().map(Disk::spec).collect(),
+            rng: self.rng,
+            vsock: self.vsock.clone().map(|Vsock { socket, cid }| VsockSpec { cid, socket }),
+        }
     }
 }

@@ -72,6 +72,15 @@ pub(crate) enum Ask {
         #[arg(value_name = "ID")]
         id: String,
     },
+    /// Make a disk larger, and tell the guest.
+    ResizeDisk {
+        /// `_disk0` for the first --disk, or its image as --disk was given it.
+        #[arg(value_name = "ID")]
+        id: String,
+        /// In bytes or with a suffix K, M, G or T (powers of 1024).
+        #[arg(value_name = "SIZE")]
+        size: String,
+    },
     /// Why its vCPUs left the guest, and how often.
     Counters,
     /// How long the phases of its start took.

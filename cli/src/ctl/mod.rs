@@ -25,6 +25,9 @@ enum CtlError {
     #[error("--timeout `{0}` is not a duration")]
     #[diagnostic(help("give a whole number with ms, s or m, as in --timeout 30s"))]
     Timeout(String),
+    #[error("`{0}` is not a size")]
+    #[diagnostic(help("give bytes, or a number with K, M, G or T, as in 8G"))]
+    Size(String),
     #[error("cannot read {}", path.display())]
     #[diagnostic(help("give a file that holds JSON, or - for standard input"))]
     Body {
@@ -77,6 +80,12 @@ pub(crate) fn ctl(args: &CtlArgs) -> Result<u8, Problems> {
         }
         Ask::RemoveDevice { id } => {
             put(args, &client, "vm.remove-device", json!({ "id": id }).to_string().as_bytes())
+        }
+        Ask::ResizeDisk { id, size } => {
+            let bad = |_| Problem::of(Class::Usage)(CtlError::Size(size.clone()));
+            let types::Size(bytes) = size.parse().map_err(bad)?;
+            let body = json!({ "id": id, "desired_size": bytes });
+            put(args, &client, "vm.resize-disk", body.to_string().as_bytes())
         }
         Ask::ShutdownVmm => put(args, &client, "vmm.shutdown", b""),
         Ask::Call { method, path, file } => {

@@ -62,7 +62,11 @@ impl ApiError {
 
 impl From<ControlError> for ApiError {
     fn from(error: ControlError) -> Self {
-        let status = if matches!(error, ControlError::Unsupported { .. }) { 501 } else { 500 };
+        let status = match error {
+            ControlError::NoDisk(_) => 404,
+            ControlError::Unsupported { .. } => 501,
+            _ => 500,
+        };
         Self { status, ..Self::failed(error.diagnostic()) }
     }
 }

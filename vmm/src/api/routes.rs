@@ -19,11 +19,10 @@ const OWN: &str = "/vmm/v1/";
 const PROMETHEUS: &str = "text/plain; version=0.0.4";
 
 /// Calls of the dialect that are known and cannot be had, and why.
-const MISSING: [(&str, &str); 18] = [
+const MISSING: [(&str, &str); 17] = [
     ("vm.resize", "neither vCPUs nor memory can be added to a machine"),
-    ("vm.resize-disk", "there are no virtual disks"),
     ("vm.resize-zone", "there are no memory zones"),
-    ("vm.add-disk", "there are no virtual disks: pass a device through with vm.add-device"),
+    ("vm.add-disk", "disks are given when a machine starts, with --disk"),
     ("vm.add-net", "there are no virtual networks: pass a device through with vm.add-device"),
     ("vm.add-fs", "there is no virtio-fs"),
     ("vm.add-vsock", "there is no virtio-vsock"),
@@ -43,7 +42,7 @@ const MISSING: [(&str, &str); 18] = [
 type Answer = Result<Response, ApiError>;
 type Call = fn(&Manager, &[u8]) -> Answer;
 
-const CALLS: [(&str, Method, Call); 15] = [
+const CALLS: [(&str, Method, Call); 16] = [
     ("vmm.ping", Method::Get, |_, _| Ok(ping())),
     ("vmm.shutdown", Method::Put, |manager, _| done(manager.exit())),
     ("vm.create", Method::Put, |manager, body| done(manager.create(body))),
@@ -59,6 +58,7 @@ const CALLS: [(&str, Method, Call); 15] = [
     ("vm.nmi", Method::Put, |manager, _| controlled(manager.control()?.nmi())),
     ("vm.add-device", Method::Put, add_device),
     ("vm.remove-device", Method::Put, remove_device),
+    ("vm.resize-disk", Method::Put, resize_disk),
 ];
 
 const OWN_CALLS: [(&str, Call); 4] = [
@@ -182,6 +182,23 @@ fn remove_device(manager: &Manager, body: &[u8]) -> Answer {
     fields.finish();
     match id {
         Some(id) if refused.is_empty() => done(manager.remove_device(&id)),
+        _ => Err(ApiError::bad_request(refused)),
+    }
+}
+
+fn resize_disk(manager: &Manager, body: &[u8]) -> Answer {
+    let mut refused = Vec::new();
+    let mut fields = Fields::of("", json_of(body)?, &mut refused);
+    let (id, size) = (fields.text("id"), fields.number("desired_size"));
+    if id.is_none() {
+        fields.refuse("id", "is missing: it is the name of a disk, as _disk0");
+    }
+    if size.is_none() {
+        fields.refuse("desired_size", "is missing: it is the number of bytes that the disk is to have");
+    }
+    fields.finish();
+    match id.zip(size) {
+        Some((id, size)) if refused.is_empty() => controlled(manager.control()?.resize_disk(&id, size)),
         _ => Err(ApiError::bad_request(refused)),
     }
 }

@@ -10,7 +10,8 @@ const ENTROPY: [&str; 2] = ["/dev/urandom", "/dev/random"];
 
 /// Reads all of them from a machine's description.
 pub(super) fn read(config: &mut Fields) -> VirtioSpec {
-    VirtioSpec { rng: config.object("rng", read_rng).is_some() }
+    let rng = config.object("rng", read_rng).is_some();
+    VirtioSpec { rng, ..VirtioSpec::default() }
 }
 
 /// Adds all of them to a machine's description.

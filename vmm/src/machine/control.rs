@@ -50,6 +50,12 @@ pub enum ControlError {
         /// What to do.
         help: &'static str,
     },
+    /// No disk has this name.
+    #[error("there is no disk `{0}`")]
+    #[diagnostic(help(
+        "give its number in the order of --disk, as in _disk0, or the path of its image as it was given"
+    ))]
+    NoDisk(String),
     /// KVM refused.
     #[error("the machine's state cannot be changed")]
     #[diagnostic(help("look at the kernel log: `dmesg | grep -i kvm`"))]
@@ -135,6 +141,8 @@ pub enum Request {
     AddDevice(PciAddress, Reply<DevicePlace>),
     /// Unplug a host device. Answered when it is the host's again.
     RemoveDevice(PciAddress, Reply<()>),
+    /// Make the disk of this name so many bytes large. Answered when the guest has been told.
+    ResizeDisk(String, u64, Reply<()>),
 }
 
 impl fmt::Debug for Request {
@@ -150,6 +158,7 @@ impl fmt::Debug for Request {
             Self::Counters(_) => f.write_str("counters"),
             Self::AddDevice(address, _) => write!(f, "add device {address}"),
             Self::RemoveDevice(address, _) => write!(f, "remove device {address}"),
+            Self::ResizeDisk(id, size, _) => write!(f, "resize disk {id} to {size} bytes"),
         }
     }
 }
@@ -236,6 +245,11 @@ impl Control {
     /// Unplugs the host device at `address`; returns when it is the host's again.
     pub fn remove_device(&self, address: PciAddress) -> Result<(), ControlError> {
         self.ask(|reply| Request::RemoveDevice(address, reply))
+    }
+
+    /// Makes a disk, named as in [`crate::virtio::disk::find`], so many bytes large.
+    pub fn resize_disk(&self, id: &str, size: u64) -> Result<(), ControlError> {
+        self.ask(|reply| Request::ResizeDisk(id.to_owned(), size, reply))
     }
 
     fn ask<T>(&self, request: impl FnOnce(Reply<T>) -> Request) -> Result<T, ControlError> {

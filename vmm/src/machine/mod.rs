@@ -283,6 +283,7 @@ impl Machine {
             interrupts: self.interrupts.clone(),
             memory: self.plan.spec.memory,
             devices: self.devices.clone(),
+            disks: self.plan.virtio.disks.clone(),
             standing: Standing::Running,
         };
         let outside = Outside {
@@ -310,7 +311,8 @@ impl Machine {
             controller: self.interrupts.clone(),
             doorbells: Arc::new(self.vm.doorbells()),
         };
-        let functions = self.plan.virtio.iter().map(|device| VirtioPci::new(device.clone(), around.clone()));
+        let functions =
+            self.plan.virtio.all.iter().map(|device| VirtioPci::new(device.clone(), around.clone()));
         functions.collect::<Result<_, _>>().map_err(Problem::of(Class::Host))
     }
 

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use devices::irq::{InterruptController, MsiMessage};
+use devices::virtio::blk::Blk;
 use vfio::DeviceLoss;
 use vmm_sys_util::eventfd::EventFd;
 
@@ -17,7 +18,8 @@ use crate::hypervisor::clock::StoppedClock;
 use crate::hypervisor::interrupts::KvmInterrupts;
 use crate::hypervisor::vcpu::Vcpu;
 use crate::hypervisor::vm::Vm;
-use crate::problem::Problems;
+use crate::problem::{Class, Problem, Problems};
+use crate::virtio::disk;
 
 /// An NMI message (Intel SDM vol. 3, 11.11): to one local APIC, delivery mode 100b.
 const MSI_BASE: u64 = 0xfee0_0000;
@@ -40,6 +42,8 @@ pub struct Running {
     pub memory: u64,
     /// Its passed-through devices.
     pub devices: Arc<Devices>,
+    /// Its disks.
+    pub disks: Vec<Arc<Blk>>,
     /// Whether it runs.
     pub standing: Standing,
 }
@@ -85,6 +89,13 @@ impl Running {
             Request::RemoveDevice(address, reply) => {
                 self.plug(reply, move |devices| devices.remove(address, PATIENCE));
             }
+            Request::ResizeDisk(id, size, reply) => match disk::find(&self.disks, &id) {
+                Some(disk) => in_background(move || {
+                    let grown = disk.grow(size).map_err(|error| Problem::new(Class::Usage, error));
+                    reply.send(grown.map_err(ControlError::Failed));
+                }),
+                None => reply.send(Err(ControlError::NoDisk(id))),
+            },
         }
     }
 
@@ -242,7 +253,7 @@ impl Running {
 
 fn in_background(work: impl FnOnce() + Send + 'static) {
     if let Err(error) = std::thread::Builder::new().name("plug".to_owned()).spawn(work) {
-        tracing::error!(%error, "a device cannot be plugged in or out");
+        tracing::error!(%error, "a request about a device cannot be done");
     }
 }
 

@@ -1,11 +1,9 @@
-//! The virtio devices of a machine: what is asked for, and what of the host is opened for it.
+//! A guest's socket device: its address and the Unix socket that leads to it.
 
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use devices::virtio::VirtioDevice;
-use devices::virtio::rng::Rng;
 use devices::virtio::vsock::Vsock;
 use miette::Diagnostic;
 use thiserror::Error;
@@ -19,15 +17,6 @@ const GUEST_CIDS: std::ops::Range<u32> = 3..u32::MAX;
 const LONGEST_PATH: usize = 107;
 const LONGEST_PORT: usize = "_4294967295".len();
 
-/// Virtio devices that a machine is to have.
-#[derive(Clone, Debug, Default)]
-pub struct VirtioSpec {
-    /// An entropy device.
-    pub rng: bool,
-    /// A socket device.
-    pub vsock: Option<VsockSpec>,
-}
-
 /// A socket device.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct VsockSpec {
@@ -39,7 +28,7 @@ pub struct VsockSpec {
 
 /// A device that makes no sense on any host, or cannot be had on this one.
 #[derive(Debug, Error, Diagnostic)]
-pub enum VirtioError {
+pub enum VsockError {
     /// An address that is not a guest's.
     #[error("--vsock cid={0} cannot be a guest's address")]
     #[diagnostic(help("give one from 3 to 4294967294, as in --vsock cid=3,socket=/run/vm.vsock"))]
@@ -59,40 +48,25 @@ pub enum VirtioError {
     Socket(#[source] ListenError),
 }
 
-impl VirtioSpec {
-    /// How many there are.
-    pub fn count(&self) -> usize {
-        usize::from(self.rng) + usize::from(self.vsock.is_some())
-    }
-
-    /// What is wrong with them whatever the host.
-    pub(crate) fn validate(&self, problems: &mut Problems) {
-        if let Some(VsockSpec { cid, socket }) = &self.vsock {
-            if !GUEST_CIDS.contains(cid) {
-                problems.add(Class::Usage, VirtioError::Cid(*cid));
-            }
-            if socket.as_os_str().as_bytes().len() > LONGEST_PATH - LONGEST_PORT {
-                problems.add(Class::Usage, VirtioError::LongSocket(socket.clone()));
-            }
+impl VsockSpec {
+    /// What is wrong with it whatever the host.
+    pub(super) fn validate(&self, problems: &mut Problems) {
+        if !GUEST_CIDS.contains(&self.cid) {
+            problems.add(Class::Usage, VsockError::Cid(self.cid));
+        }
+        if self.socket.as_os_str().as_bytes().len() > LONGEST_PATH - LONGEST_PORT {
+            problems.add(Class::Usage, VsockError::LongSocket(self.socket.clone()));
         }
     }
 
-    /// Opens what they need of the host, in the order in which the guest finds them. What cannot be had is reported.
-    pub(crate) fn open(&self, problems: &mut Problems) -> Vec<Arc<dyn VirtioDevice>> {
-        let mut devices: Vec<Arc<dyn VirtioDevice>> = Vec::new();
-        if self.rng {
-            devices.push(Arc::new(Rng));
-        }
-        if let Some(VsockSpec { cid, socket }) = &self.vsock
-            && let Some(listener) =
-                problems.keep(Class::Usage, Listener::at(socket).map_err(VirtioError::Socket))
-        {
-            devices.push(Arc::new(Vsock::new(*cid, listener, socket.clone())));
-        }
-        devices
+    /// Takes its socket. What is wrong is reported.
+    pub(super) fn open(&self, problems: &mut Problems) -> Option<Arc<Vsock<Listener>>> {
+        let listener = Listener::at(&self.socket).map_err(VsockError::Socket);
+        let listener = problems.keep(Class::Usage, listener)?;
+        Some(Arc::new(Vsock::new(self.cid, listener, self.socket.clone())))
     }
 }
 
 #[cfg(test)]
-#[path = "virtio_test.rs"]
+#[path = "vsock_test.rs"]
 mod tests;

@@ -2,7 +2,7 @@ use super::*;
 
 fn wrong(vsock: VsockSpec) -> Vec<String> {
     let mut problems = Problems::default();
-    VirtioSpec { vsock: Some(vsock), ..VirtioSpec::default() }.validate(&mut problems);
+    vsock.validate(&mut problems);
     problems.0.iter().map(|problem| problem.what.to_string()).collect()
 }
 
@@ -23,13 +23,12 @@ fn a_vsock_has_the_address_of_a_guest_and_a_path_with_room_for_a_port() {
 fn a_vsock_s_socket_goes_with_its_device() {
     let directory = tempfile::tempdir().unwrap();
     let socket = directory.path().join("vsock");
-    let spec =
-        VirtioSpec { vsock: Some(VsockSpec { cid: 3, socket: socket.clone() }), ..VirtioSpec::default() };
+    let spec = VsockSpec { cid: 3, socket: socket.clone() };
     let mut problems = Problems::default();
-    let devices = spec.open(&mut problems);
-    assert_eq!((devices.len(), problems.0.len(), socket.exists()), (1, 0, true));
-    assert!(spec.open(&mut problems).is_empty());
+    let device = spec.open(&mut problems).unwrap();
+    assert_eq!((problems.0.len(), socket.exists()), (0, true));
+    assert!(spec.open(&mut problems).is_none());
     assert_eq!(problems.0.len(), 1, "{problems:?}");
-    drop(devices);
+    drop(device);
     assert!(!socket.exists());
 }

@@ -1,0 +1,62 @@
+//! The virtio devices of a machine: what is asked for, and what of the host is opened for it.
+
+pub mod disk;
+pub mod vsock;
+
+use std::sync::Arc;
+
+use devices::virtio::VirtioDevice;
+use devices::virtio::blk::Blk;
+use devices::virtio::rng::Rng;
+
+use crate::problem::Problems;
+use disk::DiskSpec;
+use vsock::VsockSpec;
+
+/// Virtio devices that a machine is to have.
+#[derive(Clone, Debug, Default)]
+pub struct VirtioSpec {
+    /// Disks, in the order in which the guest finds them.
+    pub disks: Vec<DiskSpec>,
+    /// An entropy device.
+    pub rng: bool,
+    /// A socket device.
+    pub vsock: Option<VsockSpec>,
+}
+
+/// The virtio devices of a machine, with what they have of the host.
+#[derive(Default)]
+pub(crate) struct VirtioDevices {
+    /// All of them, in the order in which the guest finds them.
+    pub(crate) all: Vec<Arc<dyn VirtioDevice>>,
+    /// Its disks among them.
+    pub(crate) disks: Vec<Arc<Blk>>,
+}
+
+impl VirtioSpec {
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        self.disks.len() + usize::from(self.rng) + usize::from(self.vsock.is_some())
+    }
+
+    /// What is wrong with them whatever the host.
+    pub(crate) fn validate(&self, problems: &mut Problems) {
+        self.vsock.iter().for_each(|vsock| vsock.validate(problems));
+    }
+
+    /// Opens what they need of the host. What cannot be had is reported.
+    pub(crate) fn open(&self, cpus: u32, problems: &mut Problems) -> VirtioDevices {
+        let disks = disk::open(&self.disks, cpus, problems);
+        let mut all: Vec<Arc<dyn VirtioDevice>> = Vec::new();
+        for disk in &disks {
+            all.push(disk.clone());
+        }
+        if self.rng {
+            all.push(Arc::new(Rng));
+        }
+        if let Some(vsock) = self.vsock.as_ref().and_then(|vsock| vsock.open(problems)) {
+            all.push(vsock);
+        }
+        VirtioDevices { all, disks }
+    }
+}
