@@ -9,6 +9,7 @@ mod campaign;
 mod config;
 mod config_space;
 mod console;
+mod disks;
 mod extra;
 mod host;
 mod interrupts;
@@ -43,6 +44,7 @@ pub(crate) fn all() -> Vec<Case> {
         traffic::all(),
         config::all(),
         virtio::all(),
+        disks::all(),
         config_space::all(),
         pinning::all(),
         campaign::all(),
