@@ -74,7 +74,8 @@ impl Drop for Qemu {
 }
 
 fn arguments(spec: &HostSpec, artefacts: &Artefacts, initramfs: i32, port: i32) -> Vec<OsString> {
-    let kernel = artefacts.stock(spec.kernel).map_or_else(|| artefacts.kernel.bzimage(), Debian::vmlinuz);
+    // The lab's own as an ELF image: QEMU enters it where PVH does, and nothing is to be decompressed.
+    let kernel = artefacts.stock(spec.kernel).map_or_else(|| artefacts.kernel.vmlinux(), Debian::vmlinuz);
     let mut append = format!("{APPEND} tsc_early_khz={}", tsc::khz());
     if !spec.bind {
         append = format!("{append} {NO_BIND}");

@@ -59,11 +59,6 @@ impl Kernel {
         &self.directory
     }
 
-    /// The compressed image, for a boot loader.
-    pub(crate) fn bzimage(&self) -> PathBuf {
-        self.directory.join("bzImage")
-    }
-
     /// The ELF image, with a PVH entry.
     pub(crate) fn vmlinux(&self) -> PathBuf {
         self.directory.join("vmlinux")
@@ -143,7 +138,7 @@ fn dropped(fragment: &str, config: &str) -> Vec<String> {
 fn build(tree: &Path, work: &Path) -> Result<(), SetupError> {
     let jobs = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
     let mut command = make(tree);
-    command.arg(format!("-j{jobs}")).args(["bzImage", "vmlinux"]);
+    command.arg(format!("-j{jobs}")).arg("vmlinux");
     Ok(tool::with_progress("building the kernel", &mut command, &work.join("build.log"))?)
 }
 
@@ -157,7 +152,7 @@ fn make(tree: &Path) -> Command {
 }
 
 fn take(tree: &Path, release: &[u8], part: &Path) -> Result<(), SetupError> {
-    for (from, to) in [("arch/x86/boot/bzImage", "bzImage"), ("vmlinux", "vmlinux"), (".config", "config")] {
+    for (from, to) in [("vmlinux", "vmlinux"), (".config", "config")] {
         let from = tree.join(from);
         fs::copy(&from, part.join(to)).during("copy", &from)?;
     }
