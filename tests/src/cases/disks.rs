@@ -93,7 +93,9 @@ fn every_kind(ctx: &Ctx) -> TestResult {
     let initrd = GuestInitrd::with_script(ctx.artefacts, &format!("{again}\npoweroff -f"))?;
     ctx.put("/tmp/guest.cpio", &initrd.build()?)?;
     let disks = "--disk a.img,ro --disk c.qcow2,ro --disk d.qcow2,ro,backing";
-    let guest = ctx.run(&format!("cd {IMAGES}; {VMM} {QUIET} {disks} & {VMM} {QUIET} {disks}; s=$?; wait $! && exit $s"));
+    let guest = ctx.run(&format!(
+        "cd {IMAGES}; {VMM} {QUIET} {disks} & {VMM} {QUIET} {disks}; s=$?; wait $! && exit $s"
+    ));
     let guest = guest.deadline(300).expect_success()?;
     let right = guest.stdout.matches(raw.stdout.split_whitespace().next().unwrap_or("none")).count();
     ensure!(right == 6, "{right} of 6 disks read as before");
@@ -152,7 +154,9 @@ fn killed(ctx: &Ctx) -> TestResult {
     prepare(ctx, &script, &["ledger"])?;
     let image = ctx.program("image")?;
     let run = |cmdline: &str| {
-        format!("cd {IMAGES}; exec {VMM} --cmdline 'console=ttyS0 quiet {cmdline}' --disk a.img --disk b.qcow2")
+        format!(
+            "cd {IMAGES}; exec {VMM} --cmdline 'console=ttyS0 quiet {cmdline}' --disk a.img --disk b.qcow2"
+        )
     };
     for _ in 0..2 {
         let make = format!("cd {IMAGES}; rm -f *; truncate -s 1M a.img; {image} b.qcow2 1048576");

@@ -121,7 +121,7 @@ impl Connection {
     /// A packet of the guest for it, in `chain` behind the header.
     pub(super) fn receive(&mut self, header: &Header, chain: &Chain) -> Result<Verdict, RingError> {
         self.credit.heard(header.room, header.forwarded);
-        self.asking_credit &= self.credit.to_send() == 0;
+        self.asking_credit &= self.credit.sendable() == 0;
         let open = self.stage == Stage::Open;
         Ok(match header.op {
             Op::Response if self.is_asked() => {
@@ -244,7 +244,7 @@ impl Connection {
 
     /// Whether it has something for the guest.
     pub(super) fn has_packet(&self) -> bool {
-        let waits = self.may_read() && (self.credit.to_send() > 0 || !self.asking_credit);
+        let waits = self.may_read() && (self.credit.sendable() > 0 || !self.asking_credit);
         self.opening.is_some() || self.stage == Stage::Open && (waits || self.has_news())
     }
 
@@ -268,7 +268,7 @@ impl Connection {
         } else if self.stage != Stage::Open {
             return Ok(None);
         } else {
-            let room = body.remaining().min(MOST.into()).min(self.credit.to_send().into());
+            let room = body.remaining().min(MOST.into()).min(self.credit.sendable().into());
             if self.may_read() && room > 0 {
                 packet.length = self.read(body.slices(room)?);
                 self.credit.sent(packet.length);

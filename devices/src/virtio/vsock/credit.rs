@@ -27,7 +27,7 @@ impl Credit {
     }
 
     /// Bytes that the guest can take now.
-    pub(super) fn to_send(&self) -> u32 {
+    pub(super) fn sendable(&self) -> u32 {
         // A guest that has passed on what it was not sent has no room.
         self.guest_room.saturating_sub(self.sent.wrapping_sub(self.guest_forwarded))
     }

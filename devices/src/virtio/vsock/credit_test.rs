@@ -20,16 +20,16 @@ fn a_guest_cannot_send_more_than_it_was_told_there_is_room_for() {
 #[test]
 fn nothing_is_sent_without_room_or_on_a_lie() {
     let mut credit = Credit::default();
-    assert_eq!(credit.to_send(), 0);
+    assert_eq!(credit.sendable(), 0);
     credit.heard(100, 0);
     credit.sent(60);
-    assert_eq!(credit.to_send(), 40);
+    assert_eq!(credit.sendable(), 40);
     credit.heard(100, 61);
-    assert_eq!(credit.to_send(), 0, "more passed on than was sent");
+    assert_eq!(credit.sendable(), 0, "more passed on than was sent");
     credit.heard(50, 0);
-    assert_eq!(credit.to_send(), 0, "room taken back");
+    assert_eq!(credit.sendable(), 0, "room taken back");
     credit.heard(u32::MAX, 60);
-    assert_eq!(credit.to_send(), u32::MAX);
+    assert_eq!(credit.sendable(), u32::MAX);
 }
 
 proptest! {
