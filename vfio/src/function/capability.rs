@@ -17,7 +17,7 @@ pub(crate) const MSI: u16 = 0x05;
 /// Vendor-specific.
 const VENDOR: u16 = 0x09;
 /// PCI Express.
-const EXPRESS: u16 = 0x10;
+pub(crate) const EXPRESS: u16 = 0x10;
 /// MSI-X.
 pub(crate) const MSIX: u16 = 0x11;
 

@@ -177,6 +177,33 @@ fn a_reset_puts_everything_back() {
 }
 
 #[test]
+fn a_guest_that_resets_the_function_finds_it_reset() {
+    let express = 0x70;
+    let written = Event::Config(express + 8, vec![0x00, 0x90]);
+    let mut config = nvme();
+    config.put(0x77, &[0x00]);
+    let (incapable, device) = function(config, NVME_BARS);
+    write(&incapable, express + 8, &[0x00, 0x90]);
+    assert_eq!(device.take_events(), [command(0x0402), written.clone()]);
+
+    let (function, device) = function(nvme(), NVME_BARS);
+    let before: Vec<u32> = (0..0x40).step_by(4).map(|offset| read(&function, offset)).collect();
+    function.place_bar(0, 0x8000_0000);
+    write(&function, COMMAND, &MEMORY_AND_MASTER);
+    write(&function, 0xb2, &[0x00, 0x80]);
+    unmask(&function, 0, 0x3000, 3);
+    write(&function, express + 8, &[0x00, 0x10]);
+    assert_eq!(function.decoded().len(), 1);
+    device.take_events();
+
+    write(&function, express + 8, &[0x00, 0x90]);
+    assert_eq!(device.take_events(), [command(0x0402), Event::Disconnect, written, command(0x0402)]);
+    assert_eq!(function.decoded(), []);
+    let after: Vec<u32> = (0..0x40).step_by(4).map(|offset| read(&function, offset)).collect();
+    assert_eq!(before, after);
+}
+
+#[test]
 fn dropping_it_stops_the_device() {
     let (function, device) = function(nvme(), NVME_BARS);
     write(&function, COMMAND, &MEMORY_AND_MASTER);
@@ -221,6 +248,20 @@ fn intx_is_connected_when_the_guest_unmasks_its_pin() {
     write(&function, COMMAND, &[0x06, 0x04]);
     write(&function, COMMAND, &[0x06, 0x00]);
     assert_eq!(device.take_events(), [command(0x0406), command(0x0006)]);
+}
+
+#[test]
+fn a_guest_that_resets_the_function_keeps_its_intx() {
+    let (function, device, ioapic) = with_intx();
+    program(&ioapic, 17, false);
+    device.take_events();
+    write(&function, 0x78, &[0x00, 0x80]);
+    let events = device.take_events();
+    let disconnected = events.iter().position(|event| *event == Event::IntxDisconnect);
+    let connected = events.iter().position(|event| *event == Event::IntxConnect);
+    assert!(disconnected.is_some() && disconnected < connected, "{events:?}");
+    ioapic.end_of_interrupt(0x51);
+    assert_eq!(device.take_events(), [Event::IntxUnmask]);
 }
 
 #[test]

@@ -43,6 +43,12 @@ const BARS: u8 = 6;
 /// Power management control and status, from the start of the capability.
 const PM_CONTROL: u16 = 4;
 const PM_STATE: u8 = 3;
+/// Device capabilities, from the start of the PCIe capability: bit 28 says that the function resets itself.
+const EXPRESS_CAPABILITIES: u16 = 4;
+const EXPRESS_RESETS: u32 = 1 << 28;
+/// The upper byte of device control there, whose bit 15 starts that.
+const EXPRESS_CONTROL: u16 = 9;
+const EXPRESS_RESET: u8 = 0x80;
 
 /// A host device as the guest sees it.
 pub struct PassthroughFunction {
@@ -54,6 +60,8 @@ pub struct PassthroughFunction {
     mappings: Vec<Option<BarMapping>>,
     /// Where the power management registers are, if the device has them.
     power: Option<u16>,
+    /// Where a guest starts a function-level reset, if the device has that.
+    flr: Option<u16>,
     command: Arc<Command>,
     device: Arc<dyn Hardware>,
 }
@@ -123,8 +131,12 @@ impl PassthroughFunction {
         let power =
             standard.iter().find(|capability| capability.id == capability::PM && capability.size >= 8);
         let power = power.map(|capability| capability.offset + PM_CONTROL);
+        let mut express =
+            standard.iter().filter(|it| it.id == capability::EXPRESS && it.size > EXPRESS_CONTROL);
+        let flr = express.find(|it| dword(&config, it.offset + EXPRESS_CAPABILITIES) & EXPRESS_RESETS != 0);
+        let flr = flr.map(|capability| capability.offset + EXPRESS_CONTROL);
         let state = Mutex::new(State { space, bars, asleep: false });
-        Ok(Self { state, interrupts, intx, rom: Rom::default(), mappings, power, command, device })
+        Ok(Self { state, interrupts, intx, rom: Rom::default(), mappings, power, flr, command, device })
     }
 
     /// The device's address on the host.
@@ -159,6 +171,22 @@ impl PassthroughFunction {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// The guest resets the function (PCIe base 6.0 §6.6.2): VFIO does it when this is written, and what is ours goes
+    /// back as well. BARs lose their addresses, and are mapped anew when the guest has restored them: if the IOMMU maps
+    /// them as dma-bufs, the kernel has revoked those.
+    fn reset_by_guest(&self, state: &mut State, offset: u16, data: &[u8]) {
+        self.command.set(0);
+        self.interrupts.reset();
+        // It stays on its pin.
+        self.intx.iter().for_each(|intx| intx.exclude(true));
+        state.space.write(&*self.device, offset, data);
+        state.space.reset();
+        state.bars.reset();
+        state.asleep = false;
+        self.intx.iter().for_each(|intx| intx.exclude(false));
+        self.command.set(0);
+    }
+
     /// No DMA and no interrupts from here on.
     fn stop(&self) {
         self.command.set(0);
@@ -179,6 +207,11 @@ impl PciFunction for PassthroughFunction {
 
     fn config_write(&self, offset: u16, data: &[u8]) -> Action {
         let mut state = self.state();
+        let byte_at = |at: u16| data.get(usize::from(at.checked_sub(offset)?)).copied();
+        if self.flr.and_then(byte_at).is_some_and(|control| control & EXPRESS_RESET != 0) {
+            self.reset_by_guest(&mut state, offset, data);
+            return Action::None;
+        }
         let command = state.space.command();
         state.space.write(&*self.device, offset, data);
         state.bars.write(offset, data);
