@@ -215,6 +215,8 @@ impl Observer for Narrator {
             Event::Pinning(progress) => self.pinning.progress(progress),
             Event::Pinned(report) => self.pinning.pinned(report),
             Event::PinFailed(error) => self.pinning.failed(error),
+            // Whoever plugs it in is told how far it is (`vmm ctl`); the terminal is the guest's.
+            Event::Plugging(_) => {}
             Event::Starting(phases) => phases.iter().for_each(log_phase),
             Event::Plugged { places, pinned } => {
                 let named: Vec<String> = places.iter().map(|place| place.host.to_string()).collect();

@@ -75,7 +75,9 @@ pub(crate) fn ctl(args: &CtlArgs) -> Result<u8, Problems> {
             if let (Some(id), Some(body)) = (id, body.as_object_mut()) {
                 body.insert("id".to_owned(), id.as_str().into());
             }
-            let answer = client.put("/api/v1/vm.add-device", body.to_string().as_bytes());
+            let body = body.to_string();
+            let answer =
+                wait::with_progress(&client, || client.put("/api/v1/vm.add-device", body.as_bytes()));
             show(args, &answer, show::added)
         }
         Ask::RemoveDevice { id } => {

@@ -10,7 +10,7 @@ use vmm::{Class, Event, MachineSpec, Outcome, Problems};
 /// The lines that an event is.
 pub(super) fn of(spec: &MachineSpec, event: &Event) -> Vec<Value> {
     match event {
-        Event::Pinning(progress) => vec![pinning(progress)],
+        Event::Pinning(progress) | Event::Plugging(Some(progress)) => vec![pinning(progress)],
         Event::Pinned(report) => vec![pinned("pinned", spec, None, Ok(report))],
         Event::PinFailed(error) => vec![pinned("pin-failed", spec, None, Err(error))],
         Event::Starting(phases) => {
@@ -38,7 +38,7 @@ pub(super) fn of(spec: &MachineSpec, event: &Event) -> Vec<Value> {
                 json!({ "event": "asked-to-power-off", "signal": signal, "grace_ms": grace.as_millis() as u64 }),
             ]
         }
-        Event::ConsoleHelp => Vec::new(),
+        Event::Plugging(None) | Event::ConsoleHelp => Vec::new(),
     }
 }
 

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use devices::pci::PciAddress;
-use memory::pin::{HelperCommand, PinError, PinReport, Record, Step};
+use memory::pin::{HelperCommand, PinError, PinReport, Progress, Record, Step};
 use serde_json::{Value, json};
 
 use crate::machine::phases::Phase;
@@ -43,7 +43,7 @@ impl StartRecord {
         self.lock().phases.iter().map(phase).collect()
     }
 
-    /// How far pinning is, while it is under way.
+    /// How far pinning is, while it is under way: for a start, or for a device that is plugged in.
     pub fn progress(&self) -> Option<Value> {
         self.lock().progress.clone()
     }
@@ -94,24 +94,28 @@ impl Recorder {
     }
 }
 
+fn json_of(progress: &Progress) -> Value {
+    let step = match progress.step {
+        Step::WaitingForTurn => "waiting for another start",
+        Step::Populating => "populating",
+        Step::Pinning => "pinning",
+    };
+    json!({
+        "step": step,
+        "done": progress.done,
+        "total": progress.total,
+        "retries": progress.retries,
+        "ms": progress.elapsed.as_secs_f64() * 1e3,
+    })
+}
+
 impl Observer for Recorder {
     fn notify(&self, event: &Event) {
         match event {
-            Event::Pinning(progress) => {
-                let step = match progress.step {
-                    Step::WaitingForTurn => "waiting for another start",
-                    Step::Populating => "populating",
-                    Step::Pinning => "pinning",
-                };
-                let progress = json!({
-                    "step": step,
-                    "done": progress.done,
-                    "total": progress.total,
-                    "retries": progress.retries,
-                    "ms": progress.elapsed.as_secs_f64() * 1e3,
-                });
-                self.record.lock().progress = Some(progress);
+            Event::Pinning(progress) | Event::Plugging(Some(progress)) => {
+                self.record.lock().progress = Some(json_of(progress));
             }
+            Event::Plugging(None) => self.record.lock().progress = None,
             Event::Pinned(report) => self.keep_report(Ok(report), &self.spec.vfio.addresses()),
             Event::PinFailed(error) => self.keep_report(Err(error), &self.spec.vfio.addresses()),
             Event::Starting(phases) => {
@@ -128,3 +132,7 @@ impl Observer for Recorder {
         self.next.notify(event);
     }
 }
+
+#[cfg(test)]
+#[path = "record_test.rs"]
+mod tests;

@@ -67,6 +67,8 @@ pub enum Event<'a> {
     Starting(&'a [Phase]),
     /// The guest asked for a reset and runs again.
     Rebooting,
+    /// Guest memory is being pinned for a device that is plugged in while the guest runs. `None`: not any more.
+    Plugging(Option<&'a pin::Progress>),
     /// A device was plugged in. For the first one guest memory was pinned.
     Plugged {
         /// Its functions.

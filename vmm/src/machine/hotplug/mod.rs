@@ -320,14 +320,16 @@ impl Devices {
 
     /// Pins and maps guest memory, which the guest uses meanwhile: its pages may be moved, but not replaced.
     fn pin(&self, passthrough: &Passthrough) -> Result<PinReport, Problems> {
-        let Means { ram, phys_bits, pin, .. } = &self.means;
+        let Means { ram, phys_bits, pin, observer, .. } = &self.means;
         let limits = AddressLimits { phys_bits: *phys_bits, iova: Some(passthrough.aperture().ranges) };
         if let Some(region) = ram.regions().iter().find(|region| !limits.reachable(&region.guest)) {
             return Err(Problem::of(Class::Host)(HotPlugError::Unreachable(region.guest)));
         }
         let options = PinOptions { populate: false, replace_after: None, ..pin.clone() };
-        pin::bring_up(ram, Some(passthrough.space().as_ref()), &options, &|_| {})
-            .map_err(Problem::of(Class::Memory))
+        let progress = |progress: pin::Progress| observer.notify(&Event::Plugging(Some(&progress)));
+        let pinned = pin::bring_up(ram, Some(passthrough.space().as_ref()), &options, &progress);
+        observer.notify(&Event::Plugging(None));
+        pinned.map_err(Problem::of(Class::Memory))
     }
 
     /// Puts a device into the slot that was kept for it.
