@@ -14,6 +14,7 @@
 //! error numbers and ranges, describe regions by position, and unwrap in `Drop`, so that a device that disappears
 //! while it is open would abort the monitor.
 
+mod aer;
 mod affected;
 mod area;
 pub mod bind;

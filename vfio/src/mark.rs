@@ -35,8 +35,16 @@ impl Host {
                 .and_then(|()| marks.write(address, &Mark { vendor, device, what: what.to_owned() })),
             _ => marks.remove(address),
         };
-        if let Err(error) = done {
-            tracing::debug!(%address, ?what, %error, "the mark cannot be set");
+        let directory = marks.directory().display();
+        match (done, what) {
+            (Ok(()), _) => {}
+            // Nobody else says this later.
+            (Err(error), Some(what)) => {
+                tracing::warn!(%address, what, %directory, %error, "the device cannot be marked: `vmm devices` will not tell");
+            }
+            (Err(error), None) => {
+                tracing::debug!(%address, %directory, %error, "the mark cannot be taken back")
+            }
         }
     }
 

@@ -12,14 +12,21 @@ use miette::Diagnostic;
 use tracing::warn;
 use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 
+use crate::aer::ErrorCounts;
+use crate::sysfs::Host;
 use crate::vectors::SetIrqs;
 
 /// Why a guest cannot keep a device.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DeviceLoss {
     /// It signalled an error that it does not recover from by itself.
-    #[error("{0} reported an uncorrectable error")]
-    Failed(PciAddress),
+    #[error("{address} reported an uncorrectable error{}{}", if errors.is_empty() { "" } else { ": " }, errors.join(", "))]
+    Failed {
+        /// The device.
+        address: PciAddress,
+        /// Which errors, as far as the host's kernel counts them.
+        errors: Vec<String>,
+    },
     /// It is being unbound from vfio-pci.
     #[error("the host wants {0} back")]
     Wanted(PciAddress),
@@ -28,9 +35,9 @@ pub enum DeviceLoss {
 impl Diagnostic for DeviceLoss {
     fn help<'a>(&'a self) -> Option<Box<dyn Display + 'a>> {
         Some(Box::new(match self {
-            Self::Failed(_) => {
-                "the guest was stopped before it could use wrong data: `dmesg | grep -iE 'aer|vfio'` tells which error \
-                 it was; the next start resets the device"
+            Self::Failed { .. } => {
+                "the guest was stopped before it could use wrong data: `dmesg | grep -iE 'aer|vfio'` tells what the host \
+                 knows of the error; the next start resets the device"
             }
             Self::Wanted(_) => {
                 "the guest was stopped, since whoever unbinds a device waits for it: shut the guest down first; it is \
@@ -40,24 +47,47 @@ impl Diagnostic for DeviceLoss {
     }
 }
 
+/// What the host may say of a device.
+#[derive(Clone, Debug)]
+pub(crate) enum Subject {
+    /// That it failed, after these errors that it has had before.
+    Failure(ErrorCounts),
+    /// That it is wanted back.
+    Request,
+}
+
 /// An eventfd that is readable once the host has said so. Dropping it makes the host say it to nobody.
 pub struct Notice {
     eventfd: EventFd,
-    loss: DeviceLoss,
+    address: PciAddress,
+    subject: Subject,
     irqs: Box<dyn SetIrqs>,
 }
 
 impl Notice {
-    /// Has the host signal `loss` by `irqs`.
-    pub(crate) fn new(irqs: impl SetIrqs + 'static, loss: DeviceLoss) -> io::Result<Self> {
+    /// Has the host say this of the device at `address`, by `irqs`.
+    pub(crate) fn new(
+        irqs: impl SetIrqs + 'static,
+        address: PciAddress,
+        subject: Subject,
+    ) -> io::Result<Self> {
         let eventfd = EventFd::new(EFD_CLOEXEC | EFD_NONBLOCK)?;
         irqs.set(0, &[eventfd.as_raw_fd()])?;
-        Ok(Self { eventfd, loss, irqs: Box::new(irqs) })
+        Ok(Self { eventfd, address, subject, irqs: Box::new(irqs) })
     }
 
     /// What the host has said since this was last asked, which it may do again and again.
     pub fn arrived(&self) -> Option<DeviceLoss> {
-        self.eventfd.read().is_ok().then_some(self.loss)
+        self.eventfd.read().ok()?;
+        let address = self.address;
+        Some(match &self.subject {
+            // The kernel counts first.
+            Subject::Failure(before) => {
+                let errors = Host::default().uncorrectable_errors(address).since(before);
+                DeviceLoss::Failed { address, errors }
+            }
+            Subject::Request => DeviceLoss::Wanted(address),
+        })
     }
 }
 

@@ -37,8 +37,8 @@ impl SetIrqs for Arc<FakeIrqs> {
 #[test]
 fn it_is_signalled_while_it_lives() {
     let irqs = Arc::new(FakeIrqs::default());
-    let loss = DeviceLoss::Wanted("0000:01:00.0".parse().unwrap());
-    let notice = Notice::new(irqs.clone(), loss).unwrap();
+    let address = "0000:01:00.0".parse().unwrap();
+    let notice = Notice::new(irqs.clone(), address, Subject::Request).unwrap();
     assert_eq!(*irqs.trigger.lock().unwrap(), Some(notice.as_raw_fd()));
     assert_eq!(notice.arrived(), None);
     notice.eventfd.write(1).unwrap();
@@ -50,14 +50,24 @@ fn it_is_signalled_while_it_lives() {
 
 #[test]
 fn one_that_the_host_refuses_is_none() {
-    let loss = DeviceLoss::Failed("0000:01:00.0".parse().unwrap());
-    assert!(Notice::new(Arc::new(FakeIrqs { refusing: true, ..Default::default() }), loss).is_err());
+    let address = "0000:01:00.0".parse().unwrap();
+    let irqs = Arc::new(FakeIrqs { refusing: true, ..Default::default() });
+    assert!(Notice::new(irqs, address, Subject::Failure(ErrorCounts::default())).is_err());
 }
 
 #[test]
 fn each_loss_says_what_to_do() {
     let address = "0000:01:00.0".parse().unwrap();
-    for loss in [DeviceLoss::Failed(address), DeviceLoss::Wanted(address)] {
+    let failed = |errors: &[&str]| DeviceLoss::Failed {
+        address,
+        errors: errors.iter().map(|error| (*error).to_owned()).collect(),
+    };
+    assert_eq!(failed(&[]).to_string(), "0000:01:00.0 reported an uncorrectable error");
+    assert_eq!(
+        failed(&["DLP (fatal)", "TLP (non-fatal)"]).to_string(),
+        "0000:01:00.0 reported an uncorrectable error: DLP (fatal), TLP (non-fatal)"
+    );
+    for loss in [failed(&[]), DeviceLoss::Wanted(address)] {
         let help = loss.help().unwrap().to_string();
         assert!(loss.to_string().contains("0000:01:00.0") && help.contains("guest was stopped"));
     }

@@ -14,7 +14,8 @@ use super::intx::IntxLine;
 use crate::device::Device;
 use crate::info::RegionInfo;
 use crate::mapping::BarMapping;
-use crate::notice::{DeviceLoss, Notice};
+use crate::notice::{Notice, Subject};
+use crate::sysfs::Host;
 use crate::vectors::{SetIrqs, Vectors};
 
 /// A PCI function of the host.
@@ -90,15 +91,18 @@ impl Hardware for Device {
 
     fn notices(self: Arc<Self>) -> Vec<Notice> {
         let address = Device::address(&self);
-        let told = [
-            (VFIO_PCI_ERR_IRQ_INDEX, DeviceLoss::Failed(address)),
-            (VFIO_PCI_REQ_IRQ_INDEX, DeviceLoss::Wanted(address)),
+        let errors = Host::default().uncorrectable_errors(address);
+        let subjects = [
+            (VFIO_PCI_ERR_IRQ_INDEX, Subject::Failure(errors), "fails"),
+            (VFIO_PCI_REQ_IRQ_INDEX, Subject::Request, "is wanted back"),
         ];
-        let wire = |(index, loss)| {
-            let notice = Notice::new(self.irqs(index)?, loss);
-            notice.inspect_err(|error| warn!(%error, "the host cannot say when {loss}")).ok()
+        let wire = |(index, subject, what)| {
+            let notice = Notice::new(self.irqs(index)?, address, subject);
+            notice
+                .inspect_err(|error| warn!(%address, %error, "the host cannot say when the device {what}"))
+                .ok()
         };
-        told.into_iter().filter_map(wire).collect()
+        subjects.into_iter().filter_map(wire).collect()
     }
 
     fn reset(&self) -> io::Result<()> {
