@@ -2,6 +2,7 @@
 //! other's.
 
 use super::extra::{self, DISPLAY, EDU, LARGE, MEMORY, TESTDEV};
+use crate::host::NVME;
 use crate::suite::{Case, Ctx, TestResult, case};
 
 pub(super) fn all() -> Vec<Case> {
@@ -9,7 +10,10 @@ pub(super) fn all() -> Vec<Case> {
         // An IOMMU that is narrower than the guest's address space.
         case("bars/ports, a part of a page, 128 GiB, a ROM", extra::host().aw_bits(39), kinds),
         // QEMU's IOMMU maps to no physical address that is wider than its own, as the 64-bit BARs of its host are.
-        case("bars/moved by the guest, peers follow", extra::host(), moved),
+        case("bars/moved by the guest, peers follow, container", extra::host(), |ctx| {
+            moved(ctx, "container")
+        }),
+        case("bars/moved by the guest, peers follow, iommufd", extra::host(), |ctx| moved(ctx, "iommufd")),
     ]
 }
 
@@ -53,10 +57,10 @@ fn kinds(ctx: &Ctx) -> TestResult {
     Ok(())
 }
 
-fn moved(ctx: &Ctx) -> TestResult {
+fn moved(ctx: &Ctx, backend: &str) -> TestResult {
     extra::bind(ctx, &[EDU, MEMORY])?;
     let script = r#"
-        edu=0000:00:01.0; memory=0000:00:02.0
+        edu=0000:00:01.0; memory=0000:00:02.0; nvme=0000:00:03.0
         for d in $edu $memory; do echo 1 > /sys/bus/pci/devices/$d/enable; done
         setconf $edu 4 6
         b=$(bar $edu 0); at=$(bar $memory 2); ram=0x4000000; value=0x1000
@@ -84,8 +88,15 @@ fn moved(ctx: &Ctx) -> TestResult {
         echo "untouched: $(($(mem $at 0x2000000)))"
         echo "RAM before: $(mem $ram 0)"; place $ram; echo "RAM behind: $(mem $ram 0)"
         place $at
-        try 'back again' $at"#;
-    let guest = extra::guest(ctx, &[EDU, MEMORY], "memmap=1M$0x4000000", script)?;
+        try 'back again' $at
+
+        # What the peer reads in the drive's first register, and the CPU.
+        dma $(bar $nvme 0) 0x40000 4 1; dma 0x40000 $((ram + 0x100)) 4 3
+        [ "$(mem $ram 0x100)" = "$(mem $(bar $nvme 0) 0)" ] && echo 'the drive: alike'"#;
+    let devices = [EDU, MEMORY, NVME].map(|device| format!("{device},backend={backend}"));
+    let devices = devices.each_ref().map(String::as_str);
+    let guest = extra::guest(ctx, &devices, "memmap=1M$0x4000000", script)?;
+    guest.stderr_contains(&format!("devices opened backend={backend} "))?;
     for line in [
         "where firmware put it: sent 4097, the CPU sees 4097, the peer gave 4097",
         "moved along: 4097",
@@ -96,6 +107,7 @@ fn moved(ctx: &Ctx) -> TestResult {
         "RAM before: 0x00001004",
         "RAM behind: 0x00001004",
         "back again: sent 4101, the CPU sees 4101, the peer gave 4101",
+        "the drive: alike",
     ] {
         guest.stdout_contains(line)?;
     }

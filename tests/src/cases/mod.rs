@@ -20,6 +20,7 @@ mod passthrough;
 mod pinning;
 mod refusals;
 mod reset;
+mod soak;
 mod topology;
 mod traffic;
 mod virtio;
@@ -42,6 +43,7 @@ pub(crate) fn all() -> Vec<Case> {
         bars::all(),
         reset::all(),
         traffic::all(),
+        soak::all(),
         config::all(),
         virtio::all(),
         disks::all(),

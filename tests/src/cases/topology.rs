@@ -6,6 +6,7 @@ use crate::suite::{Case, Ctx, GuestInitrd, Interactive, Output, QUIET, TestResul
 
 pub(super) fn all() -> Vec<Case> {
     let host = HostSpec::default;
+    let narrow = || host().aw_bits(39);
     let two_functions =
         || host().qemu("-device e1000e,addr=3.0,multifunction=on,romfile= -device e1000e,addr=3.1,romfile=");
     vec![
@@ -17,7 +18,9 @@ pub(super) fn all() -> Vec<Case> {
         case("topology/a device is plugged in and out of a container", host(), container),
         case("topology/the host takes a device back and the guest goes on", host(), taken_back),
         case("topology/a device that comes moves memory out of CMA", host().mostly_cma(), moves_memory),
-        case("topology/10 times two devices in and out under I/O", host(), many_times),
+        case("topology/10 times two devices in and out under I/O", host(), |ctx| many_times(ctx, 10)),
+        case("long/25 times two devices in and out under I/O", host(), |ctx| many_times(ctx, 25)),
+        case("long/25 times two devices in and out under I/O, 39 bits", narrow(), |ctx| many_times(ctx, 25)),
         case("topology/a plugged device survives a reboot, one that was asked for does not", host(), reboots),
         case("topology/a guest that does not let go keeps its device", host(), keeps),
     ]
@@ -231,12 +234,12 @@ fn moves_memory(ctx: &Ctx) -> TestResult {
     Ok(())
 }
 
-fn many_times(ctx: &Ctx) -> TestResult {
+fn many_times(ctx: &Ctx, rounds: u32) -> TestResult {
     guest(ctx, &[ANSWERS_AT_ONCE, READS_ALL_THE_TIME].concat())?;
     let (acquired, released) = pins(ctx)?;
     let held = acquired - released;
     let mut guest = start(ctx, "--pcie-ports 2 --cpus 2", 1500)?;
-    for _ in 0..10 {
+    for _ in 0..rounds {
         ctl(ctx, &format!("add-device {NVME}"))?;
         ctl(ctx, &format!("add-device {NIC}"))?;
         reads_right(ctx, &mut guest)?;

@@ -1,9 +1,13 @@
 //! Passed-through devices under load, with every byte checked: a drive written and read at random, and TCP both ways
-//! between a guest's NIC and one of the host's on the same wire.
+//! between a guest's NIC and one of the host's on the same wire, or a program beside QEMU.
+
+use std::io::{BufRead, BufReader, Read};
+use std::process::{Child, ChildStdout, Command, Stdio};
 
 use super::extra;
-use crate::host::{HostSpec, NVME};
-use crate::suite::{Case, Ctx, GuestInitrd, QUIET, TestResult, case, ensure};
+use crate::host::{HostSpec, NIC, NVME};
+use crate::process;
+use crate::suite::{Case, Ctx, Failure, GuestInitrd, QUIET, TestResult, case, ensure};
 
 pub(super) fn all() -> Vec<Case> {
     // What is written to the drive stays while the host runs: these share it with nobody.
@@ -14,6 +18,12 @@ pub(super) fn all() -> Vec<Case> {
             drive(ctx, "container")
         }),
         case("traffic/64 MiB of a drive at random, iommufd, 48 bits", wide(), |ctx| drive(ctx, "iommufd")),
+        case("traffic/TCP both ways through an e1000e, container, 39 bits", narrow(), |ctx| {
+            tcp_out(ctx, "container")
+        }),
+        case("traffic/TCP both ways through an e1000e, iommufd, 48 bits", wide(), |ctx| {
+            tcp_out(ctx, "iommufd")
+        }),
         case("traffic/TCP both ways through a virtio-net, iommufd", wire(wide()), |ctx| {
             tcp(ctx, VIRTIO, INTEL, "iommufd")
         }),
@@ -78,4 +88,63 @@ fn tcp(ctx: &Ctx, guests: &str, hosts: &str, backend: &str) -> TestResult {
     guest.stdout_contains("exercised: 16 MiB each way")?;
     guest.stderr_contains(&format!("devices opened backend={backend} "))?;
     extra::give_back(ctx, guests)
+}
+
+/// The other end of a connection, beside QEMU, whose user network leads to this machine's loopback as 10.0.2.2.
+struct Peer {
+    program: Child,
+    printed: BufReader<ChildStdout>,
+    port: String,
+}
+
+impl Peer {
+    /// One that exchanges so many MiB with whoever connects.
+    fn start(ctx: &Ctx, mib: u32) -> TestResult<Peer> {
+        let mut command = Command::new(ctx.product.program("exercise"));
+        command.args(["serve", "0", &mib.to_string()]).stdin(Stdio::null()).stdout(Stdio::piped());
+        process::bound_to_this_thread(&mut command, Vec::new());
+        let mut program = command.spawn()?;
+        let Some(stdout) = program.stdout.take() else {
+            return Err(Failure::new("the peer has no standard output"));
+        };
+        let mut printed = BufReader::new(stdout);
+        let mut line = String::new();
+        printed.read_line(&mut line)?;
+        let port = line.trim().rsplit(' ').next().unwrap_or_default().to_owned();
+        Ok(Peer { program, printed, port })
+    }
+
+    /// Waits for its end, which is near: the exchange is over. Gives what it printed.
+    fn finish(mut self) -> TestResult<String> {
+        let mut text = String::new();
+        self.printed.read_to_string(&mut text)?;
+        let status = self.program.wait()?;
+        ensure!(status.success(), "the peer ended with {status}: {text}");
+        Ok(text)
+    }
+}
+
+impl Drop for Peer {
+    fn drop(&mut self) {
+        // Either fails only for a program that is no more.
+        let _ = self.program.kill();
+        let _ = self.program.wait();
+    }
+}
+
+fn tcp_out(ctx: &Ctx, backend: &str) -> TestResult {
+    let peer = Peer::start(ctx, 16)?;
+    let script = format!(
+        "ip link set eth0 up; ip addr add 10.0.2.15/24 dev eth0; exercise connect 10.0.2.2 {} 16; \
+         grep eth0 /proc/interrupts",
+        peer.port
+    );
+    let output = ctx.run(&guest(ctx, NIC, backend, &script)?).deadline(400).expect_success()?;
+    output.stdout_contains("exercised: 16 MiB each way")?;
+    output.stderr_contains(&format!("devices opened backend={backend} "))?;
+    let received: u64 = output.stdout.lines().filter(|line| line.contains("eth0-")).map(interrupts).sum();
+    ensure!(received > 100, "few interrupts of the NIC: {received}");
+    let text = peer.finish()?;
+    ensure!(text.contains("exercised: 16 MiB each way"), "the peer says {text:?}");
+    Ok(())
 }

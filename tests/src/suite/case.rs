@@ -25,6 +25,17 @@ pub(crate) struct Case {
     pub(crate) run: fn(&Ctx) -> TestResult,
 }
 
+/// Cases whose names start so take long, and run only if they are asked for by that.
+const LONG: &str = "long/";
+
+impl Case {
+    /// Whether it runs when cases are chosen by `filter`.
+    pub(super) fn is_selected(&self, filter: Option<&str>) -> bool {
+        let asked_for = filter.is_some_and(|filter| filter.starts_with(LONG));
+        filter.is_none_or(|filter| self.name.contains(filter)) && (asked_for || !self.name.starts_with(LONG))
+    }
+}
+
 /// A case in a host of this spec. It may leave processes and devices of its host as it found them, or fail.
 pub(crate) fn case(name: &'static str, host: HostSpec, run: fn(&Ctx) -> TestResult) -> Case {
     Case { name, host, run }
@@ -59,7 +70,7 @@ impl<E: std::error::Error> From<E> for Failure {
 pub(crate) struct Ctx<'a> {
     pub(crate) host: &'a Host,
     pub(crate) artefacts: &'a Artefacts,
-    product: &'a Product,
+    pub(crate) product: &'a Product,
     log: Mutex<String>,
 }
 
@@ -364,3 +375,7 @@ macro_rules! ensure {
     };
 }
 pub(crate) use ensure;
+
+#[cfg(test)]
+#[path = "case_test.rs"]
+mod tests;

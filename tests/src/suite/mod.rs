@@ -47,7 +47,8 @@ impl Tally {
     }
 }
 
-/// Runs what `filter` selects, everything without one. Fails if any of it does.
+/// Runs what `filter` selects; without one everything but the cases that take long, which it names. Fails if any of it
+/// does.
 pub(crate) fn run(filter: Option<&str>) -> Result<ExitCode, Error> {
     let mut artefacts = setup::ensure()?;
     let selected = |name: &str| filter.is_none_or(|filter| name.contains(filter));
@@ -55,7 +56,9 @@ pub(crate) fn run(filter: Option<&str>) -> Result<ExitCode, Error> {
     for step in steps::all().iter().filter(|step| selected(step.name)) {
         step.run(&mut tally);
     }
-    let cases: Vec<Case> = cases::all().into_iter().filter(|case| selected(case.name)).collect();
+    let (cases, others): (Vec<Case>, Vec<Case>) =
+        cases::all().into_iter().partition(|case| case.is_selected(filter));
+    let left_out: Vec<&str> = others.iter().map(|case| case.name).filter(|name| selected(name)).collect();
     for case in &cases {
         artefacts.ensure_kernel(case.host.kernel)?;
     }
@@ -71,6 +74,9 @@ pub(crate) fn run(filter: Option<&str>) -> Result<ExitCode, Error> {
         }
     }
     println!("\n{}", tally.costs.table());
+    for name in left_out {
+        println!("not run: {name} (cargo lab test {name:?})");
+    }
     for name in &tally.names {
         println!("failed: {name}");
     }

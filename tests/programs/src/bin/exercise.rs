@@ -2,7 +2,8 @@
 //!
 //! - `exercise disk PATH MIB`: fills the beginning of a disk block by block in random order, writes some of the blocks
 //!   again, and reads all of them in another order; without caches, from several threads.
-//! - `exercise serve PORT MIB` and `exercise connect ADDRESS PORT MIB`: send each other so much at the same time.
+//! - `exercise serve PORT MIB` and `exercise connect ADDRESS PORT MIB`: send each other so much at the same time. Port 0
+//!   is one that is free, which is told.
 //!
 //! What is written and sent can be computed from its place, so nothing has to be remembered to check it.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a test program")]
@@ -122,7 +123,7 @@ fn in_parallel(blocks: &[usize], work: impl Fn(usize, &mut [u8]) -> io::Result<(
 
 fn serve(port: &str, count: usize) -> io::Result<String> {
     let listener = TcpListener::bind(("0.0.0.0", port.parse().map_err(io::Error::other)?))?;
-    println!("listening");
+    println!("listening on {}", listener.local_addr()?.port());
     let (stream, _) = listener.accept()?;
     exchange(stream, count, (10, 20))
 }
