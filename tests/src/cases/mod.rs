@@ -11,6 +11,7 @@ mod config_space;
 mod console;
 mod disks;
 mod extra;
+mod faults;
 mod host;
 mod interrupts;
 mod lab;
@@ -42,6 +43,7 @@ pub(crate) fn all() -> Vec<Case> {
         interrupts::all(),
         bars::all(),
         reset::all(),
+        faults::all(),
         traffic::all(),
         soak::all(),
         config::all(),

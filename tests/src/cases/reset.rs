@@ -38,6 +38,7 @@ pub(super) fn all() -> Vec<Case> {
     let host = || HostSpec::default().unbound().qemu(DEVICES);
     vec![
         case("reset/by itself: nothing is left for the next guest", host(), by_itself),
+        case("reset/one that fails is said and marked", host(), fails),
         case("reset/with the bus: nothing is left for the next guest", host(), with_the_bus),
         case("reset/a device that cannot be reset is marked", host(), impossible),
         case("reset/others on the bus are named", host(), others),
@@ -84,16 +85,7 @@ fn by_itself(ctx: &Ctx) -> TestResult {
         format!("cat /sys/bus/pci/devices/{NVME}/reset_method /sys/bus/pci/devices/{NIC}/reset_method");
     ctx.run(&methods).expect_success()?.stdout_contains("flr\npm\n")?;
     put_script(ctx, FLR_SCRIPT)?;
-    // Without the driver, which would configure the controller before it is looked at.
-    let command = format!(
-        "exec vmm run --initrd /tmp/guest.cpio --cmdline 'console=ttyS0 quiet initcall_blacklist=nvme_init' --memory 128M \
-         --vfio {NVME} --vfio {NIC}"
-    );
-    let start = || -> TestResult<Interactive<'_>> {
-        let mut guest = ctx.run(&command).deadline(300).start()?;
-        guest.wait_for("left 0x00460001")?;
-        Ok(guest)
-    };
+    let start = || start_drive(ctx, &format!("--vfio {NVME} --vfio {NIC}"));
     let killed = start()?.kill()?;
     killed.stdout_contains("found 0x00000000")?;
     let mut guest = start()?;
@@ -108,6 +100,41 @@ fn by_itself(ctx: &Ctx) -> TestResult {
         ensure!(verdict(ctx, device)? == "ready", "{}", verdict(ctx, device)?);
     }
     ctx.run(&format!("vmm unbind {NVME} {NIC}")).expect_success()?;
+    Ok(())
+}
+
+/// A guest that shows what it finds in the drive, and leaves something there; without the driver, which would configure the
+/// controller before it is looked at.
+fn start_drive<'a>(ctx: &'a Ctx, devices: &str) -> TestResult<Interactive<'a>> {
+    let command = format!(
+        "exec vmm run --initrd /tmp/guest.cpio --cmdline 'console=ttyS0 quiet initcall_blacklist=nvme_init' --memory 128M {devices}"
+    );
+    let mut guest = ctx.run(&command).deadline(300).start()?;
+    guest.wait_for("left 0x00460001")?;
+    Ok(guest)
+}
+
+fn fails(ctx: &Ctx) -> TestResult {
+    ctx.run(&format!("vmm bind {NVME}")).expect_success()?;
+    put_script(ctx, FLR_SCRIPT)?;
+    let mut guest = start_drive(ctx, &format!("--vfio {NVME}"))?;
+    let methods = format!("/sys/bus/pci/devices/{NVME}/reset_method");
+    ctx.run(&format!("echo > {methods}")).expect_success()?;
+    guest.send("reboot\n");
+    guest.wait_for("found 0x00460001")?;
+    guest.wait_for("left 0x00460001")?;
+    let marked = verdict(ctx, NVME)?;
+    ctx.run(&format!("echo default > {methods}")).expect_success()?;
+    ensure!(marked == "ready, but its last reset failed", "{marked}");
+    // The next one works, and takes the mark back.
+    guest.send("reboot\n");
+    guest.wait_for("found 0x00000000")?;
+    guest.wait_for("left 0x00460001")?;
+    guest.send("poweroff\n");
+    let guest = guest.finish()?;
+    guest.stderr_contains("the guest reboots with a device that was not reset")?;
+    ensure!(verdict(ctx, NVME)? == "ready", "{}", verdict(ctx, NVME)?);
+    ctx.run(&format!("vmm unbind {NVME}")).expect_success()?;
     Ok(())
 }
 

@@ -6,6 +6,7 @@
 mod console;
 mod initramfs;
 mod link;
+mod monitor;
 mod qemu;
 mod session;
 mod spec;
@@ -28,7 +29,8 @@ pub(crate) use spec::{HostKernel, HostSpec, NIC, NVME};
 use crate::setup::Artefacts;
 use crate::wire::{ExecRequest, Ready};
 use link::Link;
-use qemu::Qemu;
+use monitor::Monitor;
+use qemu::{Qemu, Sockets};
 
 /// From starting QEMU to an agent that answers. It takes 2 to 6 s; a busy machine may need far more.
 const BOOT_DEADLINE: Duration = Duration::from_secs(180);
@@ -70,6 +72,9 @@ pub(crate) enum HostError {
     /// An errand such as copying a file failed.
     #[error("{errand} failed in the host (status {status}): {stderr}")]
     Errand { errand: String, status: i32, stderr: String },
+    /// QEMU does not do what its monitor was asked for.
+    #[error("QEMU refuses {command}: {error}")]
+    Monitor { command: String, error: String },
 }
 
 impl HostError {
@@ -94,6 +99,7 @@ pub(crate) struct Host {
     // Dropped before the link: the link's reader then sees the end.
     qemu: Qemu,
     link: Arc<Link>,
+    monitor: Monitor,
     console: Console,
     ready: Ready,
     boot_time: Duration,
@@ -114,8 +120,9 @@ impl Host {
         let started = Instant::now();
         let initramfs = initramfs::build(spec, artefacts, vmm)?;
         let console = Console::default();
-        let (mut qemu, socket) = Qemu::start(spec, artefacts, initramfs, &console)?;
-        let (link, ready) = Link::open(socket)?;
+        let (mut qemu, Sockets { agent, monitor }) = Qemu::start(spec, artefacts, initramfs, &console)?;
+        let (link, ready) = Link::open(agent)?;
+        let monitor = Monitor::new(monitor);
         let ready = ready.recv_timeout(BOOT_DEADLINE).map_err(|e| {
             let qemu = match e {
                 RecvTimeoutError::Timeout => {
@@ -126,7 +133,7 @@ impl Host {
             };
             HostError::Boot { qemu, console: console.last_words() }
         })?;
-        Ok(Host { qemu, link, console, ready, boot_time: started.elapsed() })
+        Ok(Host { qemu, link, monitor, console, ready, boot_time: started.elapsed() })
     }
 
     /// From starting QEMU to the agent's first word.
@@ -152,6 +159,11 @@ impl Host {
     /// All that the host's kernel and QEMU said.
     pub(crate) fn console(&self) -> &Console {
         &self.console
+    }
+
+    /// Does to the host's hardware what a person would type at QEMU's prompt; gives what QEMU prints.
+    pub(crate) fn monitor(&self, line: &str) -> Result<String, HostError> {
+        self.monitor.command(line)
     }
 
     /// Starts a command.

@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::fs;
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -23,30 +23,44 @@ use crate::{cpu, process};
 const APPEND: &str = "console=ttyS0 intel_iommu=on iommu=nopt no_timer_check hpet=disable pmtmr=0 tsc=reliable \
                       panic=-1 nokaslr cma=1G transparent_hugepage_shmem=always";
 
+/// This side of what connects a QEMU with the lab.
+pub(super) struct Sockets {
+    /// The agent's port.
+    pub(super) agent: UnixStream,
+    /// QEMU's own monitor.
+    pub(super) monitor: UnixStream,
+}
+
 /// A QEMU process; dropping it kills it.
 pub(super) struct Qemu {
     child: Child,
 }
 
 impl Qemu {
-    /// Starts the machine and gives this side of its agent's port.
+    /// Starts the machine.
     pub(super) fn start(
         spec: &HostSpec,
         artefacts: &Artefacts,
         initramfs: OwnedFd,
         console: &Console,
-    ) -> Result<(Qemu, UnixStream), HostError> {
+    ) -> Result<(Qemu, Sockets), HostError> {
         let local = |action| move |source| HostError::Local { action, source };
-        let (here, there) = UnixStream::pair().map_err(local("make the agent's port"))?;
+        let (agent, port) = UnixStream::pair().map_err(local("make the agent's port"))?;
+        let (monitor, control) = UnixStream::pair().map_err(local("make QEMU's monitor"))?;
         let (reader, writer) = io::pipe().map_err(local("make the host's console"))?;
         let mut command = Command::new("qemu-system-x86_64");
-        command.args(arguments(spec, artefacts, initramfs.as_raw_fd(), there.as_raw_fd()));
+        let descriptors = Descriptors {
+            initramfs: initramfs.as_raw_fd(),
+            port: port.as_raw_fd(),
+            control: control.as_raw_fd(),
+        };
+        command.args(arguments(spec, artefacts, &descriptors));
         command.stdin(Stdio::null());
         command.stdout(writer.try_clone().map_err(local("make the host's console"))?).stderr(writer);
-        process::bound_to_this_thread(&mut command, vec![initramfs, there.into()]);
+        process::bound_to_this_thread(&mut command, vec![initramfs, port.into(), control.into()]);
         let child = command.spawn().map_err(HostError::Start)?;
         console.follow(reader);
-        Ok((Qemu { child }, here))
+        Ok((Qemu { child }, Sockets { agent, monitor }))
     }
 
     /// CPU time it has used.
@@ -73,7 +87,15 @@ impl Drop for Qemu {
     }
 }
 
-fn arguments(spec: &HostSpec, artefacts: &Artefacts, initramfs: i32, port: i32) -> Vec<OsString> {
+/// What QEMU inherits.
+struct Descriptors {
+    initramfs: RawFd,
+    port: RawFd,
+    control: RawFd,
+}
+
+fn arguments(spec: &HostSpec, artefacts: &Artefacts, descriptors: &Descriptors) -> Vec<OsString> {
+    let Descriptors { initramfs, port, control } = descriptors;
     // The lab's own as an ELF image: QEMU enters it where PVH does, and nothing is to be decompressed.
     let kernel = artefacts.stock(spec.kernel).map_or_else(|| artefacts.kernel.vmlinux(), Debian::vmlinuz);
     let mut append = format!("{APPEND} tsc_early_khz={}", tsc::khz());
@@ -99,6 +121,7 @@ fn arguments(spec: &HostSpec, artefacts: &Artefacts, initramfs: i32, port: i32) 
     all.extend(words(&format!("-netdev user,id=net -device e1000e,netdev=net,romfile=,addr={nic:#x}")));
     all.extend(words(&format!("-device virtio-rng-pci,addr={random:#x}")));
     all.extend(words(&format!("-device virtio-serial-pci,addr={serial:#x}")));
+    all.extend(words(&format!("-chardev socket,id=control,fd={control} -mon chardev=control,mode=control")));
     all.extend(words(&format!("-chardev socket,id=agent,fd={port}")));
     all.extend(words(&format!("-device virtserialport,chardev=agent,name={PORT}")));
     all.extend(words(&spec.qemu));

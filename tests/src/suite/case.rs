@@ -106,6 +106,13 @@ impl<'a> Ctx<'a> {
         Ok(path)
     }
 
+    /// Does to the host's hardware what a person would type at QEMU's prompt; gives what QEMU prints.
+    pub(crate) fn monitor(&self, line: &str) -> TestResult<String> {
+        let printed = self.host.monitor(line)?;
+        self.note(&format!("(qemu) {line}\n{printed}"));
+        Ok(printed)
+    }
+
     /// Reads a file in the host.
     pub(crate) fn get(&self, path: &str) -> TestResult<Vec<u8>> {
         Ok(self.host.get(path)?)
