@@ -143,6 +143,7 @@ impl MsiVector for FakeVector {
 pub(crate) struct FakeBackend {
     connected: Mutex<BTreeMap<u16, EventFd>>,
     pub(crate) disconnects: Mutex<usize>,
+    pub(crate) enables: AtomicUsize,
     pub(crate) refusing: AtomicBool,
     /// A vector that cannot be connected.
     pub(crate) refused: Mutex<Option<u16>>,
@@ -167,6 +168,11 @@ impl FakeBackend {
 }
 
 impl VectorBackend for FakeBackend {
+    fn enable(&self) -> io::Result<()> {
+        self.enables.fetch_add(1, Ordering::Relaxed);
+        Ok(())
+    }
+
     fn connect(&self, vectors: &[(u16, &EventFd)]) -> io::Result<()> {
         self.calls.lock().unwrap().push(vectors.iter().map(|(vector, _)| *vector).collect());
         for (vector, trigger) in vectors {

@@ -53,14 +53,14 @@ impl<I: SetIrqs> Vectors<I> {
         self.wired.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Adds vectors to those that are enabled.
-    fn add(&self, wired: &mut Wired, vectors: &[(u16, &EventFd)]) -> io::Result<()> {
+    /// Enables one vector, unless some are, and wires none. The first call of all enables all vectors up to the last it
+    /// names: let that be one.
+    fn begin(&self, wired: &mut Wired) -> io::Result<()> {
         if wired.enabled == 0 {
-            // The first call enables all vectors up to the last it names: let that be one.
             self.irqs.set(0, &[-1])?;
             wired.enabled = 1;
         }
-        self.set(vectors)
+        Ok(())
     }
 
     /// Wires vectors, each run of consecutive ones with one call.
@@ -81,10 +81,10 @@ impl<I: SetIrqs> Vectors<I> {
             wired.enabled = 0;
             self.irqs.disable()?;
         }
-        let result = self.enable(wired, size);
+        let result = self.enable_set(wired, size);
         if result.is_err() && before != 0 {
             // The host has no more: keep what there was.
-            self.enable(wired, before)?;
+            self.enable_set(wired, before)?;
         }
         for (other, trigger) in wired.triggers.range(..before) {
             if let Err(error) = trigger.write(1) {
@@ -94,7 +94,7 @@ impl<I: SetIrqs> Vectors<I> {
         result
     }
 
-    fn enable(&self, wired: &mut Wired, size: u32) -> io::Result<()> {
+    fn enable_set(&self, wired: &mut Wired, size: u32) -> io::Result<()> {
         let trigger = |vector| wired.triggers.get(&vector).map_or(-1, AsRawFd::as_raw_fd);
         let triggers: Vec<RawFd> = (0..size).map(trigger).collect();
         self.irqs.set(0, &triggers)?;
@@ -104,6 +104,12 @@ impl<I: SetIrqs> Vectors<I> {
 }
 
 impl<I: SetIrqs> VectorBackend for Vectors<I> {
+    /// The hardware's capability is on when the guest's is: devices and their firmware look at it, as an emulated NVMe
+    /// does when its controller is enabled.
+    fn enable(&self) -> io::Result<()> {
+        self.begin(&mut self.wired())
+    }
+
     fn connect(&self, vectors: &[(u16, &EventFd)]) -> io::Result<()> {
         let Some((last, _)) = vectors.last() else { return Ok(()) };
         if u32::from(*last) >= self.irqs.count() {
@@ -112,7 +118,8 @@ impl<I: SetIrqs> VectorBackend for Vectors<I> {
         let mut wired = self.wired();
         let wired = &mut *wired;
         if self.irqs.resizable() {
-            return self.add(wired, vectors);
+            self.begin(wired)?;
+            return self.set(vectors);
         }
         for (vector, trigger) in vectors {
             wired.triggers.insert(u32::from(*vector), trigger.try_clone()?);

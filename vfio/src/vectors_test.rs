@@ -70,6 +70,20 @@ fn a_resizable_set_grows_by_what_is_used() {
 }
 
 #[test]
+fn the_capability_is_on_before_a_vector_is_used() {
+    for resizable in [true, false] {
+        let (vectors, irqs) = setup(4, resizable, 4);
+        vectors.enable().unwrap();
+        vectors.enable().unwrap();
+        assert_eq!(calls(&irqs), ["0:-"]);
+        vectors.connect(&[(0, &trigger())]).unwrap();
+        assert_eq!(calls(&irqs), ["0:x"]);
+        vectors.disconnect_all();
+        assert_eq!(calls(&irqs), ["off"]);
+    }
+}
+
+#[test]
 fn a_fixed_set_doubles_and_loses_no_interrupt() {
     let (vectors, irqs) = setup(5, false, 5);
     let triggers: Vec<EventFd> = (0..5).map(|_| trigger()).collect();

@@ -103,6 +103,9 @@ impl Msix {
             return;
         }
         if state.control & CONTROL_ENABLE != 0 {
+            if before & CONTROL_ENABLE == 0 {
+                state.vectors.enable();
+            }
             state.refresh(0..self.count);
         } else {
             state.vectors.disconnect();

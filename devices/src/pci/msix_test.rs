@@ -188,12 +188,17 @@ fn a_vector_whose_first_message_fails_is_wired_when_the_next_works() {
 }
 
 #[test]
-fn nothing_is_disconnected_that_was_not_connected() {
+fn what_was_turned_on_is_turned_off_once_and_nothing_else() {
     let s = setup(4);
+    s.msix.set_control(CONTROL_FUNCTION_MASK);
+    s.msix.set_control(0);
+    assert_eq!((s.backend.enables.load(Ordering::Relaxed), *s.backend.disconnects.lock().unwrap()), (0, 0));
+    s.msix.set_control(CONTROL_ENABLE | CONTROL_FUNCTION_MASK);
     s.msix.set_control(LIVE);
+    assert_eq!(s.backend.enables.load(Ordering::Relaxed), 1, "on before a vector is unmasked");
     s.msix.set_control(0);
     s.msix.reset();
-    assert_eq!(*s.backend.disconnects.lock().unwrap(), 0);
+    assert_eq!(*s.backend.disconnects.lock().unwrap(), 1);
 }
 
 #[test]

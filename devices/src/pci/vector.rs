@@ -13,12 +13,17 @@ use crate::irq::{InterruptController, MsiMessage, MsiVector};
 ///
 /// Called with the capability's lock held: it must not call back into [`Msix`](super::Msix) or [`Msi`](super::Msi).
 pub trait VectorBackend: Send + Sync {
+    /// The guest turned the capability on, with all vectors masked so far. Devices and their firmware may look at that,
+    /// before any vector is unmasked. What fails here fails again, and is said, when a vector is connected.
+    fn enable(&self) -> io::Result<()> {
+        Ok(())
+    }
     /// From now on raise each of these vectors by signalling its trigger. Vectors ascend; each comes once, when the guest first
     /// unmasks it, and again only after [`VectorBackend::disconnect_all`], or if this failed: any of them may be
     /// connected then, and they are tried again one by one.
     fn connect(&self, vectors: &[(u16, &EventFd)]) -> io::Result<()>;
     /// Raise nothing any more: the guest turned the capability off, or it was reset. Called only after
-    /// [`VectorBackend::connect`]. The triggers are closed afterwards.
+    /// [`VectorBackend::enable`] or [`VectorBackend::connect`]. The triggers are closed afterwards.
     fn disconnect_all(&self);
     /// Whose interrupts they are, for messages.
     fn owner(&self) -> String {
@@ -32,7 +37,7 @@ pub(super) struct Vectors {
     controller: Arc<dyn InterruptController>,
     backend: Arc<dyn VectorBackend>,
     slots: Vec<Slot>,
-    /// Any may be connected.
+    /// The capability is on for the backend, and any may be connected.
     connected: bool,
     complained: bool,
 }
@@ -55,6 +60,15 @@ impl Vectors {
     ) -> Self {
         let slots = std::iter::repeat_with(Slot::default).take(count.into()).collect();
         Self { kind, controller, backend, slots, connected: false, complained: false }
+    }
+
+    /// The capability was turned on.
+    pub(super) fn enable(&mut self) {
+        self.connected = true;
+        if let Err(error) = self.backend.enable() {
+            let (device, kind) = (self.backend.owner(), self.kind);
+            tracing::debug!(device, kind, %error, "cannot be turned on before a vector is used");
+        }
     }
 
     /// Gives vectors (ascending) their messages, or masks them. One that fails stays silent and is tried again next
