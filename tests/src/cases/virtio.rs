@@ -1,14 +1,18 @@
 //! The machine's own virtio devices, as Linux drives them: over reboots, and with their drivers taken away at any moment.
 
 use crate::host::{HostSpec, NVME};
-use crate::suite::{Case, Ctx, Failure, GuestInitrd, TestResult, case, ensure};
+use crate::suite::{Case, Ctx, Failure, GuestInitrd, QUIET, TestResult, case, ensure};
 
 pub(super) fn all() -> Vec<Case> {
-    vec![case(
-        "virtio/an entropy device, its driver gone at any moment, beside a drive",
-        HostSpec::default(),
-        entropy,
-    )]
+    let host = HostSpec::default;
+    vec![
+        case("virtio/an entropy device, its driver gone at any moment, beside a drive", host(), entropy),
+        case(
+            "virtio/vsock: 32 connections each way, byte by byte, its driver gone at any moment",
+            host(),
+            vsock,
+        ),
+    ]
 }
 
 /// Reads go on while the driver is unbound in the middle of them, and while the function is reset under it.
@@ -17,12 +21,12 @@ const ENTROPY: &str = r#"
     for portion in 1 2; do head -c 65536 /dev/hwrng | sha256sum; done
     echo interrupts $(grep virtio0-input /proc/interrupts)
     cd /sys/bus/virtio/drivers/virtio_rng; pci=$(readlink -f virtio0/..)
-    (while :; do cat /dev/hwrng; done >/dev/null 2>&1) & reader=$!
+    (while [ ! -e /stop ]; do head -c 4096 /dev/hwrng; done >/dev/null 2>&1) &
     for i in $(seq 20); do
         [ $((i % 5)) != 0 ] || echo 1 > $pci/reset
-        echo virtio0 > unbind && echo virtio0 > bind || echo lost it
+        echo virtio0 > unbind && echo virtio0 > bind && echo bound $i || echo lost it
     done
-    kill $reader; wait
+    : > /stop; wait
     head -c 65536 /dev/hwrng | wc -c | sed 's/^/afterwards /'
     [ ! -b /dev/nvme0n1 ] || dd if=/dev/nvme0n1 bs=64k count=128 iflag=direct 2>/dev/null | sha256sum
     echo done; read what; [ "$what" = reboot ] && reboot -f
@@ -35,7 +39,7 @@ fn entropy(ctx: &Ctx) -> TestResult {
         [("", &["poweroff\n"][..]), (NVME, &["reboot\n", "reboot\n", "reboot\n", "poweroff\n"])]
     {
         let vfio = if vfio.is_empty() { String::new() } else { format!("--vfio {vfio}") };
-        let command = format!("vmm run --rng {vfio} --memory 128M --cpus 2 --initrd /tmp/guest.cpio");
+        let command = format!("vmm run --rng {vfio} --memory 128M --cpus 2 {QUIET} --initrd /tmp/guest.cpio");
         let mut guest = ctx.run(&command).deadline(300).start()?;
         for end in ends {
             let said = guest.wait_for("\ndone")?;
@@ -64,5 +68,76 @@ fn entropy(ctx: &Ctx) -> TestResult {
         ensure!(!guest.stderr.contains("virtio device stops"), "{}", guest.stderr);
     }
     ctx.run("rm /tmp/guest.cpio").expect_success()?;
+    Ok(())
+}
+
+/// Connections at a time each way, and MiB over each.
+const CONNECTIONS: u32 = 32;
+const MIB: u32 = 1;
+
+/// Both directions at once; then the driver taken away in the middle of it; then as at first.
+const VSOCK: &str = r#"
+    vsock talk vsock:99 1 1 2>&1
+    cd $(readlink -f /sys/bus/virtio/devices/virtio0/driver)
+    received() { n=0; for word in $(grep virtio0-rx /proc/interrupts); do case $word in *[!0-9]*) ;; *) n=$((n + word));; esac; done; }
+    for round in 1 2; do
+        read what
+        vsock echo vsock:52 CONNECTIONS &
+        vsock talk vsock:1234 CONNECTIONS MIB
+        wait
+        received; echo interrupts $n
+        echo round done
+        [ $round = 2 ] || for again in 1 2 3; do
+            received; before=$n
+            vsock talk vsock:1235 1 1000 2>&1 & talk=$!
+            until received; [ $n -gt $((before + 20)) ]; do [ -d /proc/$talk ] || break; done
+            echo virtio0 > unbind && echo virtio0 > bind || echo lost it
+            wait
+        done
+    done
+    poweroff -f"#;
+
+fn vsock(ctx: &Ctx) -> TestResult {
+    let program = ctx.program("vsock")?;
+    let script = VSOCK.replace("CONNECTIONS", &CONNECTIONS.to_string()).replace("MIB", &MIB.to_string());
+    let initrd = GuestInitrd::with_script(ctx.artefacts, &script)?;
+    ctx.put("/tmp/guest.cpio", &initrd.file("bin/vsock", &ctx.get(&program)?)?.build()?)?;
+    let command =
+        format!("vmm run --vsock /tmp/vm.vsock --memory 256M --cpus 2 {QUIET} --initrd /tmp/guest.cpio");
+    let mut guest = ctx.run(&command).deadline(400).start()?;
+    // A port of the host that nobody serves.
+    guest.wait_for("reset by peer")?;
+    // Who says nothing, or nonsense, is in nobody's way; who wants what is not there hears of it.
+    let mut idle = ctx.run(&format!("{program} idle unix:/tmp/vm.vsock 50")).deadline(400).start()?;
+    idle.wait_for("idle")?;
+    let mut cut_off = ctx.run(&format!("{program} echo unix:/tmp/vm.vsock_1235 3")).deadline(400).start()?;
+    cut_off.wait_for("listening")?;
+    let moved = u64::from(CONNECTIONS * MIB) << 20;
+    for _ in 0..2 {
+        let server =
+            format!("rm -f /tmp/vm.vsock_1234; {program} echo unix:/tmp/vm.vsock_1234 {CONNECTIONS}");
+        let mut server = ctx.run(&server).deadline(300).start()?;
+        server.wait_for("listening")?;
+        guest.send("on\n");
+        guest.wait_for("listening at vsock:52")?;
+        let client = format!("{program} talk bridge:/tmp/vm.vsock:52 {CONNECTIONS} {MIB}");
+        ctx.run(&client)
+            .deadline(300)
+            .expect_success()?
+            .stdout_contains(&format!("{moved} bytes there and back over {CONNECTIONS} connections"))?;
+        server.finish()?.stdout_contains(&format!("echoed {moved} bytes over {CONNECTIONS} connections"))?;
+        let said = guest.wait_for("round done")?;
+        for did in ["bytes there and back", "echoed"] {
+            ensure!(said.contains(did), "the guest did not do its part: {said}");
+        }
+    }
+    let guest = guest.finish()?;
+    ensure!(guest.status == 0, "it ended with status {}", guest.status);
+    guest.stdout_lacks("lost it")?;
+    ensure!(!guest.stderr.contains("virtio device stops"), "{}", guest.stderr);
+    // Each of these was cut off by the driver, and they were no more.
+    cut_off.finish()?;
+    idle.finish()?;
+    ctx.run("! ls /tmp/vm.vsock && rm /tmp/guest.cpio /tmp/vm.vsock_*").expect_success()?;
     Ok(())
 }

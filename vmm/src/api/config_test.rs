@@ -63,6 +63,7 @@ fn everything_that_can_be_had_is_read() {
         "serial": { "mode": "File", "file": "/var/log/guest" },
         "console": { "mode": "Off", "file": null, "iommu": false },
         "disks": null, "net": [], "rng": { "src": "/dev/urandom", "iommu": false }, "watchdog": false, "iommu": false,
+        "vsock": { "cid": 5, "socket": "/run/vm.vsock", "id": "_vsock0", "iommu": false },
         "platform": { "num_pci_segments": 1, "iommufd": false },
         "devices": [
             { "path": "/sys/bus/pci/devices/0000:01:00.0", "id": "gpu", "iommu": false, "pci_segment": 0 },
@@ -74,6 +75,9 @@ fn everything_that_can_be_had_is_read() {
     assert_eq!((spec.cpus, spec.memory, spec.prefault), (4, 1 << 30, true));
     assert_eq!(spec.serial, Serial::File("/var/log/guest".into()));
     assert!(spec.virtio.rng);
+    let vsock = crate::VsockSpec { cid: 5, socket: "/run/vm.vsock".into() };
+    assert_eq!(spec.virtio.vsock, Some(vsock));
+    assert_eq!(configuration.to_json(None)["vsock"]["cid"], 5);
     assert_eq!(configuration.to_json(None)["rng"]["src"], "/dev/urandom");
     assert!(matches!(&spec.initrd, Some(InitrdSource::File(path)) if path == Path::new("/i")));
     assert_eq!(
@@ -92,6 +96,10 @@ fn what_cannot_be_had_is_refused_by_name() {
             "`rng.src` must be /dev/urandom: entropy comes from the host's generator",
         ),
         (with("rng", json!({ "iommu": true })), "`rng.iommu` can only be false"),
+        (
+            with("vsock", json!({ "cid": 3 })),
+            "`vsock.socket` is missing: it is the path that programs of the host connect to",
+        ),
         (with("net", json!([{}])), "`net` is not supported"),
         (with("watchdog", json!(true)), "`watchdog` is not supported"),
         (with("memroy", json!({})), "`memroy` is not supported"),
