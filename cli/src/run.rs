@@ -13,8 +13,8 @@ use vmm::problem::Unexpected;
 use vmm::{Class, Event, InitrdSource, MachineSpec, Observer, Outcome, Plan, Problems, Serial};
 
 use crate::args::RunArgs;
-use crate::config::Config;
 use crate::config::effective::{self, Found};
+use crate::config::{Config, OnPanic};
 use crate::events::EventLog;
 use crate::grammar::Reading;
 use crate::pinning::Teller;
@@ -173,6 +173,7 @@ pub(crate) fn spec(config: &Config, problems: &mut Problems) -> MachineSpec {
         vfio: vfio::Request::default(),
         pcie_ports: config.pcie_ports,
         virtio: config.virtio_spec(),
+        on_panic: config.on_panic.map(OnPanic::means),
         pin: config.pin_options(problems),
         prefault: config.prefault.is_some(),
         debug_exit: config.debug_exit,

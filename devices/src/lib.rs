@@ -11,6 +11,7 @@ pub mod ioapic;
 pub mod irq;
 pub mod legacy;
 pub mod pci;
+pub mod pvpanic;
 pub mod rate;
 pub mod serial;
 mod sync;

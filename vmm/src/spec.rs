@@ -35,6 +35,8 @@ pub struct MachineSpec {
     pub pcie_ports: u8,
     /// Virtio devices.
     pub virtio: VirtioSpec,
+    /// What becomes of a guest that panics; it has a device to say so through. Without, nobody hears of it.
+    pub on_panic: Option<OnPanic>,
     /// How memory is pinned.
     pub pin: PinOptions,
     /// Whether memory is faulted in before the guest runs, though no device needs it.
@@ -47,6 +49,15 @@ pub struct MachineSpec {
     pub end_of_input: Option<u8>,
     /// How long a guest that was asked to power off may take before it is stopped; zero not to ask it.
     pub grace: Duration,
+}
+
+/// What becomes of a guest that panics.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnPanic {
+    /// The machine ends: the guest has failed.
+    Stop,
+    /// It is reset, and runs again.
+    Reset,
 }
 
 /// Where the initrd comes from.
@@ -120,15 +131,15 @@ pub enum SpecError {
     },
     /// More than bus 0 has room for.
     #[error(
-        "{devices} passed-through devices, {virtio} virtio devices and --pcie-ports {ports} do not fit: PCI bus 0 has room \
-         for {SEATS} in all"
+        "{devices} passed-through devices, {own} emulated ones and --pcie-ports {ports} do not fit: PCI bus 0 has room for \
+         {SEATS} in all"
     )]
     #[diagnostic(help("give the machine fewer devices, or a lower --pcie-ports"))]
     NoSeats {
         /// Devices to pass through, as the guest sees them.
         devices: usize,
-        /// Virtio devices.
-        virtio: usize,
+        /// Devices of the machine's own: virtio devices and pvpanic.
+        own: usize,
         /// Root ports.
         ports: u8,
     },
@@ -140,9 +151,10 @@ impl MachineSpec {
         if self.cpus == 0 {
             problems.add(Class::Usage, SpecError::NoCpus);
         }
-        let (devices, virtio) = (seats::devices(&self.vfio.addresses()).len(), self.virtio.count());
-        if devices + virtio + usize::from(self.pcie_ports) > SEATS {
-            problems.add(Class::Usage, SpecError::NoSeats { devices, virtio, ports: self.pcie_ports });
+        let devices = seats::devices(&self.vfio.addresses()).len();
+        let own = self.virtio.count() + usize::from(self.on_panic.is_some());
+        if devices + own + usize::from(self.pcie_ports) > SEATS {
+            problems.add(Class::Usage, SpecError::NoSeats { devices, own, ports: self.pcie_ports });
         }
         self.virtio.validate(problems);
         let memory = match self.memory {

@@ -7,6 +7,7 @@
 pub(crate) mod args;
 mod disk;
 pub(crate) mod effective;
+mod panic;
 mod pinning;
 mod vfio;
 mod virtio;
@@ -20,6 +21,7 @@ use crate::events::Events;
 use crate::grammar::schema;
 use crate::grammar::types::{Duration, Size};
 use disk::Disk;
+pub(crate) use panic::OnPanic;
 pub(crate) use pinning::{PinRootHelp, PinVerify, Prefault};
 pub(crate) use vfio::{Iommufd, VfioDevice};
 pub(crate) use virtio::Vsock;
@@ -51,6 +53,8 @@ pub(crate) struct Config {
     pub(crate) disk: Vec<Disk>,
     /// Give the guest an entropy device, fed from the host's random number generator.
     pub(crate) rng: bool,
+    /// Give the guest a device to tell of its panics through (pvpanic): end then, with exit code 1, or `reset` it.
+    pub(crate) on_panic: Option<OnPanic>,
     /// Connect the guest with the host by sockets that need no network (vsock).
     pub(crate) vsock: Option<Vsock>,
     /// Fault all memory in before the guest runs. With --vfio that is done anyway, outside CMA, as `pin` says;
@@ -95,6 +99,7 @@ impl Default for Config {
             pcie_ports: 0,
             disk: Vec::new(),
             rng: false,
+            on_panic: None,
             vsock: None,
             prefault: None,
             pin_verify: PinVerify::Census,

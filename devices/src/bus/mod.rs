@@ -21,6 +21,8 @@ pub enum Action {
     PowerOff,
     /// Reset the machine.
     Reset,
+    /// The guest has panicked.
+    Panicked,
     /// Leave with this value written to the debug-exit port.
     DebugExit(u32),
 }

@@ -13,6 +13,7 @@ pub(super) fn all() -> Vec<Case> {
         case("boot/the clock is the host's", host(), clock),
         case("boot/a reboot is not an end", host(), reboots),
         case("boot/a triple fault is a failure that says where", host(), triple_fault),
+        case("boot/a panic is told, and ends or resets the guest", host(), panics),
         case("boot/the debug-exit port sets the status", host(), debug_exit),
         case("boot/ACPI tables raise no complaint", host(), acpi),
     ]
@@ -92,6 +93,23 @@ fn triple_fault(ctx: &Ctx) -> TestResult {
     let command = "vmm run --memory 128M --cmdline 'console=ttyS0 quiet reboot=t vmm.then=reboot'";
     let guest = ctx.run(command).expect_status(1)?;
     guest.stderr_contains("error: the guest failed\n  cause: triple fault on vCPU 0 at rip 0x")?;
+    Ok(())
+}
+
+fn panics(ctx: &Ctx) -> TestResult {
+    // The kernel itself would stand still for ever.
+    let script = "read what; [ $what = on ] && poweroff -f; echo c > /proc/sysrq-trigger";
+    ctx.put("/tmp/guest.cpio", &GuestInitrd::with_script(ctx.artefacts, script)?.build()?)?;
+    let start = |how: &str| {
+        let cmdline = "--cmdline 'console=ttyS0 quiet panic=0'";
+        ctx.run(&format!("vmm run --on-panic {how} --memory 128M --initrd /tmp/guest.cpio {cmdline}"))
+    };
+    let stopped = start("stop").stdin("panic\n").expect_status(1)?;
+    stopped.stdout_contains("Kernel panic - not syncing: sysrq triggered crash")?;
+    stopped.stderr_contains("error: the guest has panicked\n")?;
+    let reset = start("reset").stdin("panic\non\n").expect_success()?;
+    reset.stderr_contains("the guest has panicked and is reset")?;
+    ctx.run("rm /tmp/guest.cpio").expect_success()?;
     Ok(())
 }
 

@@ -20,6 +20,7 @@ impl MachineSpec {
             virtio: crate::VirtioSpec::default(),
             pin: PinOptions::default(),
             prefault: false,
+            on_panic: None,
             debug_exit: false,
             serial: Serial::Null,
             end_of_input: None,

@@ -18,6 +18,8 @@ pub enum End {
     PowerOff,
     /// The guest asked for a reset.
     Reset,
+    /// The guest said that it has panicked.
+    Panicked,
     /// The guest wrote to the debug-exit port.
     DebugExit(u32),
     /// The operator ended it, from the console or by a signal.
@@ -65,6 +67,7 @@ impl Ending {
             Action::None => {}
             Action::PowerOff => self.end(End::PowerOff),
             Action::Reset => self.end(End::Reset),
+            Action::Panicked => self.end(End::Panicked),
             Action::DebugExit(value) => self.end(End::DebugExit(value)),
         }
     }

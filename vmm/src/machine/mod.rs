@@ -25,6 +25,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use devices::pci::{PciAddress, PciFunction};
+use devices::pvpanic::Pvpanic;
 use devices::virtio::VirtioPci;
 use devices::virtio::pci::Surroundings;
 use memory::layout::AddressLimits;
@@ -40,7 +41,7 @@ use crate::hypervisor::vcpu::{GuestFailure, Vcpu};
 use crate::hypervisor::vm::Vm;
 use crate::preflight::Plan;
 use crate::problem::{Class, Problem, Problems, Unexpected};
-use crate::spec::Serial;
+use crate::spec::{OnPanic, Serial};
 use control::{DevicePlace, Requests};
 use ending::{End, Ending};
 use events::{Input, Outside};
@@ -126,6 +127,14 @@ pub enum Outcome {
     "the guest's console shows what it did last; the kernel must fit this CPU and be given enough --memory"
 ))]
 struct Failed(#[source] GuestFailure);
+
+/// The guest said that it panicked.
+#[derive(Debug, thiserror::Error, miette::Diagnostic)]
+#[error("the guest has panicked")]
+#[diagnostic(help(
+    "its console shows why: look for `Kernel panic`; with --on-panic reset it would run again"
+))]
+struct Panicked;
 
 /// A machine that can run.
 pub struct Machine {
@@ -233,6 +242,12 @@ impl Machine {
                     self.observer.notify(&Event::Rebooting);
                     self.reset()?;
                 }
+                End::Panicked if self.plan.spec.on_panic == Some(OnPanic::Reset) => {
+                    tracing::warn!("the guest has panicked and is reset");
+                    self.observer.notify(&Event::Rebooting);
+                    self.reset()?;
+                }
+                End::Panicked => return Err(Problem::of(Class::Guest)(Panicked)),
                 End::PowerOff => return Ok(Outcome::PoweredOff),
                 End::DebugExit(value) => return Ok(Outcome::DebugExit(value)),
                 End::Stopped(how) => return Ok(Outcome::Stopped(how)),
@@ -253,12 +268,16 @@ impl Machine {
         let ending = Arc::new(Ending::new().map_err(during("cannot make an eventfd"))?);
         let output = console.output.try_clone().map_err(during("cannot use the console"))?;
         let virtio = self.virtio_functions()?;
+        let pvpanic = self.plan.spec.on_panic.map(|_| Pvpanic::new()).transpose();
+        let pvpanic = pvpanic.map_err(Unexpected::during("cannot make the pvpanic device"))?;
+        let pvpanic = pvpanic.map(|function| Arc::new(function) as Arc<dyn PciFunction>);
         let build = |mut seats: Vec<Seat<Arc<dyn PciFunction>>>| {
             let seat = |function: &Arc<VirtioPci>| Seat {
                 slot: None,
                 functions: vec![(0, function.clone() as Arc<dyn PciFunction>)],
             };
             seats.extend(virtio.iter().map(seat));
+            seats.extend(pvpanic.clone().map(|function| Seat { slot: None, functions: vec![(0, function)] }));
             Platform::build(Parts {
                 layout: &self.layout,
                 interrupts: self.interrupts.clone(),
