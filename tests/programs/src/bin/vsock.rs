@@ -26,6 +26,9 @@ use rand_xoshiro::rand_core::{Rng, SeedableRng};
 
 const PORTION: usize = 32 << 10;
 const HOST: u32 = 2;
+/// SO_VM_SOCKETS_CONNECT_TIMEOUT (linux/vm_sockets.h), and how long that is to be.
+const CONNECT_TIMEOUT: libc::c_int = 6;
+const CONNECT_SECONDS: libc::time_t = 60;
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -87,6 +90,16 @@ fn vsock(port: u32, listens: bool) -> io::Result<OwnedFd> {
     }
     // SAFETY: it was just made, and is nobody else's.
     let socket = unsafe { OwnedFd::from_raw_fd(fd) };
+    // Linux gives up after 2 s, which a busy machine may take.
+    let patience = libc::timeval { tv_sec: CONNECT_SECONDS, tv_usec: 0 };
+    let length = size_of::<libc::timeval>() as libc::socklen_t;
+    // SAFETY: `patience` is of the length that is given, and lives through the call.
+    let set = unsafe {
+        libc::setsockopt(fd, libc::AF_VSOCK, CONNECT_TIMEOUT, (&raw const patience).cast(), length)
+    };
+    if set != 0 {
+        return Err(io::Error::last_os_error());
+    }
     // SAFETY: a socket address of zeros is one.
     let mut address: libc::sockaddr_vm = unsafe { std::mem::zeroed() };
     address.svm_family = libc::AF_VSOCK as libc::sa_family_t;
