@@ -5,6 +5,7 @@ mod chain;
 mod packed;
 mod split;
 
+use std::borrow::Borrow;
 use std::io;
 use std::sync::Arc;
 
@@ -54,7 +55,7 @@ pub enum RingError {
     #[error("a chain is broken off, loops, or has a bad indirect table")]
     Broken,
     /// A chain with more descriptors than anybody needs.
-    #[error("a chain has more than {MOST_DESCRIPTORS} descriptors")]
+    #[error("a chain has too many descriptors")]
     TooLong,
     /// More chains are made available than fit the ring.
     #[error("more chains are made available than the ring has entries")]
@@ -168,9 +169,17 @@ impl Queue {
     /// # Errors
     /// The ring's memory cannot be written.
     pub fn complete(&mut self, chain: &Chain, written: u32) -> Result<(), RingError> {
+        self.complete_all(&[(chain, written)])
+    }
+
+    /// The same for several chains, each with what was written: the driver sees all of them, or none.
+    ///
+    /// # Errors
+    /// As for [`Queue::complete`].
+    pub fn complete_all<C: Borrow<Chain>>(&mut self, chains: &[(C, u32)]) -> Result<(), RingError> {
         match &mut self.ring {
-            Ring::Split(ring) => ring.complete(&self.ram, chain, written),
-            Ring::Packed(ring) => ring.complete(&self.ram, chain, written),
+            Ring::Split(ring) => ring.complete(&self.ram, chains),
+            Ring::Packed(ring) => ring.complete(&self.ram, chains),
         }
     }
 

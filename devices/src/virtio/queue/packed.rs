@@ -3,6 +3,7 @@
 //! One ring of descriptors is written by both sides. Whether an entry is available or used is told by two bits of its
 //! flags together with a wrap counter, which each side keeps and turns over at the end of the ring.
 
+use std::borrow::Borrow;
 use std::sync::Arc;
 use std::sync::atomic::{Ordering, fence};
 
@@ -139,17 +140,31 @@ impl PackedRing {
         Ok(Some(chain))
     }
 
-    pub(super) fn complete(&mut self, ram: &GuestRam, chain: &Chain, written: u32) -> Result<(), RingError> {
-        let at = self.address(self.used.index);
+    pub(super) fn complete<C: Borrow<Chain>>(
+        &mut self,
+        ram: &GuestRam,
+        chains: &[(C, u32)],
+    ) -> Result<(), RingError> {
         let memory = ram.guest_memory();
-        let id = u64::from(chain.id) << 32;
-        memory.write_slice(&(id | u64::from(written)).to_le_bytes()[..6], GuestAddress(at + 8))?;
-        let write = if written > 0 { WRITE } else { 0 };
-        // The flags last: from then on the entry is the driver's.
-        let flags = self.used.flags() | write;
-        memory.store(flags.to_le(), GuestAddress(at + FLAGS), Ordering::Release)?;
-        self.used.advance(chain.entries, self.size);
-        self.fresh = self.fresh.saturating_add(chain.entries).min(self.size);
+        let mut first = None;
+        for (chain, written) in chains {
+            let chain = chain.borrow();
+            let at = self.address(self.used.index);
+            let id = u64::from(chain.id) << 32;
+            memory.write_slice(&(id | u64::from(*written)).to_le_bytes()[..6], GuestAddress(at + 8))?;
+            let write = if *written > 0 { WRITE } else { 0 };
+            let flags = (self.used.flags() | write).to_le();
+            match first {
+                None => first = Some((at, flags)),
+                Some(_) => memory.store(flags, GuestAddress(at + FLAGS), Ordering::Release)?,
+            }
+            self.used.advance(chain.entries, self.size);
+            self.fresh = self.fresh.saturating_add(chain.entries).min(self.size);
+        }
+        // The flags of the first one last: from then on they are the driver's, which takes them in order.
+        if let Some((at, flags)) = first {
+            memory.store(flags, GuestAddress(at + FLAGS), Ordering::Release)?;
+        }
         Ok(())
     }
 

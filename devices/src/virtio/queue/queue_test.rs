@@ -96,6 +96,30 @@ fn a_driver_that_waits_for_an_entry_is_interrupted_at_that_one() {
 }
 
 #[test]
+fn chains_that_belong_together_are_completed_together() {
+    for (packed, event_idx) in [(false, 0), (false, 1), (true, 0), (true, 1)] {
+        let (mut queue, mut ring, vector) = queue(packed, 8, event_idx << VIRTIO_RING_F_EVENT_IDX);
+        for round in 0..20_u32 {
+            let ids: Vec<u16> = (0..3).map(|_| ring.add(&[], &[(BUFFERS, 8)])).collect();
+            if event_idx == 1 && !packed {
+                // The driver waits for the second of them.
+                ring.put(ring.at.driver + 4 + 8 * 2, (round * 3 + 1) as u16);
+            }
+            let chains: Vec<(Chain, u32)> =
+                (1..4).map(|written| (queue.pop().unwrap().unwrap(), written)).collect();
+            queue.complete_all(&chains).unwrap();
+            let used: Vec<(u16, u32)> = std::iter::from_fn(|| ring.used()).collect();
+            assert_eq!(used, [(ids[0], 1), (ids[1], 2), (ids[2], 3)], "packed {packed}, round {round}");
+            queue.notify().unwrap();
+            assert!(is_signalled(&vector), "packed {packed}, event_idx {event_idx}, round {round}");
+            vector.read().unwrap();
+            queue.notify().unwrap();
+            assert!(!is_signalled(&vector), "nothing was completed since");
+        }
+    }
+}
+
+#[test]
 fn kicks_are_asked_for_when_there_is_nothing_to_do() {
     for packed in [false, true] {
         let (mut queue, mut ring, _) = queue(packed, 8, 0);

@@ -1,8 +1,9 @@
 //! Split rings (virtio 1.3 §2.7), on the virtio-queue crate.
 //!
-//! That crate ends a chain at whatever is wrong with it, and interrupts a driver that has switched interrupts off
-//! (VIRTQ_AVAIL_F_NO_INTERRUPT): both are seen to here.
+//! That crate ends a chain at whatever is wrong with it, completes one chain at a time, and interrupts a driver that has
+//! switched interrupts off (VIRTQ_AVAIL_F_NO_INTERRUPT): all three are seen to here.
 
+use std::borrow::Borrow;
 use std::sync::Arc;
 use std::sync::atomic::{Ordering, fence};
 
@@ -16,7 +17,14 @@ use super::{Chain, MOST_SIZE, RingAddresses, RingError};
 pub(super) struct SplitRing {
     ring: virtio_queue::Queue,
     event_idx: bool,
+    /// Chains completed since the driver was last considered for an interrupt.
+    fresh: u16,
 }
+
+/// Offsets in the rings, and bytes of a used entry.
+const AVAILABLE_ENTRIES: u64 = 4;
+const USED_ENTRIES: u64 = 4;
+const USED_ENTRY: u64 = 8;
 
 impl SplitRing {
     pub(super) fn new(at: &RingAddresses, event_idx: bool, ram: &GuestRam) -> Result<Self, RingError> {
@@ -34,7 +42,7 @@ impl SplitRing {
         if driver == 0 || !ring.is_valid(ram.guest_memory()) {
             return Err(unusable);
         }
-        Ok(Self { ring, event_idx })
+        Ok(Self { ring, event_idx, fresh: 0 })
     }
 
     pub(super) fn pop(&mut self, ram: &Arc<GuestRam>) -> Result<Option<Chain>, RingError> {
@@ -54,18 +62,39 @@ impl SplitRing {
         if ends { Ok(Some(chain)) } else { Err(RingError::Broken) }
     }
 
-    pub(super) fn complete(&mut self, ram: &GuestRam, chain: &Chain, written: u32) -> Result<(), RingError> {
-        Ok(self.ring.add_used(ram.guest_memory(), chain.id, written)?)
+    pub(super) fn complete<C: Borrow<Chain>>(
+        &mut self,
+        ram: &GuestRam,
+        chains: &[(C, u32)],
+    ) -> Result<(), RingError> {
+        let Some(((last, written), others)) = chains.split_last() else { return Ok(()) };
+        let memory = ram.guest_memory();
+        let mut next = self.ring.next_used();
+        for (chain, written) in others {
+            let place = u64::from(next % self.ring.size());
+            let entry = u64::from(chain.borrow().id) | u64::from(*written) << 32;
+            let at = GuestAddress(self.ring.used_ring() + USED_ENTRIES + place * USED_ENTRY);
+            memory.write_slice(&entry.to_le_bytes(), at)?;
+            next = next.wrapping_add(1);
+        }
+        // The index after all of them is written with the last.
+        self.ring.set_next_used(next);
+        self.fresh = self.fresh.saturating_add(chains.len() as u16);
+        Ok(self.ring.add_used(memory, last.borrow().id, *written)?)
     }
 
     pub(super) fn wants_interrupt(&mut self, ram: &GuestRam) -> Result<bool, RingError> {
-        if self.event_idx {
-            return Ok(self.ring.needs_notification(ram.guest_memory())?);
-        }
-        // What was completed is seen before the flags are looked at.
+        // What was completed is seen before it is looked at what the driver wants.
         fence(Ordering::SeqCst);
-        let flags: u16 = ram.guest_memory().load(GuestAddress(self.ring.avail_ring()), Ordering::Relaxed)?;
-        Ok(u32::from(u16::from_le(flags)) & VRING_AVAIL_F_NO_INTERRUPT == 0)
+        let load = |at: u64| ram.guest_memory().load(GuestAddress(at), Ordering::Relaxed).map(u16::from_le);
+        let fresh = std::mem::take(&mut self.fresh);
+        let available = self.ring.avail_ring();
+        if self.event_idx {
+            let event = load(available + AVAILABLE_ENTRIES + u64::from(self.ring.size()) * 2)?;
+            // Whether the entry that the driver waits for is among the last `fresh`.
+            return Ok(self.ring.next_used().wrapping_sub(event).wrapping_sub(1) < fresh);
+        }
+        Ok(fresh > 0 && u32::from(load(available)?) & VRING_AVAIL_F_NO_INTERRUPT == 0)
     }
 
     pub(super) fn disable_kicks(&mut self, ram: &GuestRam) -> Result<(), RingError> {
