@@ -2,13 +2,18 @@
 //!
 //! Workers raise them at any time. A vector that is masked, and was never unmasked, has nothing that could be raised yet:
 //! that it is pending is noted here and made up for when it is connected.
+//!
+//! Whoever serves a queue outside this process (vhost) is told which eventfd raises its vector, and again whenever that
+//! changes. While nothing can be raised it is given one of ours, where its signals collect.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Arc, Mutex};
 
-use vmm_sys_util::eventfd::EventFd;
+use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 
+use crate::eventfd::is_signalled;
 use crate::pci::VectorBackend;
 use crate::sync::lock;
 
@@ -34,6 +39,14 @@ struct Vectors {
     triggers: Vec<Trigger>,
     queues: Vec<u16>,
     config: u16,
+    outside: BTreeMap<u16, Outside>,
+}
+
+/// A queue whose interrupts are raised outside this process.
+struct Outside {
+    /// Signalled while the queue's vector cannot be raised.
+    parked: EventFd,
+    tell: Box<dyn Fn(&EventFd) + Send>,
 }
 
 #[derive(Default)]
@@ -46,7 +59,8 @@ impl Interrupts {
     /// For a device with so many queues, and a vector for each and one more. `device` is what messages call it.
     pub(super) fn new(device: String, queues: usize) -> Arc<Self> {
         let triggers = std::iter::repeat_with(Trigger::default).take(queues + 1).collect();
-        let vectors = Vectors { triggers, queues: vec![NO_VECTOR; queues], config: NO_VECTOR };
+        let outside = BTreeMap::new();
+        let vectors = Vectors { triggers, queues: vec![NO_VECTOR; queues], config: NO_VECTOR, outside };
         Arc::new(Self {
             device,
             vectors: Mutex::new(vectors),
@@ -63,6 +77,7 @@ impl Interrupts {
         if let Some(place) = vectors.queues.get_mut(usize::from(queue)) {
             *place = vector;
         }
+        vectors.tell(queue);
         vector
     }
 
@@ -102,7 +117,7 @@ impl Interrupts {
         let vectors = lock(&self.vectors);
         let bit = |bit: u64| {
             let vector = usize::try_from(first.saturating_add(bit)).unwrap_or(usize::MAX);
-            u8::from(vectors.triggers.get(vector).is_some_and(|trigger| trigger.pending)) << bit
+            u8::from(vectors.is_pending(vector)) << bit
         };
         (0..8).map(bit).fold(0, |all, one| all | one)
     }
@@ -111,6 +126,31 @@ impl Interrupts {
 impl Vectors {
     fn checked(&self, vector: u16) -> u16 {
         if usize::from(vector) < self.triggers.len() { vector } else { NO_VECTOR }
+    }
+
+    fn is_pending(&self, vector: usize) -> bool {
+        let collected = |(queue, outside): (&u16, &Outside)| {
+            let chosen = self.queues.get(usize::from(*queue)).copied();
+            chosen.map(usize::from) == Some(vector) && is_signalled(&outside.parked)
+        };
+        self.triggers.get(vector).is_some_and(|trigger| trigger.pending) || self.outside.iter().any(collected)
+    }
+
+    /// Tells whoever serves a queue outside which eventfd raises its vector, and makes up for what has collected.
+    fn tell(&self, queue: u16) {
+        let Some(Outside { parked, tell }) = self.outside.get(&queue) else { return };
+        let vector = self.queues.get(usize::from(queue)).copied().unwrap_or(NO_VECTOR);
+        match self.triggers.get(usize::from(vector)).and_then(|trigger| trigger.eventfd.as_ref()) {
+            Some(eventfd) => {
+                tell(eventfd);
+                // From now on nothing more collects.
+                if parked.read().is_ok() {
+                    // Only a full counter refuses, and then it is raised already.
+                    let _ = eventfd.write(1);
+                }
+            }
+            None => tell(parked),
+        }
     }
 
     fn raise(&mut self, vector: u16) {
@@ -132,12 +172,18 @@ impl VectorBackend for Interrupts {
             if std::mem::take(&mut trigger.pending) {
                 all.raise(*vector);
             }
+            (0..)
+                .zip(&all.queues)
+                .filter(|(_, chosen)| *chosen == vector)
+                .for_each(|(queue, _)| all.tell(queue));
         }
         Ok(())
     }
 
     fn disconnect_all(&self) {
-        lock(&self.vectors).triggers.fill_with(Trigger::default);
+        let mut all = lock(&self.vectors);
+        all.triggers.fill_with(Trigger::default);
+        all.outside.keys().for_each(|queue| all.tell(*queue));
     }
 
     fn owner(&self) -> String {
@@ -163,6 +209,23 @@ impl Notifier {
         }
     }
 
+    /// Has a queue's interrupts raised outside this process, by signalling the eventfd that `tell` was told of last. It is
+    /// told of the first one now, and must neither wait nor call back.
+    ///
+    /// # Errors
+    /// The host has no more descriptors.
+    pub fn raised_outside(
+        &self,
+        queue: u16,
+        tell: impl Fn(&EventFd) + Send + 'static,
+    ) -> io::Result<RaisedOutside> {
+        let parked = EventFd::new(EFD_NONBLOCK | EFD_CLOEXEC)?;
+        let mut vectors = lock(&self.0.vectors);
+        vectors.outside.insert(queue, Outside { parked, tell: Box::new(tell) });
+        vectors.tell(queue);
+        Ok(RaisedOutside { interrupts: Arc::clone(&self.0), queue })
+    }
+
     /// The device's configuration is not what it was: it reads differently already.
     pub fn config_changed(&self) {
         self.0.generation.fetch_add(1, Ordering::AcqRel);
@@ -170,6 +233,11 @@ impl Notifier {
         let mut vectors = lock(&self.0.vectors);
         let config = vectors.config;
         vectors.raise(config);
+    }
+
+    /// Whether the device has given up on its driver.
+    pub fn is_broken(&self) -> bool {
+        self.0.is_broken()
     }
 
     /// The device cannot go on with what its driver did, or with what the host does: it stands still until it is reset.
@@ -181,6 +249,18 @@ impl Notifier {
         let cause = why.source().map(ToString::to_string);
         tracing::warn!(device = self.0.device, error = %why, cause, "virtio device stops until its driver resets it");
         self.config_changed();
+    }
+}
+
+/// A queue whose interrupts are raised outside this process, until this is dropped.
+pub struct RaisedOutside {
+    interrupts: Arc<Interrupts>,
+    queue: u16,
+}
+
+impl Drop for RaisedOutside {
+    fn drop(&mut self) {
+        lock(&self.interrupts.vectors).outside.remove(&self.queue);
     }
 }
 

@@ -40,6 +40,45 @@ fn what_is_raised_before_it_is_connected_is_pending_and_made_up_for() {
 }
 
 #[test]
+fn whoever_raises_a_queue_outside_knows_what_to_signal() {
+    let interrupts = Interrupts::new("test".to_owned(), 1);
+    let told = Arc::<Mutex<Option<EventFd>>>::default();
+    let hears = told.clone();
+    let notifier = Notifier::new(&interrupts);
+    let guard = notifier.raised_outside(0, move |eventfd| {
+        *hears.lock().unwrap() = Some(eventfd.try_clone().unwrap());
+    });
+    let guard = guard.unwrap();
+    let signal = || told.lock().unwrap().as_ref().unwrap().write(1).unwrap();
+    // No vector is chosen, then it is masked: signals collect, and are pending.
+    signal();
+    interrupts.set_queue_vector(0, 1);
+    signal();
+    assert_eq!(interrupts.pending(0), 0b10);
+    let vector = eventfd();
+    interrupts.connect(&[(1, &vector)]).unwrap();
+    assert_eq!((vector.read().unwrap(), interrupts.pending(0)), (1, 0), "what has collected is raised once");
+    signal();
+    assert_eq!(vector.read().unwrap(), 1, "it is raised without us");
+    // Another vector, not connected yet, then MSI-X is turned off and on again.
+    interrupts.set_queue_vector(0, 0);
+    signal();
+    assert!(!is_signalled(&vector) && interrupts.pending(0) == 1);
+    interrupts.set_queue_vector(0, 1);
+    assert_eq!(vector.read().unwrap(), 1);
+    interrupts.disconnect_all();
+    signal();
+    assert!(!is_signalled(&vector), "its vector is closed");
+    let other = eventfd();
+    interrupts.connect(&[(1, &other)]).unwrap();
+    assert_eq!(other.read().unwrap(), 1);
+    drop(guard);
+    interrupts.set_queue_vector(0, 0);
+    signal();
+    assert_eq!(other.read().unwrap(), 1, "nothing is told any more");
+}
+
+#[test]
 fn a_broken_device_says_so_once_until_it_is_reset() {
     let interrupts = Interrupts::new("test".to_owned(), 1);
     let vector = eventfd();
