@@ -15,6 +15,7 @@ pub mod pvpanic;
 pub mod rate;
 pub mod serial;
 mod sync;
+pub mod tap;
 #[cfg(test)]
 mod testing;
 pub mod virtio;

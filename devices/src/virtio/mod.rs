@@ -15,6 +15,7 @@
 pub mod blk;
 mod device;
 pub mod interrupts;
+pub mod net;
 pub mod pci;
 pub mod queue;
 pub mod rng;
@@ -24,7 +25,7 @@ pub mod vsock;
 pub mod worker;
 
 pub use device::{Activation, Active, DeviceType, PerQueue, RING_FEATURES, VirtioDevice, read_bytes};
-pub use interrupts::Notifier;
+pub use interrupts::{Notifier, RaisedOutside};
 pub use pci::VirtioPci;
 pub use queue::{Chain, Queue, RingError};
 pub use worker::Worker;

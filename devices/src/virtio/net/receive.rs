@@ -1,0 +1,241 @@
+//! Frames from the tap to the driver (virtio 1.3 §5.1.6.3).
+//!
+//! The kernel writes a frame straight into the driver's buffers. How long it is shows only then: what does not fit what the
+//! driver has made available so far goes into memory of ours, and from there into what it adds. A driver that has no buffers
+//! leaves frames in the tap, whose queue the kernel bounds.
+
+use std::io::Write;
+use std::sync::Arc;
+
+use event_manager::{EventOps, EventSet, Events, MutEventSubscriber};
+use vm_memory::VolatileSlice;
+
+use super::Card;
+use crate::tap::{self, HEADER, MOST_FRAME, MOST_SLICES, TapQueue};
+use crate::virtio::{Chain, Queue, RingError};
+
+const KICK: u32 = 0;
+const FRAME: u32 = 1;
+/// Frames taken before the driver is told of them, and others have their turn.
+const PORTION: usize = 64;
+/// Where the header says how many chains a frame fills.
+const COUNT: u64 = 10;
+
+/// Serves a receive queue.
+pub(super) struct Receiver {
+    card: Arc<Card>,
+    /// Which of the tap's queues.
+    pair: usize,
+    queue: Queue,
+    /// Whether a frame may fill several chains.
+    mergeable: bool,
+    /// Bytes of room to have before a frame is taken, if the driver gives them.
+    wanted: u64,
+    /// Chains taken from the ring, none of them given back.
+    held: Vec<Chain>,
+    /// What a frame has beyond their room.
+    rest: Vec<u8>,
+    /// A frame of which `rest` has so many bytes to be given yet.
+    left: Option<Left>,
+    /// Frames are waited for.
+    listening: bool,
+}
+
+/// A frame that waits for more chains.
+#[derive(Clone, Copy)]
+struct Left {
+    frame: usize,
+    /// Where in `rest` what is left begins, and how much there is.
+    from: usize,
+    bytes: usize,
+}
+
+/// Why no more frames are taken now.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Pause {
+    /// There are none.
+    Tap,
+    /// The driver has no buffers.
+    Ring,
+    /// Others have their turn.
+    Turn,
+    /// There will be no more.
+    Gone,
+}
+
+impl Receiver {
+    pub(super) fn new(card: Arc<Card>, pair: usize, queue: Queue, mergeable: bool, large: bool) -> Self {
+        let usual = HEADER as u64 + 18 + u64::from(card.link.mtu());
+        let wanted = if large { MOST_FRAME as u64 } else { usual };
+        let rest = vec![0; MOST_FRAME];
+        Self { card, pair, queue, mergeable, wanted, held: Vec::new(), rest, left: None, listening: false }
+    }
+
+    fn serve(&mut self) -> Result<Pause, RingError> {
+        self.queue.disable_kicks()?;
+        let mut pause = Pause::Turn;
+        for _ in 0..PORTION {
+            pause = match self.step()? {
+                Some(Pause::Ring) if self.queue.enable_kicks()? => {
+                    self.queue.disable_kicks()?;
+                    continue;
+                }
+                Some(pause) => pause,
+                None => continue,
+            };
+            break;
+        }
+        self.queue.notify()?;
+        Ok(pause)
+    }
+
+    /// Takes one frame, or goes on with one.
+    fn step(&mut self) -> Result<Option<Pause>, RingError> {
+        if let Some(left) = self.left {
+            return self.go_on(left);
+        }
+        let room = self.gather()?;
+        let Some(first) = self.held.first() else { return Ok(Some(Pause::Ring)) };
+        if first.writable_bytes() < HEADER as u64 {
+            return Err(RingError::Request("receive buffer"));
+        }
+        let Some(tap) = self.card.link.queues().get(self.pair) else { return Ok(Some(Pause::Gone)) };
+        match receive(tap, &self.held, &mut self.rest) {
+            Ok(frame) if frame < HEADER => Ok(None),
+            Ok(frame) => match u64::try_from(frame).unwrap_or(u64::MAX).checked_sub(room) {
+                None | Some(0) => self.give(frame).map(|()| None),
+                Some(_) if !self.mergeable => {
+                    self.card.dropped("a frame that is larger than the driver's buffers");
+                    Ok(None)
+                }
+                Some(over) => {
+                    self.left = Some(Left { frame, from: 0, bytes: over as usize });
+                    Ok(None)
+                }
+            },
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => Ok(Some(Pause::Tap)),
+            Err(error) if tap::is_gone(&error) => Ok(Some(Pause::Gone)),
+            Err(error) => {
+                tracing::debug!(tap = self.card.link.name(), %error, "frame cannot be received");
+                Ok(Some(Pause::Tap))
+            }
+        }
+    }
+
+    /// Takes chains until there is room for any frame, or the driver has no more; gives the room.
+    fn gather(&mut self) -> Result<u64, RingError> {
+        let mut room: u64 = self.held.iter().map(Chain::writable_bytes).sum();
+        let mut pieces: usize = self.held.iter().map(|chain| chain.writable().len()).sum();
+        let enough = |held: &[Chain], room: u64| !held.is_empty() && (!self.mergeable || room >= self.wanted);
+        // A buffer may lie in two regions of memory.
+        while !enough(&self.held, room) && pieces * 2 < MOST_SLICES / 2 {
+            let Some(chain) = self.queue.pop()? else { break };
+            room += chain.writable_bytes();
+            pieces += chain.writable().len();
+            self.held.push(chain);
+        }
+        if pieces * 2 >= MOST_SLICES { Err(RingError::TooLong) } else { Ok(room) }
+    }
+
+    /// Gives the driver the next chain for what is left of a frame.
+    fn go_on(&mut self, left: Left) -> Result<Option<Pause>, RingError> {
+        let Some(chain) = self.queue.pop()? else {
+            if self.held.len() < usize::from(self.queue.addresses().size / 2) {
+                return Ok(Some(Pause::Ring));
+            }
+            // A driver whose whole ring has no room for it will never have.
+            self.left = None;
+            self.card.dropped("a frame that is larger than all of the driver's buffers");
+            return Ok(None);
+        };
+        let bytes = usize::try_from(chain.writable_bytes()).map_or(left.bytes, |room| room.min(left.bytes));
+        let from = self.rest.get(left.from..left.from + bytes).unwrap_or_default();
+        chain.writer().write_all(from).map_err(RingError::Access)?;
+        self.held.push(chain);
+        let rest = Left { from: left.from + bytes, bytes: left.bytes - bytes, ..left };
+        self.left = Some(rest).filter(|rest| rest.bytes > 0);
+        if self.left.is_none() {
+            self.give(left.frame)?;
+        }
+        Ok(None)
+    }
+
+    /// Gives the driver a frame of so many bytes that lies in the first of the held chains.
+    fn give(&mut self, frame: usize) -> Result<(), RingError> {
+        let mut left = u64::try_from(frame).unwrap_or(u64::MAX);
+        let mut written = Vec::new();
+        for chain in &self.held {
+            if left == 0 {
+                break;
+            }
+            let bytes = chain.writable_bytes().min(left);
+            left -= bytes;
+            written.push(u32::try_from(bytes).unwrap_or(u32::MAX));
+        }
+        let filled: Vec<(Chain, u32)> = self.held.drain(..written.len()).zip(written).collect();
+        let count = u16::try_from(filled.len()).unwrap_or(u16::MAX);
+        if let Some((first, _)) = filled.first() {
+            let mut writer = first.writer();
+            writer.slices(COUNT)?;
+            writer.write_all(&count.to_le_bytes()).map_err(RingError::Access)?;
+        }
+        self.queue.complete_all(&filled)
+    }
+
+    fn listen(&mut self, listen: bool, ops: &mut EventOps) -> Result<(), event_manager::Error> {
+        let Some(tap) = self.card.link.queues().get(self.pair) else { return Ok(()) };
+        let events = Events::with_data(tap, FRAME, EventSet::IN);
+        match (std::mem::replace(&mut self.listening, listen), listen) {
+            (false, true) => ops.add(events),
+            (true, false) => ops.remove(events),
+            _ => Ok(()),
+        }
+    }
+
+    fn work(&mut self, ops: &mut EventOps) {
+        let done = self.serve().map_err(|error| self.queue.notifier().broken(&error));
+        let listen = matches!(done, Ok(Pause::Tap | Pause::Turn));
+        if let Err(error) = self.listen(listen, ops) {
+            self.queue.notifier().broken(&error);
+        }
+        match done {
+            // What is left of a frame is given as soon as the driver adds to its ring.
+            Ok(Pause::Turn) if self.left.is_some() => self.queue.come_back(),
+            Ok(Pause::Gone) => self.card.lose(self.queue.notifier()),
+            _ => {}
+        }
+    }
+}
+
+/// Takes a frame into chains, and what they have no room for into `rest`.
+fn receive(tap: &TapQueue, chains: &[Chain], rest: &mut [u8]) -> std::io::Result<usize> {
+    let mut slices: Vec<VolatileSlice<'_>> = Vec::new();
+    for chain in chains {
+        slices.extend(chain.writer().slices(u64::MAX).map_err(std::io::Error::other)?);
+    }
+    tap.receive(&slices, rest)
+}
+
+impl MutEventSubscriber for Receiver {
+    fn process(&mut self, events: Events, ops: &mut EventOps) {
+        if events.data() == KICK {
+            self.queue.take_kick();
+        }
+        if events.data() == FRAME && events.event_set().contains(EventSet::ERROR) {
+            self.card.lose(self.queue.notifier());
+        }
+        if !self.queue.notifier().is_broken() && !self.card.is_lost() {
+            self.work(ops);
+        } else if let Err(error) = self.listen(false, ops) {
+            // What is of no interest any more would be said again and again.
+            self.queue.notifier().broken(&error);
+        }
+    }
+
+    fn init(&mut self, ops: &mut EventOps) {
+        if let Err(error) = ops.add(Events::with_data(self.queue.kick(), KICK, EventSet::IN)) {
+            self.queue.notifier().broken(&error);
+        }
+        self.queue.come_back();
+    }
+}
