@@ -172,7 +172,7 @@ pub(crate) fn spec(config: &Config, problems: &mut Problems) -> MachineSpec {
         cpus: config.cpus,
         vfio: vfio::Request::default(),
         pcie_ports: config.pcie_ports,
-        virtio: config.virtio_spec(),
+        virtio: config.virtio_spec(problems),
         on_panic: config.on_panic.map(OnPanic::means),
         pin: config.pin_options(problems),
         prefault: config.prefault.is_some(),

@@ -44,6 +44,7 @@ memory = \"1G\"  # vm.toml:1
 cpus = 2  # --cpus
 pcie-ports = 0  # default
 disk = []  # default
+net = []  # default
 rng = false  # default
 pin-verify = \"census\"  # default
 pin-deadline = \"10s\"  # default

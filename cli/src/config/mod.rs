@@ -7,6 +7,7 @@
 pub(crate) mod args;
 mod disk;
 pub(crate) mod effective;
+mod net;
 mod panic;
 mod pinning;
 mod vfio;
@@ -21,6 +22,7 @@ use crate::events::Events;
 use crate::grammar::schema;
 use crate::grammar::types::{Duration, Size};
 use disk::Disk;
+pub(crate) use net::NetCard;
 pub(crate) use panic::OnPanic;
 pub(crate) use pinning::{PinRootHelp, PinVerify, Prefault};
 pub(crate) use vfio::{Iommufd, VfioDevice};
@@ -51,6 +53,8 @@ pub(crate) struct Config {
     pub(crate) pcie_ports: u8,
     /// Give the guest a disk. May be repeated.
     pub(crate) disk: Vec<Disk>,
+    /// Give the guest a network card on a tap of the host. May be repeated.
+    pub(crate) net: Vec<NetCard>,
     /// Give the guest an entropy device, fed from the host's random number generator.
     pub(crate) rng: bool,
     /// Give the guest a device to tell of its panics through (pvpanic): end then, with exit code 1, or `reset` it.
@@ -98,6 +102,7 @@ impl Default for Config {
             iommufd: None,
             pcie_ports: 0,
             disk: Vec::new(),
+            net: Vec::new(),
             rng: false,
             on_panic: None,
             vsock: None,

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use vmm::{VirtioSpec, VsockSpec};
+use vmm::{Problems, VirtioSpec, VsockSpec};
 
 use super::Config;
 use super::disk::Disk;
@@ -28,10 +28,12 @@ fn first_guest() -> u32 {
 }
 
 impl Config {
-    /// The virtio devices of the machine.
-    pub(crate) fn virtio_spec(&self) -> VirtioSpec {
+    /// The virtio devices of the machine; what makes no sense is reported. Takes over the descriptors that are named.
+    pub(crate) fn virtio_spec(&self, problems: &mut Problems) -> VirtioSpec {
+        let mut taken = Vec::new();
         VirtioSpec {
             disks: self.disk.iter().map(Disk::spec).collect(),
+            nets: self.net.iter().filter_map(|net| net.spec(&mut taken, problems)).collect(),
             rng: self.rng,
             vsock: self.vsock.clone().map(|Vsock { socket, cid }| VsockSpec { cid, socket }),
         }

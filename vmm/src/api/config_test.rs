@@ -63,7 +63,7 @@ fn everything_that_can_be_had_is_read() {
         "payload": { "kernel": "/k", "initramfs": "/i", "cmdline": "console=ttyS0", "firmware": null },
         "serial": { "mode": "File", "file": "/var/log/guest" },
         "console": { "mode": "Off", "file": null, "iommu": false },
-        "disks": null, "net": [], "rng": { "src": "/dev/urandom", "iommu": false }, "watchdog": false, "iommu": false,
+        "disks": null, "net": [{ "tap": "tap0", "mac": "02:00:5e:10:00:01", "num_queues": 4, "queue_size": 256 }], "rng": { "src": "/dev/urandom", "iommu": false }, "watchdog": false, "iommu": false,
         "vsock": { "cid": 5, "socket": "/run/vm.vsock", "id": "_vsock0", "iommu": false },
         "platform": { "num_pci_segments": 1, "iommufd": false },
         "devices": [
@@ -79,6 +79,11 @@ fn everything_that_can_be_had_is_read() {
     let vsock = crate::VsockSpec { cid: 5, socket: "/run/vm.vsock".into() };
     assert_eq!(spec.virtio.vsock, Some(vsock));
     assert_eq!(configuration.to_json(None)["vsock"]["cid"], 5);
+    let net = &configuration.to_json(None)["net"][0];
+    assert_eq!(
+        (&net["tap"], &net["num_queues"], &net["offload_csum"]),
+        (&json!("tap0"), &json!(4), &json!(true))
+    );
     assert_eq!(configuration.to_json(None)["rng"]["src"], "/dev/urandom");
     assert!(matches!(&spec.initrd, Some(InitrdSource::File(path)) if path == Path::new("/i")));
     assert_eq!(
@@ -101,7 +106,16 @@ fn what_cannot_be_had_is_refused_by_name() {
             with("vsock", json!({ "cid": 3 })),
             "`vsock.socket` is missing: it is the path that programs of the host connect to",
         ),
-        (with("net", json!([{}])), "`net` is not supported"),
+        (with("net", json!([{}])), "`net[0].tap` is missing: a network card needs the name of a tap"),
+        (
+            with("net", json!([{ "tap": "t", "mac": "01:00:00:00:00:00" }])),
+            "`net[0].mac` must be the MAC address of a card, such as 02:00:5e:10:00:01",
+        ),
+        (
+            with("net", json!([{ "tap": "t", "num_queues": 3 }])),
+            "`net[0].num_queues` must be even: queues come in pairs",
+        ),
+        (with("net", json!([{ "tap": "t", "ip": "10.0.0.1" }])), "`net[0].ip` is not supported"),
         (with("watchdog", json!(true)), "`watchdog` is not supported"),
         (with("memroy", json!({})), "`memroy` is not supported"),
         (

@@ -4,6 +4,7 @@ use serde_json::{Map, Value, json};
 
 use super::fields::Fields;
 use crate::virtio::VirtioSpec;
+use crate::virtio::net::{NetSpec, TapSource};
 use crate::virtio::vsock::VsockSpec;
 
 /// What the dialect's entropy device may be fed from: the kernel's generator under all its names.
@@ -11,15 +12,24 @@ const ENTROPY: [&str; 2] = ["/dev/urandom", "/dev/random"];
 
 /// Reads all of them from a machine's description.
 pub(super) fn read(config: &mut Fields) -> VirtioSpec {
-    VirtioSpec {
-        rng: config.object("rng", read_rng).is_some(),
-        vsock: config.object("vsock", read_vsock).flatten(),
-        ..VirtioSpec::default()
-    }
+    let path = config.name("net");
+    let nets = config.list("net").into_iter().enumerate().filter_map(|(index, value)| {
+        let mut net = Fields::of(format!("{path}[{index}]"), value, config.refused());
+        let spec = read_net(&mut net);
+        net.finish();
+        spec
+    });
+    let nets = nets.collect();
+    let rng = config.object("rng", read_rng).is_some();
+    let vsock = config.object("vsock", read_vsock).flatten();
+    VirtioSpec { nets, rng, vsock, ..VirtioSpec::default() }
 }
 
 /// Adds all of them to a machine's description.
 pub(super) fn describe(spec: &VirtioSpec, config: &mut Map<String, Value>) {
+    if !spec.nets.is_empty() {
+        config.insert("net".to_owned(), spec.nets.iter().map(describe_net).collect());
+    }
     if spec.rng {
         config.insert("rng".to_owned(), json!({ "src": ENTROPY[0], "iommu": false }));
     }
@@ -50,6 +60,56 @@ fn read_vsock(vsock: &mut Fields) -> Option<VsockSpec> {
     }
     // What is too large is no address either, which is said with all the rest.
     Some(VsockSpec { cid: u32::try_from(cid?).unwrap_or(u32::MAX), socket: socket? })
+}
+
+/// The fields that say whether a card has offloads: all of them or none.
+const OFFLOADS: [&str; 3] = ["offload_tso", "offload_ufo", "offload_csum"];
+/// Entries of a queue.
+const QUEUE_SIZE: u64 = 256;
+
+/// A network card. A tap of that name is made if there is none.
+fn read_net(net: &mut Fields) -> Option<NetSpec> {
+    let name = net.text("tap");
+    if name.is_none() {
+        net.refuse("tap", "is missing: a network card needs the name of a tap");
+    }
+    let mac = net.text("mac").map(|mac| mac.parse());
+    if matches!(mac, Some(Err(_))) {
+        net.refuse("mac", "must be the MAC address of a card, such as 02:00:5e:10:00:01");
+    }
+    let mtu = net.number("mtu").map(|mtu| u16::try_from(mtu).unwrap_or(u16::MAX));
+    let queues = net.number("num_queues").and_then(|queues| {
+        if queues == 0 || queues % 2 != 0 {
+            net.refuse("num_queues", "must be even: queues come in pairs");
+        }
+        u16::try_from(queues / 2).ok().filter(|pairs| *pairs > 0)
+    });
+    net.only("queue_size", QUEUE_SIZE);
+    net.only("vhost_user", false);
+    let offloads = OFFLOADS.map(|name| net.flag(name).unwrap_or(true));
+    if offloads.iter().any(|offload| *offload != offloads[0]) {
+        net.refuse(
+            OFFLOADS[0],
+            "must be as offload_ufo and offload_csum are: a card has all offloads or none",
+        );
+    }
+    placed_by_us(net);
+    let tap = TapSource::Named { name: name?, create: true };
+    Some(NetSpec { tap, mac: mac.and_then(Result::ok), mtu, queues, offloads: offloads[0], vhost: None })
+}
+
+fn describe_net(net: &NetSpec) -> Value {
+    let mut described = Map::new();
+    let mut put = |name: &str, value: Value| described.insert(name.to_owned(), value);
+    put("tap", net.tap.name().into());
+    net.mac.map(|mac| put("mac", mac.to_string().into()));
+    net.mtu.map(|mtu| put("mtu", mtu.into()));
+    net.queues.map(|pairs| put("num_queues", pairs.saturating_mul(2).into()));
+    for name in OFFLOADS {
+        put(name, net.offloads.into());
+    }
+    put("iommu", false.into());
+    Value::Object(described)
 }
 
 /// Where a device is on the guest's buses is not for clients to say, and no device is behind a virtual IOMMU.

@@ -1,6 +1,7 @@
 //! The virtio devices of a machine: what is asked for, and what of the host is opened for it.
 
 pub mod disk;
+pub mod net;
 pub mod vsock;
 
 use std::sync::Arc;
@@ -11,6 +12,7 @@ use devices::virtio::rng::Rng;
 
 use crate::problem::Problems;
 use disk::DiskSpec;
+use net::NetSpec;
 use vsock::VsockSpec;
 
 /// Virtio devices that a machine is to have.
@@ -18,6 +20,8 @@ use vsock::VsockSpec;
 pub struct VirtioSpec {
     /// Disks, in the order in which the guest finds them.
     pub disks: Vec<DiskSpec>,
+    /// Network cards, in the order in which the guest finds them.
+    pub nets: Vec<NetSpec>,
     /// An entropy device.
     pub rng: bool,
     /// A socket device.
@@ -36,11 +40,12 @@ pub(crate) struct VirtioDevices {
 impl VirtioSpec {
     /// How many there are.
     pub fn count(&self) -> usize {
-        self.disks.len() + usize::from(self.rng) + usize::from(self.vsock.is_some())
+        self.disks.len() + self.nets.len() + usize::from(self.rng) + usize::from(self.vsock.is_some())
     }
 
     /// What is wrong with them whatever the host.
     pub(crate) fn validate(&self, problems: &mut Problems) {
+        net::validate(&self.nets, problems);
         self.vsock.iter().for_each(|vsock| vsock.validate(problems));
     }
 
@@ -50,6 +55,9 @@ impl VirtioSpec {
         let mut all: Vec<Arc<dyn VirtioDevice>> = Vec::new();
         for disk in &disks {
             all.push(disk.clone());
+        }
+        for net in net::open(&self.nets, cpus, problems) {
+            all.push(Arc::new(net));
         }
         if self.rng {
             all.push(Arc::new(Rng));

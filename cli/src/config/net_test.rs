@@ -1,0 +1,63 @@
+use super::*;
+use crate::config::Config;
+use crate::grammar::{self, Form, Table, Value, flag};
+
+/// What is typed after `--net`; and what cannot be read.
+fn read(texts: &[&str]) -> (Vec<NetCard>, Vec<String>) {
+    let values: Vec<Value> = texts.iter().map(|text| flag::options("--net", text).unwrap()).collect();
+    let origin = flag::text("", "").origin;
+    let keys = vec![("net".to_owned(), Value { form: Form::List(values), origin: origin.clone() })];
+    let reading = grammar::read::<Config>(&[Value { form: Form::Table(Table { word: None, keys }), origin }]);
+    (reading.value.net, reading.problems.iter().map(ToString::to_string).collect())
+}
+
+#[test]
+fn cards_are_named_by_tap_or_descriptors() {
+    let tap = NetCard { tap: Some("tap0".to_owned()), ..NetCard::default() };
+    let mac = Some(Mac(MacAddress([2, 0, 0x5e, 0x10, 0, 1])));
+    for (text, card) in [
+        ("tap0", tap.clone()),
+        ("tap=tap0,create", NetCard { create: true, ..tap.clone() }),
+        ("tap0,mac=02:00:5e:10:00:01,mtu=9000", NetCard { mac, mtu: Some(9000), ..tap.clone() }),
+        ("tap0,offloads=off,queues=4", NetCard { offloads: false, queues: Some(4), ..tap.clone() }),
+        ("tap0,vhost", NetCard { vhost: Some(true), ..tap.clone() }),
+        ("tap0,vhost=off", NetCard { vhost: Some(false), ..tap }),
+        ("fd=5", NetCard { fd: vec![5], ..NetCard::default() }),
+        ("fd=[5,6]", NetCard { fd: vec![5, 6], ..NetCard::default() }),
+    ] {
+        assert_eq!(read(&[text]), (vec![card], vec![]), "{text}");
+    }
+}
+
+#[test]
+fn what_cannot_be_read_is_reported() {
+    for (text, said) in [
+        ("tap0,mac=02:00", "--net `tap0,mac=02:00`: mac `02:00` is not the MAC address of a card"),
+        (
+            "tap0,mac=01:00:5e:00:00:01",
+            "--net `tap0,mac=01:00:5e:00:00:01`: mac `01:00:5e:00:00:01` is not the MAC address of a card",
+        ),
+        ("tap0,mtu=70000", "--net `tap0,mtu=70000`: mtu `70000` is not a whole number from 0 to 65535"),
+        ("tap0,bridge=br0", "--net `tap0,bridge=br0`: there is no key `bridge`"),
+    ] {
+        assert_eq!(read(&[text]), (vec![], vec![said.to_owned()]), "{text}");
+    }
+}
+
+#[test]
+fn what_makes_no_sense_is_reported() {
+    for (text, said) in [
+        ("mtu=1500", "--net does not say which tap"),
+        ("tap0,fd=5", "--net tap=tap0 names a tap twice: by its descriptor as well"),
+        ("fd=900,queues=2", "--net fd=900 goes with neither `create` nor `queues`"),
+        ("fd=[900,900]", "--net: file descriptor 900 is given twice"),
+        ("fd=900", "file descriptor 900 is not a tap: it is not open"),
+    ] {
+        let (cards, unread) = read(&[text]);
+        assert_eq!(unread, [""; 0]);
+        let mut problems = Problems::default();
+        assert!(cards[0].spec(&mut Vec::new(), &mut problems).is_none());
+        assert_eq!(problems.exit_code(), 2);
+        assert_eq!(problems.0.iter().map(|problem| problem.what.to_string()).collect::<Vec<_>>(), [said]);
+    }
+}
