@@ -15,6 +15,7 @@ mod faults;
 mod host;
 mod interrupts;
 mod lab;
+mod net;
 mod numa;
 mod obstacles;
 mod passthrough;
@@ -37,6 +38,7 @@ pub(crate) fn all() -> Vec<Case> {
         console::all(),
         api::all(),
         binding::all(),
+        net::all(),
         numa::all(),
         obstacles::all(),
         passthrough::all(),

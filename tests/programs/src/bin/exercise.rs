@@ -2,8 +2,8 @@
 //!
 //! - `exercise disk PATH MIB`: fills the beginning of a disk block by block in random order, writes some of the blocks
 //!   again, and reads all of them in another order; without caches, from several threads.
-//! - `exercise serve PORT MIB` and `exercise connect ADDRESS PORT MIB`: send each other so much at the same time. Port 0
-//!   is one that is free, which is told.
+//! - `exercise serve PORT MIB [COUNT]` and `exercise connect ADDRESS PORT MIB [COUNT]`: send each other so much at the same
+//!   time, over so many connections at once. Port 0 is one that is free, which is told.
 //!
 //! What is written and sent can be computed from its place, so nothing has to be remembered to check it.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a test program")]
@@ -34,9 +34,13 @@ fn main() -> ExitCode {
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let done = match words[..] {
         ["disk", path, mib] => blocks(mib).and_then(|blocks| disk(path, blocks)),
-        ["serve", port, mib] => blocks(mib).and_then(|blocks| serve(port, blocks)),
-        ["connect", address, port, mib] => blocks(mib).and_then(|blocks| connect(address, port, blocks)),
-        _ => Err(io::Error::other("exercise disk PATH MIB | serve PORT MIB | connect ADDRESS PORT MIB")),
+        ["serve", port, mib] => serve(port, mib, "1"),
+        ["serve", port, mib, count] => serve(port, mib, count),
+        ["connect", address, port, mib] => connect(address, port, mib, "1"),
+        ["connect", address, port, mib, count] => connect(address, port, mib, count),
+        _ => Err(io::Error::other(
+            "exercise disk PATH MIB | serve PORT MIB [COUNT] | connect ADDRESS PORT MIB [COUNT]",
+        )),
     };
     match done {
         Ok(what) => {
@@ -121,27 +125,62 @@ fn in_parallel(blocks: &[usize], work: impl Fn(usize, &mut [u8]) -> io::Result<(
     })
 }
 
-fn serve(port: &str, count: usize) -> io::Result<String> {
+fn serve(port: &str, mib: &str, count: &str) -> io::Result<String> {
     let listener = TcpListener::bind(("0.0.0.0", port.parse().map_err(io::Error::other)?))?;
     println!("listening on {}", listener.local_addr()?.port());
-    let (stream, _) = listener.accept()?;
-    exchange(stream, count, (10, 20))
+    over_connections(mib, count, |_| {
+        let (mut stream, _) = listener.accept()?;
+        // Which of the connections it is.
+        let mut number = [0; 8];
+        stream.read_exact(&mut number)?;
+        let number = u64::from_le_bytes(number);
+        Ok((stream, (number * 2, number * 2 + 1)))
+    })
 }
 
-fn connect(address: &str, port: &str, count: usize) -> io::Result<String> {
+fn connect(address: &str, port: &str, mib: &str, count: &str) -> io::Result<String> {
     let began = Instant::now();
     let place = format!("{address}:{port}");
-    loop {
-        match TcpStream::connect(&place) {
-            Ok(stream) => return exchange(stream, count, (20, 10)),
-            Err(error) if began.elapsed() > LINK_UP => return Err(error),
-            Err(_) => thread::sleep(Duration::from_millis(100)),
-        }
-    }
+    over_connections(mib, count, |number| {
+        let mut stream = loop {
+            match TcpStream::connect(&place) {
+                Ok(stream) => break stream,
+                Err(error) if began.elapsed() > LINK_UP => return Err(error),
+                Err(_) => thread::sleep(Duration::from_millis(100)),
+            }
+        };
+        stream.write_all(&number.to_le_bytes())?;
+        Ok((stream, (number * 2 + 1, number * 2)))
+    })
+}
+
+/// What is sent over a connection, and what is received.
+type Streams = (u64, u64);
+
+/// Exchanges data over as many connections at once, each made by `open`.
+fn over_connections(
+    mib: &str,
+    count: &str,
+    open: impl Fn(u64) -> io::Result<(TcpStream, Streams)> + Sync,
+) -> io::Result<String> {
+    let count: usize = count.parse().map_err(io::Error::other)?;
+    let blocks = blocks(mib)? / count.max(1);
+    let one = |number| {
+        let (stream, streams) = open(number)?;
+        exchange(stream, blocks, streams)
+    };
+    thread::scope(|scope| {
+        let one = &one;
+        let all: Vec<_> = (0..count as u64).map(|number| scope.spawn(move || one(number))).collect();
+        all.into_iter().try_for_each(|thread| {
+            thread.join().unwrap_or_else(|_| Err(io::Error::other("a connection panicked")))
+        })
+    })?;
+    Ok(format!("{} MiB each way over {count} connections", (blocks * count * BLOCK) >> 20))
 }
 
 /// Sends one stream and receives another, at the same time.
-fn exchange(stream: TcpStream, count: usize, (own, other): (u64, u64)) -> io::Result<String> {
+fn exchange(stream: TcpStream, count: usize, (own, other): Streams) -> io::Result<()> {
     let mut sending = stream.try_clone()?;
     let sender = thread::spawn(move || -> io::Result<()> {
         let mut buffer = vec![0; BLOCK];
@@ -156,6 +195,5 @@ fn exchange(stream: TcpStream, count: usize, (own, other): (u64, u64)) -> io::Re
         receiving.read_exact(&mut buffer)?;
         check(&buffer, other, block)?;
     }
-    sender.join().unwrap_or_else(|_| Err(io::Error::other("the sender panicked")))?;
-    Ok(format!("{} MiB each way", (count * BLOCK) >> 20))
+    sender.join().unwrap_or_else(|_| Err(io::Error::other("the sender panicked")))
 }

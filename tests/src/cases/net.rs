@@ -1,0 +1,137 @@
+//! Network cards: TCP between a guest and its host through a tap, and what happens when the tap goes.
+
+use crate::host::HostSpec;
+use crate::suite::{Case, Ctx, GuestInitrd, TestResult, case, ensure};
+
+pub(super) fn all() -> Vec<Case> {
+    let host = HostSpec::default;
+    vec![
+        case("net/TCP both ways through vhost-net, over reboots", host(), |ctx| tcp(ctx, "vhost")),
+        case("net/TCP both ways through vmm's own threads, over reboots", host(), |ctx| {
+            tcp(ctx, "vhost=off")
+        }),
+        case("net/a tap that vanishes is a pulled cable", host(), vanishes),
+        case("net/what is wrong with taps is said", host(), refusals),
+    ]
+}
+
+/// How often the guest reboots.
+const REBOOTS: usize = 3;
+/// Frames that are cut up to the MTU are no larger.
+const WHOLE_FRAME: u64 = 1514;
+
+/// A tap at an address of the host, made anew.
+fn make_tap(ctx: &Ctx, name: &str, how: &str, address: &str) -> TestResult {
+    let make = format!(
+        "ip link del {name} 2>/dev/null; ip tuntap add {name} mode tap user root {how} && ip link set {name} up && \
+         ip addr add {address}/24 dev {name}"
+    );
+    ctx.run(&make).expect_success()?;
+    Ok(())
+}
+
+/// Two cards, one with two pairs of queues and offloads and 64 connections, one without offloads and with one connection.
+fn tcp(ctx: &Ctx, served: &str) -> TestResult {
+    make_tap(ctx, "tap0", "multi_queue", "10.8.0.1")?;
+    make_tap(ctx, "tap1", "", "10.8.1.1")?;
+    let script = "ip link set eth0 up; ip addr add 10.8.0.2/24 dev eth0
+        ip link set eth1 up; ip addr add 10.8.1.2/24 dev eth1
+        echo the cards are $(cat /sys/class/net/eth0/address) $(cat /sys/class/net/eth1/mtu)
+        echo queues: $(ls -d /sys/class/net/eth0/queues/rx-* | wc -l), eth1: $(ls -d /sys/class/net/eth1/queues/rx-* | wc -l)
+        exercise connect 10.8.0.1 5000 8 64
+        exercise connect 10.8.1.1 5001 4
+        reboot -f";
+    let exercise = ctx.program("exercise")?;
+    let initrd =
+        GuestInitrd::with_script(ctx.artefacts, script)?.file("bin/exercise", &ctx.get(&exercise)?)?;
+    ctx.put("/tmp/net.cpio", &initrd.build()?)?;
+    let command = format!(
+        "vmm run --memory 128M --cpus 2 --initrd /tmp/net.cpio --net tap0,mac=02:00:5e:10:00:01,{served} \
+         --net tap1,mtu=1400,offloads=off,{served}"
+    );
+    let mut guest = ctx.run(&command).deadline(500).start()?;
+    for _ in 0..=REBOOTS {
+        let many = ctx.run(&format!("{exercise} serve 5000 8 64")).deadline(240).expect_success()?;
+        many.stdout_contains("exercised: 8 MiB each way over 64 connections")?;
+        let one = ctx.run(&format!("{exercise} serve 5001 4")).deadline(240).expect_success()?;
+        one.stdout_contains("exercised: 4 MiB each way over 1 connections")?;
+        guest.wait_for("the cards are 02:00:5e:10:00:01 1400")?;
+        guest.wait_for("queues: 2, eth1: 1")?;
+        guest.wait_for("exercised: 8 MiB each way over 64 connections")?;
+        guest.wait_for("exercised: 4 MiB each way over 1 connections")?;
+    }
+    for direction in ["rx", "tx"] {
+        let (whole, cut) = (frame_size(ctx, "tap0", direction)?, frame_size(ctx, "tap1", direction)?);
+        ensure!(whole > WHOLE_FRAME, "frames of {whole} bytes with offloads, {direction}");
+        ensure!(cut < WHOLE_FRAME, "frames of {cut} bytes without offloads, {direction}");
+    }
+    let threads = ctx.run("grep -h virtio-net /proc/$(pidof vmm)/task/*/comm | sort -u").output()?.stdout;
+    ensure!(threads.contains("virtio-net-rx") == (served == "vhost=off"), "threads: {threads}");
+    guest.kill()?;
+    ctx.run("rm /tmp/net.cpio; ip link del tap0; ip link del tap1").expect_success()?;
+    Ok(())
+}
+
+/// Bytes of the average frame that a tap has taken (rx, from the guest) or given.
+fn frame_size(ctx: &Ctx, tap: &str, direction: &str) -> TestResult<u64> {
+    let counters = format!(
+        "cd /sys/class/net/{tap}/statistics && echo $(($(cat {direction}_bytes) / $(cat {direction}_packets)))"
+    );
+    Ok(ctx.run(&counters).expect_success()?.stdout.trim().parse()?)
+}
+
+/// One card that the kernel serves, one that vmm serves, and one on a tap that vmm has made.
+fn vanishes(ctx: &Ctx) -> TestResult {
+    make_tap(ctx, "tap0", "", "10.8.0.1")?;
+    make_tap(ctx, "tap1", "", "10.8.1.1")?;
+    let script = "for n in 0 1; do ip link set eth$n up; ip addr add 10.8.$n.2/24 dev eth$n; done
+        for n in 0 1; do until ping -c 1 -W 1 10.8.$n.1 >/dev/null; do :; done; done; echo the host answers
+        for n in 0 1; do until grep -q 0 /sys/class/net/eth$n/carrier; do :; done; done; echo the cables are gone
+        ping -c 1 -W 1 10.8.0.1 >/dev/null || ping -c 1 -W 1 10.8.1.1 >/dev/null || echo nobody answers
+        poweroff -f";
+    ctx.put("/tmp/net.cpio", &GuestInitrd::with_script(ctx.artefacts, script)?.build()?)?;
+    let command =
+        "vmm run --memory 128M --initrd /tmp/net.cpio --net tap0 --net tap1,vhost=off --net tap2,create";
+    let mut guest = ctx.run(command).deadline(200).start()?;
+    guest.wait_for("the host answers")?;
+    let busy = ctx.run("vmm run --net tap1").expect_status(3)?;
+    busy.stderr_contains("the tap tap1 is in use by another process")?;
+    ctx.run("ip link show tap2 | grep -q UP && ip link del tap0 && ip link del tap1").expect_success()?;
+    let guest = guest.finish()?;
+    ensure!(guest.status == 0, "vmm ended with status {}", guest.status);
+    guest.stdout_contains("the cables are gone")?;
+    guest.stdout_contains("nobody answers")?;
+    let said = guest.stderr.matches("the tap is gone").count();
+    ensure!(said == 2, "it is said {said} times that a tap is gone");
+    ctx.run("rm /tmp/net.cpio; ! ip link show tap2").expect_success()?;
+    Ok(())
+}
+
+fn refusals(ctx: &Ctx) -> TestResult {
+    make_tap(ctx, "tap2", "", "10.8.2.1")?;
+    let nets = "--net tap9 --net lo --net tap2,queues=2 --net tap3,mac=01:00:00:00:00:00 --net tap4,mtu=1 --net fd=9";
+    let refused = ctx.run(&format!("vmm run {nets}")).expect_status(2)?;
+    for said in [
+        "there is no tap tap9",
+        "ip tuntap add tap9 mode tap user",
+        "the interface lo is not a tap",
+        "the tap tap2 has one queue, not 2",
+        "mac `01:00:00:00:00:00` is not the MAC address of a card",
+        "an MTU of 1 is not 68 to 65521",
+        "file descriptor 9 is not a tap: it is not open",
+    ] {
+        refused.stderr_contains(said)?;
+    }
+    let without = |change: &str, undo: &str, said: &str| -> TestResult {
+        let command = format!(
+            "{change}; su -s /bin/sh nobody -c 'vmm run --net tap2'; status=$?; {undo}; exit $status"
+        );
+        ctx.run(&command).expect_status(3)?.stderr_contains(said)?;
+        Ok(())
+    };
+    let away = "mv /dev/net/away /dev/net/tun";
+    without("mv /dev/net/tun /dev/net/away", away, "there is no /dev/net/tun")?;
+    without("chmod 600 /dev/net/tun", "chmod 666 /dev/net/tun", "/dev/net/tun cannot be opened")?;
+    without("true", "ip link del tap2", "the tap tap2 is not ours to use")?;
+    Ok(())
+}
