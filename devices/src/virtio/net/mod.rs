@@ -181,7 +181,7 @@ impl Serving {
             return Ok(Self::Kernel { _ring: kernel.serve(&card, &queue)? });
         }
         let pair = usize::from(index / 2);
-        if index % 2 == 0 {
+        if index.is_multiple_of(2) {
             let mergeable = features::has(features, VIRTIO_NET_F_MRG_RXBUF);
             let receiver = Receiver::new(card, pair, queue, mergeable, features::takes_large(features));
             Ok(Self::Receive { _worker: Worker::start("virtio-net-rx", receiver)? })
