@@ -98,7 +98,7 @@ fn triple_fault(ctx: &Ctx) -> TestResult {
 
 fn panics(ctx: &Ctx) -> TestResult {
     // The kernel itself would stand still for ever.
-    let script = "read what; [ $what = on ] && poweroff -f; echo c > /proc/sysrq-trigger";
+    let script = "echo ready; read what; [ $what = on ] && poweroff -f; echo c > /proc/sysrq-trigger";
     ctx.put("/tmp/guest.cpio", &GuestInitrd::with_script(ctx.artefacts, script)?.build()?)?;
     let start = |how: &str| {
         let cmdline = "--cmdline 'console=ttyS0 quiet panic=0'";
@@ -107,7 +107,14 @@ fn panics(ctx: &Ctx) -> TestResult {
     let stopped = start("stop").stdin("panic\n").expect_status(1)?;
     stopped.stdout_contains("Kernel panic - not syncing: sysrq triggered crash")?;
     stopped.stderr_contains("error: the guest has panicked\n")?;
-    let reset = start("reset").stdin("panic\non\n").expect_success()?;
+    let mut reset = start("reset").start()?;
+    // What is typed before it is reset is the first run's.
+    for line in ["panic\n", "on\n"] {
+        reset.wait_for("ready")?;
+        reset.send(line);
+    }
+    let reset = reset.finish()?;
+    ensure!(reset.status == 0, "it ended with status {}", reset.status);
     reset.stderr_contains("the guest has panicked and is reset")?;
     ctx.run("rm /tmp/guest.cpio").expect_success()?;
     Ok(())
