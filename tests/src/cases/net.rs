@@ -22,8 +22,9 @@ const WHOLE_FRAME: u64 = 1514;
 
 /// A tap at an address of the host, made anew.
 fn make_tap(ctx: &Ctx, name: &str, how: &str, address: &str) -> TestResult {
+    let tap = ctx.program("tap")?;
     let make = format!(
-        "ip link del {name} 2>/dev/null; ip tuntap add {name} mode tap user root {how} && ip link set {name} up && \
+        "ip link del {name} 2>/dev/null; {tap} {name} {how} && ip link set {name} up && \
          ip addr add {address}/24 dev {name}"
     );
     ctx.run(&make).expect_success()?;
