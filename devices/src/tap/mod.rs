@@ -5,6 +5,7 @@
 
 mod error;
 mod handed;
+mod monitor;
 mod sys;
 
 use std::ffi::c_int;
@@ -15,10 +16,12 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use libc::{IFF_MULTI_QUEUE, IFF_NO_PI, IFF_TAP, IFF_VNET_HDR};
+use rustix::event::{PollFd, PollFlags, Timespec};
 use vm_memory::VolatileSlice;
 
 pub use error::TapError;
 pub use handed::HandedTap;
+pub use monitor::LinkMonitor;
 
 /// Bytes of the header before each frame: `struct virtio_net_hdr_v1`.
 pub const HEADER: usize = 12;
@@ -96,6 +99,13 @@ impl TapQueue {
     /// `WouldBlock`: the tap is full. EBADFD: the tap is gone. Anything else: the kernel does not take this frame.
     pub fn send(&self, slices: &[VolatileSlice<'_>]) -> io::Result<()> {
         sys::write(self, slices).map(drop)
+    }
+
+    /// Whether the tap was removed.
+    pub fn is_gone(&self) -> bool {
+        let mut poll = [PollFd::new(&self.0, PollFlags::empty())];
+        let said = rustix::event::poll(&mut poll, Some(&Timespec::default()));
+        said.is_ok() && poll.iter().any(|it| it.revents().contains(PollFlags::ERR))
     }
 
     /// Its file.

@@ -13,7 +13,8 @@ pub(super) fn all() -> Vec<Case> {
 }
 
 fn uncorrectable(ctx: &Ctx) -> TestResult {
-    let found = ctx.run("basename $(ls -d /sys/bus/pci/devices/0000:00:0e.0/0000:*)").expect_success()?;
+    let found =
+        ctx.run("basename $(ls -d /sys/bus/pci/devices/0000:00:0e.0/0000:??:??.?)").expect_success()?;
     let nic = found.stdout.trim();
     ctx.run(&format!("vmm bind --group {nic}")).expect_success()?;
     let start = |backend: &str| {

@@ -29,6 +29,7 @@ use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 use vmm_sys_util::ioctl::ioctl_with_ref;
 
 use super::Card;
+use crate::tap::{LinkMonitor, TapQueue};
 use crate::virtio::worker::Worker;
 use crate::virtio::{Notifier, Queue, RaisedOutside};
 
@@ -109,7 +110,8 @@ impl Vhost {
         let eventfd = |_| EventFd::new(EFD_NONBLOCK | EFD_CLOEXEC);
         let errors = (0..pairs.len() * 2).map(eventfd).collect::<io::Result<Vec<_>>>()?;
         let watched = errors.iter().map(EventFd::try_clone).collect::<io::Result<Vec<_>>>()?;
-        let watch = Watch { card: Arc::clone(card), errors: watched, notifier: notifier.clone() };
+        let links = LinkMonitor::new()?;
+        let watch = Watch { card: Arc::clone(card), errors: watched, links, notifier: notifier.clone() };
         Ok(Prepared { pairs, errors, _watch: Worker::start("virtio-net", watch)? })
     }
 }
@@ -243,29 +245,31 @@ impl Drop for Ring {
 struct Watch {
     card: Arc<Card>,
     errors: Vec<EventFd>,
+    links: LinkMonitor,
     notifier: Notifier,
 }
 
-/// What the event of a tap carries; those of rings carry their queue's number.
-const TAP: u32 = u32::MAX - 1;
+/// What the event of the monitor carries; those of rings carry their queue's number.
+const LINKS: u32 = u32::MAX - 1;
 
 impl MutEventSubscriber for Watch {
     fn process(&mut self, events: Events, ops: &mut EventOps) {
-        // Each is said once: it would be said again and again.
-        let _ = ops.remove(Events::empty_raw(events.fd()));
-        if events.data() == TAP {
-            self.card.lose(&self.notifier);
-        } else {
-            self.notifier.broken(&RingBroken(u16::try_from(events.data()).unwrap_or(u16::MAX)));
+        if events.data() == LINKS {
+            self.links.take();
+            if self.card.link.queues().iter().any(TapQueue::is_gone) {
+                self.card.lose(&self.notifier);
+            }
+            return;
         }
+        // It is said once: it would be said again and again.
+        let _ = ops.remove(Events::empty_raw(events.fd()));
+        self.notifier.broken(&RingBroken(u16::try_from(events.data()).unwrap_or(u16::MAX)));
     }
 
     fn init(&mut self, ops: &mut EventOps) {
         let rings =
             (0..).zip(&self.errors).map(|(index, error)| Events::with_data(error, index, EventSet::IN));
-        // That of a tap that is gone comes without being asked for.
-        let taps = self.card.link.queues().iter().map(|tap| Events::with_data(tap, TAP, EventSet::empty()));
-        for events in rings.chain(taps) {
+        for events in rings.chain([Events::with_data(&self.links, LINKS, EventSet::IN)]) {
             if let Err(error) = ops.add(events) {
                 self.notifier.broken(&error);
             }
