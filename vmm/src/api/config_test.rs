@@ -63,7 +63,11 @@ fn everything_that_can_be_had_is_read() {
         "payload": { "kernel": "/k", "initramfs": "/i", "cmdline": "console=ttyS0", "firmware": null },
         "serial": { "mode": "File", "file": "/var/log/guest" },
         "console": { "mode": "Off", "file": null, "iommu": false },
-        "disks": null, "net": [{ "tap": "tap0", "mac": "02:00:5e:10:00:01", "num_queues": 4, "queue_size": 256 }], "rng": { "src": "/dev/urandom", "iommu": false }, "watchdog": false, "iommu": false,
+        "disks": [
+            { "path": "/d.qcow2", "readonly": true, "image_type": "Qcow2", "id": "root", "num_queues": 2 },
+            { "path": "/e", "rate_limiter_config": { "bandwidth": { "size": 1000, "refill_time": 100 } } },
+        ],
+        "net": [{ "tap": "tap0", "mac": "02:00:5e:10:00:01", "num_queues": 4, "queue_size": 256 }], "rng": { "src": "/dev/urandom", "iommu": false }, "watchdog": false, "iommu": false,
         "vsock": { "cid": 5, "socket": "/run/vm.vsock", "id": "_vsock0", "iommu": false },
         "platform": { "num_pci_segments": 1, "iommufd": false },
         "devices": [
@@ -76,6 +80,12 @@ fn everything_that_can_be_had_is_read() {
     assert_eq!((spec.cpus, spec.memory, spec.prefault), (4, 1 << 30, true));
     assert_eq!(spec.serial, Serial::File("/var/log/guest".into()));
     assert!(spec.virtio.rng);
+    let [first, second] = &spec.virtio.disks[..] else { panic!("{:?}", spec.virtio.disks) };
+    assert!(first.options.read_only && first.queues == Some(2));
+    assert_eq!(second.limits.bytes.map(|rate| (rate.per_second, rate.burst)), Some((10_000, 1000)));
+    let described = &configuration.to_json(None)["disks"];
+    assert_eq!((&described[0]["image_type"], &described[0]["readonly"]), (&json!("Qcow2"), &json!(true)));
+    assert_eq!(described[1]["rate_limiter_config"]["bandwidth"], json!({ "size": 1000, "refill_time": 100 }));
     let vsock = crate::VsockSpec { cid: 5, socket: "/run/vm.vsock".into() };
     assert_eq!(spec.virtio.vsock, Some(vsock));
     assert_eq!(configuration.to_json(None)["vsock"]["cid"], 5);
@@ -96,7 +106,22 @@ fn everything_that_can_be_had_is_read() {
 #[test]
 fn what_cannot_be_had_is_refused_by_name() {
     for (config, message) in [
-        (with("disks", json!([{ "path": "/d" }])), "`disks` is not supported"),
+        (
+            with("disks", json!([{}])),
+            "`disks[0].path` is missing: it is the path of an image or of a block device",
+        ),
+        (
+            with("disks", json!([{ "path": "/d", "image_type": "Vhdx" }])),
+            "`disks[0].image_type` cannot be Vhdx; Raw and Qcow2 can be had",
+        ),
+        (
+            with("disks", json!([{ "path": "/d" }, { "path": "/e", "vhost_user": true }])),
+            "`disks[1].vhost_user` can only be false",
+        ),
+        (
+            with("disks", json!([{ "path": "/d", "rate_limiter_config": { "ops": { "size": 1 } } }])),
+            "`disks[0].rate_limiter_config.ops.refill_time` and size must be above 0",
+        ),
         (
             with("rng", json!({ "src": "/dev/hwrng" })),
             "`rng.src` must be /dev/urandom: entropy comes from the host's generator",

@@ -6,7 +6,8 @@
 
 pub mod config;
 mod connection;
-pub mod error;
+pub mod disks;
+mod error;
 mod fields;
 pub mod http;
 pub mod manager;

@@ -2,6 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
+use super::disks;
 use super::fields::Fields;
 use crate::virtio::VirtioSpec;
 use crate::virtio::net::{NetSpec, TapSource};
@@ -12,21 +13,30 @@ const ENTROPY: [&str; 2] = ["/dev/urandom", "/dev/random"];
 
 /// Reads all of them from a machine's description.
 pub(super) fn read(config: &mut Fields) -> VirtioSpec {
-    let path = config.name("net");
-    let nets = config.list("net").into_iter().enumerate().filter_map(|(index, value)| {
-        let mut net = Fields::of(format!("{path}[{index}]"), value, config.refused());
-        let spec = read_net(&mut net);
-        net.finish();
-        spec
-    });
-    let nets = nets.collect();
+    let disks = each(config, "disks", disks::read);
+    let nets = each(config, "net", read_net);
     let rng = config.object("rng", read_rng).is_some();
     let vsock = config.object("vsock", read_vsock).flatten();
-    VirtioSpec { nets, rng, vsock, ..VirtioSpec::default() }
+    VirtioSpec { disks, nets, rng, vsock }
+}
+
+/// Reads the objects of a list.
+fn each<T>(config: &mut Fields, name: &str, read: fn(&mut Fields) -> Option<T>) -> Vec<T> {
+    let (path, list) = (config.name(name), config.list(name));
+    let read = |(index, value)| {
+        let mut fields = Fields::of(format!("{path}[{index}]"), value, config.refused());
+        let item = read(&mut fields);
+        fields.finish();
+        item
+    };
+    list.into_iter().enumerate().filter_map(read).collect()
 }
 
 /// Adds all of them to a machine's description.
 pub(super) fn describe(spec: &VirtioSpec, config: &mut Map<String, Value>) {
+    if !spec.disks.is_empty() {
+        config.insert("disks".to_owned(), spec.disks.iter().map(disks::describe).collect());
+    }
     if !spec.nets.is_empty() {
         config.insert("net".to_owned(), spec.nets.iter().map(describe_net).collect());
     }
@@ -113,7 +123,7 @@ fn describe_net(net: &NetSpec) -> Value {
 }
 
 /// Where a device is on the guest's buses is not for clients to say, and no device is behind a virtual IOMMU.
-fn placed_by_us(device: &mut Fields) {
+pub(super) fn placed_by_us(device: &mut Fields) {
     device.only("iommu", false);
     device.only("pci_segment", 0);
 }
