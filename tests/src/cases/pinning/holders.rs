@@ -118,7 +118,8 @@ fn beside(ctx: &Ctx, ms: u64, pages: u64) -> TestResult<(String, Output, Report)
     holder.kill()?;
     let report = Report::take(ctx)?;
     let found = report.number("/pinned/found/cma");
-    ensure!(found > MIB * PAGES / 2, "only {found} pages were in CMA");
+    // The kernel takes from CMA while more than half of what is free lies there.
+    ensure!(found > MIB * PAGES / 4, "only {found} pages were in CMA");
     report.pinned_outside(MIB)?;
     Ok((held, output, report))
 }
