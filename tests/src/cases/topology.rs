@@ -113,7 +113,7 @@ fn free_ports(ctx: &Ctx) -> TestResult {
 fn too_many(ctx: &Ctx) -> TestResult {
     let refused = ctx.run(&format!("vmm run --pcie-ports 31 --vfio {NVME}")).expect_status(2)?;
     refused.stderr_contains(
-        "error: 1 devices and --pcie-ports 31 do not fit: PCI bus 0 has room for 31 in all",
+        "error: 1 passed-through devices, 0 emulated ones and --pcie-ports 31 do not fit: PCI bus 0 has room for 31 in all",
     )?;
     let ports = ctx.run(&format!("vmm run {QUIET} --pcie-ports 31 --memory 128M")).expect_success()?;
     ports.stdout_contains("summary complete: 32 PCI devices")?;
