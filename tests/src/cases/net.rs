@@ -31,7 +31,8 @@ fn make_tap(ctx: &Ctx, name: &str, how: &str, address: &str) -> TestResult {
     Ok(())
 }
 
-/// Two cards, one with two pairs of queues and offloads and 64 connections, one without offloads and with one connection.
+/// Two cards, one with two pairs of queues, offloads and 64 connections and then one, whose frames grow large; one without
+/// offloads and with one connection.
 fn tcp(ctx: &Ctx, served: &str) -> TestResult {
     make_tap(ctx, "tap0", "multi_queue", "10.8.0.1")?;
     make_tap(ctx, "tap1", "", "10.8.1.1")?;
@@ -40,6 +41,7 @@ fn tcp(ctx: &Ctx, served: &str) -> TestResult {
         echo the cards are $(cat /sys/class/net/eth0/address) $(cat /sys/class/net/eth1/mtu)
         echo queues: $(ls -d /sys/class/net/eth0/queues/rx-* | wc -l), eth1: $(ls -d /sys/class/net/eth1/queues/rx-* | wc -l)
         exercise connect 10.8.0.1 5000 8 64
+        exercise connect 10.8.0.1 5002 4
         exercise connect 10.8.1.1 5001 4
         reboot -f";
     let exercise = ctx.program("exercise")?;
@@ -55,13 +57,17 @@ fn tcp(ctx: &Ctx, served: &str) -> TestResult {
         // Both listen while the guest boots: what it connects to is there.
         let mut many = ctx.run(&format!("{exercise} serve 5000 8 64")).deadline(240).start()?;
         many.wait_for("listening on 5000")?;
+        let mut large = ctx.run(&format!("{exercise} serve 5002 4")).deadline(240).start()?;
+        large.wait_for("listening on 5002")?;
         let mut one = ctx.run(&format!("{exercise} serve 5001 4")).deadline(240).start()?;
         one.wait_for("listening on 5001")?;
         guest.wait_for("the cards are 02:00:5e:10:00:01 1400")?;
         guest.wait_for("queues: 2, eth1: 1")?;
         guest.wait_for("exercised: 8 MiB each way over 64 connections")?;
         guest.wait_for("exercised: 4 MiB each way over 1 connections")?;
-        for (server, said) in [(many, "8 MiB each way over 64"), (one, "4 MiB each way over 1")] {
+        guest.wait_for("exercised: 4 MiB each way over 1 connections")?;
+        let single = "4 MiB each way over 1";
+        for (server, said) in [(many, "8 MiB each way over 64"), (large, single), (one, single)] {
             let output = server.finish()?;
             ensure!(output.status == 0, "a server ended with status {}", output.status);
             output.stdout_contains(&format!("exercised: {said} connections"))?;
