@@ -63,6 +63,9 @@ fn tcp(ctx: &Ctx, served: &str) -> TestResult {
         one.wait_for("listening on 5001")?;
         guest.wait_for("the cards are 02:00:5e:10:00:01 1400")?;
         guest.wait_for("queues: 2, eth1: 1")?;
+        // While the guest exchanges data, its queues are served.
+        let threads = ctx.run("grep -h virtio-net /proc/$(pidof vmm)/task/*/comm | sort -u").output()?.stdout;
+        ensure!(threads.contains("virtio-net-rx") == (served == "vhost=off"), "threads: {threads}");
         guest.wait_for("exercised: 8 MiB each way over 64 connections")?;
         guest.wait_for("exercised: 4 MiB each way over 1 connections")?;
         guest.wait_for("exercised: 4 MiB each way over 1 connections")?;
@@ -78,8 +81,6 @@ fn tcp(ctx: &Ctx, served: &str) -> TestResult {
         ensure!(whole > WHOLE_FRAME, "frames of {whole} bytes with offloads, {direction}");
         ensure!(cut < WHOLE_FRAME, "frames of {cut} bytes without offloads, {direction}");
     }
-    let threads = ctx.run("grep -h virtio-net /proc/$(pidof vmm)/task/*/comm | sort -u").output()?.stdout;
-    ensure!(threads.contains("virtio-net-rx") == (served == "vhost=off"), "threads: {threads}");
     guest.kill()?;
     ctx.run("rm /tmp/net.cpio; ip link del tap0; ip link del tap1").expect_success()?;
     Ok(())
