@@ -31,7 +31,9 @@ fn bindings(ctx: &Ctx) -> TestResult {
     let first = bus.stdout.trim().to_owned();
     let second = first.replace(":01.0", ":02.0");
 
-    check(ctx, "", 0)?.stdout_contains("ok: KVM can be used\nok: 512 MiB of memory can be had\nready\n")?;
+    check(ctx, "", 0)?
+        .stdout_contains("ok: KVM can be used\nok: /boot/vmlinuz-")?
+        .stdout_contains(" can be booted\nok: 512 MiB of memory can be had\nready\n")?;
     let found = check(ctx, &format!("--vfio {NVME} --vfio {second} --vfio 7f:00.0"), 3)?;
     found
         .stdout_contains("ok: KVM can be used\n")?
