@@ -195,5 +195,11 @@ fn exchange(stream: TcpStream, count: usize, (own, other): Streams) -> io::Resul
         receiving.read_exact(&mut buffer)?;
         check(&buffer, other, block)?;
     }
-    sender.join().unwrap_or_else(|_| Err(io::Error::other("the sender panicked")))
+    sender.join().unwrap_or_else(|_| Err(io::Error::other("the sender panicked")))?;
+    // Who connects, and sends the odd streams, may be gone the next moment with what is not sent yet: it waits until the
+    // other has all, and closes.
+    match own % 2 == 1 && receiving.read(&mut buffer)? > 0 {
+        true => Err(io::Error::other("more came than was to come")),
+        false => Ok(()),
+    }
 }
