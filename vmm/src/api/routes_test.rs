@@ -145,7 +145,7 @@ fn bodies_are_checked() {
         ("vm.create", ""),
         ("vm.create", "{"),
         ("vm.create", "[]"),
-        ("vm.create", r#"{"payload":{"kernel":"/k"},"disks":[{"path":"/d"}]}"#),
+        ("vm.create", r#"{"payload":{"kernel":"/k"},"fs":[{"tag":"t"}]}"#),
         ("vm.add-device", "{}"),
         ("vm.add-device", r#"{"path":"/0000:01:00.0","fd":7}"#),
         ("vm.remove-device", r#"{"id":7}"#),
