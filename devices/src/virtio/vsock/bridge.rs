@@ -5,6 +5,8 @@ use std::io::{self, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use rustix::buffer::spare_capacity;
@@ -38,6 +40,20 @@ const LISTENER: u64 = 0;
 const TIMER: u64 = 1;
 const FIRST_CONNECTION: u64 = 2;
 
+/// The ports that clients of the host get, in turn.
+///
+/// They go on when the driver is bound anew: Linux may then still hold a socket of a connection from before (it gives one that
+/// it closed 8 s to be answered, `VSOCK_CLOSE_TIMEOUT` in net/vmw_vsock/virtio_transport_common.c), and the reset that it
+/// sends for it in the end must not meet another connection.
+#[derive(Debug, Default)]
+pub(super) struct HostPorts(AtomicU32);
+
+impl HostPorts {
+    fn next(&self) -> u32 {
+        FIRST_PORT | self.0.fetch_add(1, Ordering::Relaxed) % FIRST_PORT
+    }
+}
+
 /// All connections of one guest.
 pub(super) struct Bridge {
     cid: u64,
@@ -55,7 +71,7 @@ pub(super) struct Bridge {
     ready: VecDeque<u64>,
     replies: VecDeque<Header>,
     next_number: u64,
-    next_port: u32,
+    host_ports: Arc<HostPorts>,
     /// More clients may be waiting; or they are, and the host has no descriptor for them.
     acceptable: bool,
     starved: bool,
@@ -63,7 +79,12 @@ pub(super) struct Bridge {
 
 impl Bridge {
     /// Takes clients from `listener`, which is at `path`.
-    pub(super) fn new(cid: u64, listener: UnixListener, path: &Path) -> io::Result<Self> {
+    pub(super) fn new(
+        cid: u64,
+        listener: UnixListener,
+        path: &Path,
+        host_ports: Arc<HostPorts>,
+    ) -> io::Result<Self> {
         let epoll = epoll::create(CreateFlags::CLOEXEC)?;
         let timer =
             timerfd_create(TimerfdClockId::Monotonic, TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK)?;
@@ -82,7 +103,7 @@ impl Bridge {
             ready: VecDeque::new(),
             replies: VecDeque::new(),
             next_number: FIRST_CONNECTION,
-            next_port: FIRST_PORT,
+            host_ports,
             acceptable: false,
             starved: false,
         })
@@ -245,10 +266,9 @@ impl Bridge {
     }
 
     /// A port of the host that has no connection to this port of the guest. There are more ports than connections.
-    fn free_port(&mut self, guest: u32) -> u32 {
+    fn free_port(&self, guest: u32) -> u32 {
         loop {
-            let host = self.next_port;
-            self.next_port = self.next_port.checked_add(1).unwrap_or(FIRST_PORT);
+            let host = self.host_ports.next();
             if !self.by_ports.contains_key(&Ports { host, guest }) {
                 return host;
             }

@@ -21,10 +21,11 @@ use std::borrow::Borrow;
 use std::io;
 use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use super::worker::OneThread;
 use super::{Activation, Active, DeviceType, RING_FEATURES, VirtioDevice, read_bytes};
-use bridge::Bridge;
+use bridge::{Bridge, HostPorts};
 use server::Server;
 
 /// A communication controller of another kind.
@@ -39,13 +40,14 @@ pub struct Vsock<L> {
     cid: u32,
     listener: L,
     path: PathBuf,
+    host_ports: Arc<HostPorts>,
 }
 
 impl<L: Borrow<UnixListener>> Vsock<L> {
     /// The device of the guest `cid`. Clients of the host connect to `listener`; what the guest's connections lead to is
     /// `path`, an underscore and the port.
     pub fn new(cid: u32, listener: L, path: PathBuf) -> Self {
-        Self { cid, listener, path }
+        Self { cid, listener, path, host_ports: Arc::default() }
     }
 }
 
@@ -71,7 +73,8 @@ impl<L: Borrow<UnixListener> + Send + Sync> VirtioDevice for Vsock<L> {
     }
 
     fn activate(&self, driver: Activation) -> io::Result<Box<dyn Active>> {
-        let bridge = Bridge::new(self.cid.into(), self.listener.borrow().try_clone()?, &self.path)?;
+        let listener = self.listener.borrow().try_clone()?;
+        let bridge = Bridge::new(self.cid.into(), listener, &self.path, self.host_ports.clone())?;
         OneThread::start(Server::new(bridge, driver.notifier), driver.queues)
     }
 }
