@@ -1,6 +1,7 @@
 //! The device's command register: what the guest wants of it, and what we keep as it must be.
 //!
-//! Memory and port I/O stay decoded, since VFIO faults accesses to the BARs otherwise. INTx stays disabled until its
+//! Memory and port I/O stay decoded, since VFIO faults accesses to the BARs otherwise. Errors that the host has the device
+//! report stay reported, since a guest that fails for one is to be told from one that hangs. INTx stays disabled until its
 //! interrupt is wired: VFIO would enable it in the device without anyone on the host to take it
 //! (`vfio_pci_intx_unmask_handler`).
 
@@ -23,17 +24,20 @@ pub(crate) struct Command {
 struct State {
     /// As the guest wrote it.
     guest: u16,
-    /// The bits that keep the device's BARs enabled.
-    decoding: u16,
+    /// What is set whatever the guest wrote: the device's BARs are decoded, and its errors are reported as the host has it.
+    kept: u16,
     /// Somebody takes the device's INTx.
     intx: bool,
 }
 
 impl Command {
-    /// Drives the device to what a guest finds: decoding its BARs and nothing else.
+    /// Drives the device to what a guest finds: decoding its BARs, reporting errors, and nothing else.
     pub(crate) fn new(device: Arc<dyn Hardware>, has_memory: bool, has_io: bool) -> Self {
         let decoding = if has_memory { COMMAND_MEMORY } else { 0 } | if has_io { COMMAND_IO } else { 0 };
-        let command = Self { device, state: Mutex::new(State { guest: 0, decoding, intx: false }) };
+        let mut found = [0; 2];
+        device.config_read(COMMAND, &mut found);
+        let kept = decoding | u16::from_le_bytes(found) & (COMMAND_PARITY | COMMAND_SERR);
+        let command = Self { device, state: Mutex::new(State { guest: 0, kept, intx: false }) };
         command.update(|_| {});
         command
     }
@@ -51,7 +55,7 @@ impl Command {
     fn update(&self, change: impl FnOnce(&mut State)) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         change(&mut state);
-        let forced = state.decoding | if state.intx { 0 } else { COMMAND_INTX_DISABLE };
+        let forced = state.kept | if state.intx { 0 } else { COMMAND_INTX_DISABLE };
         let command = state.guest & PASSED | forced;
         self.device.config_write(COMMAND, &command.to_le_bytes());
     }

@@ -38,6 +38,17 @@ fn unmask(function: &PassthroughFunction, bar: u8, table: u64, vector: u64) {
 }
 
 #[test]
+fn errors_are_reported_as_the_host_has_it_whatever_the_guest_writes() {
+    let mut config = nvme();
+    config.put(0x04, &[0x46, 0x05]);
+    let (function, device) = function(config, NVME_BARS);
+    assert_eq!(device.take_events(), [command(0x0542)]);
+    assert_eq!(read(&function, 0x04) & 0xffff, 0, "which the guest does not see");
+    write(&function, COMMAND, &MEMORY_AND_MASTER);
+    assert_eq!(device.take_events(), [command(0x0546)]);
+}
+
+#[test]
 fn an_ssd_as_the_guest_finds_it() {
     let (function, device) = function(nvme(), NVME_BARS);
     // Memory enabled underneath, no bus mastering, no INTx.

@@ -50,7 +50,7 @@ pub(super) struct HostPorts(AtomicU32);
 
 impl HostPorts {
     fn next(&self) -> u32 {
-        FIRST_PORT | self.0.fetch_add(1, Ordering::Relaxed) % FIRST_PORT
+        FIRST_PORT + self.0.fetch_add(1, Ordering::Relaxed) % FIRST_PORT
     }
 }
 
