@@ -3,7 +3,7 @@
 
 use super::extra::{self, DISPLAY, EDU, LARGE, MEMORY, TESTDEV};
 use crate::host::NVME;
-use crate::suite::{Case, Ctx, TestResult, case};
+use crate::suite::{Case, Ctx, QUIET, TestResult, case, ensure};
 
 pub(super) fn all() -> Vec<Case> {
     vec![
@@ -14,6 +14,7 @@ pub(super) fn all() -> Vec<Case> {
             moved(ctx, "container")
         }),
         case("bars/moved by the guest, peers follow, iommufd", extra::host(), |ctx| moved(ctx, "iommufd")),
+        case("bars/peers that cannot reach each other are worth a warning", extra::host(), no_peers),
     ]
 }
 
@@ -120,5 +121,27 @@ fn moved(ctx: &Ctx, backend: &str) -> TestResult {
     ] {
         guest.stdout_contains(line)?;
     }
+    Ok(())
+}
+
+/// `VFIO_DEVICE_FEATURE`: how BARs are had as dma-bufs (linux/vfio.h). Kernels before 6.19 have none.
+const DEVICE_FEATURE: &str = "0x3b75";
+
+fn no_peers(ctx: &Ctx) -> TestResult {
+    extra::bind(ctx, &[EDU, MEMORY])?;
+    let meddle = ctx.program("meddle")?;
+    let run = |backend: &str| {
+        let command = format!(
+            "{meddle} deny ioctl {DEVICE_FEATURE} vmm -v run {QUIET} --memory 128M --vfio {EDU}{backend} --vfio {MEMORY}{backend}"
+        );
+        ctx.run(&command).deadline(240).expect_success()
+    };
+    let lost = "other passed-through devices cannot reach this BAR by DMA (no peer-to-peer); all else works";
+    let complete = "summary complete: 3 PCI devices, 0 disks read, 0 problems";
+    run(",backend=iommufd")?.stdout_contains(complete)?.stderr_contains(lost)?;
+    // Without a word about it, vmm takes what can do more.
+    let chosen = run("")?;
+    chosen.stdout_contains(complete)?.stderr_contains("devices opened backend=container")?;
+    ensure!(!chosen.stderr.contains(lost), "{}", chosen.stderr);
     Ok(())
 }

@@ -1,7 +1,7 @@
 //! A host with more devices to pass through than the NVMe and the NIC, and guests that poke at them with busybox alone.
 
 use crate::host::HostSpec;
-use crate::suite::{Ctx, GuestInitrd, Output, TestResult};
+use crate::suite::{Ctx, GuestInitrd, Interactive, Output, TestResult};
 
 /// QEMU's device for teaching: registers that compute, a DMA engine, an interrupt on demand (docs/specs/edu.rst).
 pub(super) const EDU: &str = "0000:00:03.0";
@@ -21,6 +21,8 @@ pub(super) const AHCI: &str = "0000:00:09.0";
 pub(super) const XHCI: &str = "0000:00:0a.0";
 /// An Intel 82576, which could have virtual functions. (Those of QEMU 10.0 do not answer in their BARs.)
 pub(super) const IGB: &str = "0000:00:0b.0";
+/// A USB controller with 16 MSI vectors, and no MSI-X.
+pub(super) const MSI_XHCI: &str = "0000:00:0c.0";
 
 /// What the additional disks hold: something that is there wherever QEMU is. Writes are forgotten.
 const DISK: &str = "-drive if=none,format=raw,snapshot=on,file=/proc/self/exe";
@@ -37,6 +39,7 @@ pub(super) fn host() -> HostSpec {
         .qemu(&format!("{DISK},id=hard-disk -device ich9-ahci,id=sata,addr=9 -device ide-hd,drive=hard-disk,bus=sata.0"))
         .qemu(&format!("{DISK},id=stick -device qemu-xhci,id=usb,addr=0xa -device usb-storage,drive=stick,bus=usb.0"))
         .qemu("-netdev user,id=sriov -device igb,netdev=sriov,addr=0xb")
+        .qemu("-device nec-usb-xhci,msi=on,msix=off,addr=0xc")
 }
 
 /// Binds devices to vfio-pci.
@@ -72,12 +75,26 @@ setconf() {
 
 /// Passes devices to a guest that runs `script` and powers off.
 pub(super) fn guest(ctx: &Ctx, devices: &[&str], cmdline: &str, script: &str) -> TestResult<Output> {
+    ctx.run(&with_guest(ctx, devices, cmdline, script)?).deadline(240).expect_success()
+}
+
+/// The same, for a script that is talked to.
+pub(super) fn start<'a>(
+    ctx: &'a Ctx,
+    devices: &[&str],
+    cmdline: &str,
+    script: &str,
+) -> TestResult<Interactive<'a>> {
+    ctx.run(&with_guest(ctx, devices, cmdline, script)?).deadline(240).start()
+}
+
+/// Puts the guest there; gives the command that runs it.
+fn with_guest(ctx: &Ctx, devices: &[&str], cmdline: &str, script: &str) -> TestResult<String> {
     let initrd = GuestInitrd::with_script(ctx.artefacts, &format!("{TOOLS}{script}\npoweroff -f"))?;
     ctx.put("/tmp/guest.cpio", &initrd.build()?)?;
     let vfio: String = devices.iter().map(|device| format!("--vfio {device} ")).collect();
-    let command = format!(
+    Ok(format!(
         "vmm -v run {vfio} --memory 128M --cpus 2 --initrd /tmp/guest.cpio --cmdline \
          'console=ttyS0 quiet panic=-1 {cmdline}'; status=$?; rm /tmp/guest.cpio; exit $status"
-    );
-    ctx.run(&command).deadline(240).expect_success()
+    ))
 }

@@ -5,6 +5,7 @@
 //! - `meddle deny io_uring CMD..` runs CMD under a seccomp filter in which io_uring_setup fails, as container engines do;
 //! - `meddle kill io_uring CMD..` the same, but the filter kills the process, as systemd's `SystemCallFilter=` does;
 //! - `meddle hang io_uring CMD..` the same, but the call does not come back: CMD has the end that is to answer, and does not;
+//! - `meddle deny ioctl REQUEST CMD..` runs CMD where ioctls of this request fail with ENOTTY, as on a kernel that has them not;
 //! - `meddle without CAPABILITY CMD..` runs CMD without this capability, given by its number.
 //!
 //! # Unsafe
@@ -20,7 +21,10 @@ use std::os::unix::process::CommandExt;
 use std::process::Command;
 
 use rustix::fs::{FlockOperation, SealFlags, fcntl_add_seals, flock};
-use seccompiler::{BpfProgram, SeccompAction, SeccompFilter, TargetArch, apply_filter};
+use seccompiler::{
+    BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule,
+    TargetArch, apply_filter,
+};
 
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -29,11 +33,19 @@ fn main() {
         ["lock", path] => lock(path),
         ["seal", path] => seal(path),
         ["deny", "io_uring", command @ ..] => {
-            filter(SeccompAction::Errno(libc::EPERM as u32));
+            filter(SeccompAction::Errno(libc::EPERM as u32), libc::SYS_io_uring_setup, Vec::new());
+            run(command);
+        }
+        ["deny", "ioctl", request, command @ ..] => {
+            let request = u64::from_str_radix(request.trim_start_matches("0x"), 16).unwrap();
+            let is_request =
+                SeccompCondition::new(1, SeccompCmpArgLen::Dword, SeccompCmpOp::Eq, request).unwrap();
+            let rules = vec![SeccompRule::new(vec![is_request]).unwrap()];
+            filter(SeccompAction::Errno(libc::ENOTTY as u32), libc::SYS_ioctl, rules);
             run(command);
         }
         ["kill", "io_uring", command @ ..] => {
-            filter(SeccompAction::KillProcess);
+            filter(SeccompAction::KillProcess, libc::SYS_io_uring_setup, Vec::new());
             run(command);
         }
         ["hang", "io_uring", command @ ..] => {
@@ -81,8 +93,9 @@ fn seal(path: &str) {
     }
 }
 
-fn filter(action: SeccompAction) {
-    let rules = BTreeMap::from([(libc::SYS_io_uring_setup, Vec::new())]);
+/// Has `call` end so wherever one of the rules holds, or wherever if there are none.
+fn filter(action: SeccompAction, call: i64, rules: Vec<SeccompRule>) {
+    let rules = BTreeMap::from([(call, rules)]);
     let filter = SeccompFilter::new(rules, SeccompAction::Allow, action, TargetArch::x86_64).unwrap();
     let program: BpfProgram = filter.try_into().unwrap();
     apply_filter(&program).unwrap();
