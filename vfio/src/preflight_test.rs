@@ -123,7 +123,11 @@ fn a_device_that_is_gone_is_named() {
     fixture.device("0000:01:00.0", NVME, Some("vfio-pci"), Some(12));
     fixture.file("sys/bus/pci/devices/0000:01:00.0/config", "\u{1}".repeat(64).as_str());
     assert_eq!(check(&fixture, &["01:00.0"]), Vec::<String>::new());
-    fs::write(fixture.path("sys/bus/pci/devices/0000:01:00.0/config"), [0xff; 64]).unwrap();
+    // A virtual function has no IDs of its own, but a class.
+    let path = fixture.path("sys/bus/pci/devices/0000:01:00.0/config");
+    fs::write(&path, [[0xff; 8], [1; 8]].concat()).unwrap();
+    assert_eq!(check(&fixture, &["01:00.0"]), Vec::<String>::new());
+    fs::write(&path, [0xff; 64]).unwrap();
     assert_eq!(
         check(&fixture, &["01:00.0"]),
         ["0000:01:00.0 does not answer\n\

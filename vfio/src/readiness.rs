@@ -3,12 +3,13 @@
 
 use std::collections::BTreeSet;
 use std::fs::File;
-use std::io::Read;
+use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 
 use rustix::fs::{Access, AtFlags, CWD};
 use rustix::io::Errno;
 
+use crate::function::CLASS;
 use crate::holders::OpenNodes;
 use crate::nodes;
 use crate::preflight::{self, PreflightError};
@@ -56,11 +57,11 @@ impl Host {
 
     /// Whether configuration space answers. All ones is what a bus gives for a device that is gone.
     pub fn answers(&self, device: &HostDevice) -> bool {
-        let mut id = [0; 4];
+        let mut class = [0; 4];
         let read = File::open(self.device_path(device.address).join("config"))
-            .and_then(|mut config| config.read_exact(&mut id));
+            .and_then(|config| config.read_exact_at(&mut class, CLASS.into()));
         // Whoever may not read it cannot tell.
-        read.is_err() || id != [0xff; 4]
+        read.is_err() || class != [0xff; 4]
     }
 }
 

@@ -15,6 +15,7 @@ use tracing::{debug, warn};
 
 use crate::affected::Affected;
 use crate::device::Device;
+use crate::function::CLASS;
 use crate::sys;
 use crate::sysfs::Host;
 
@@ -95,9 +96,9 @@ impl Device {
 
     /// Whether its configuration space answers.
     fn answers(&self) -> bool {
-        let mut id = [0; 4];
-        self.config_read(0, &mut id);
-        id != [0xff; 4]
+        let mut class = [0; 4];
+        self.config_read(CLASS.into(), &mut class);
+        class != [0xff; 4]
     }
 }
 

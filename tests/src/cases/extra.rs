@@ -19,7 +19,7 @@ pub(super) const LARGE: &str = "0000:00:08.0";
 pub(super) const AHCI: &str = "0000:00:09.0";
 /// A USB controller with a stick.
 pub(super) const XHCI: &str = "0000:00:0a.0";
-/// An Intel 82576, which could have virtual functions. (Those of QEMU 10.0 do not answer in their BARs.)
+/// An Intel 82576, without virtual functions.
 pub(super) const IGB: &str = "0000:00:0b.0";
 /// A USB controller with 16 MSI vectors, and no MSI-X.
 pub(super) const MSI_XHCI: &str = "0000:00:0c.0";

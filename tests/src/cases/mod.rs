@@ -26,6 +26,7 @@ mod soak;
 mod topology;
 mod traffic;
 mod virtio;
+mod virtual_functions;
 
 use crate::suite::Case;
 
@@ -46,6 +47,7 @@ pub(crate) fn all() -> Vec<Case> {
         bars::all(),
         reset::all(),
         faults::all(),
+        virtual_functions::all(),
         traffic::all(),
         soak::all(),
         config::all(),

@@ -1,7 +1,7 @@
 //! Network cards: TCP between a guest and its host through a tap, and what happens when the tap goes.
 
 use crate::host::HostSpec;
-use crate::suite::{Case, Ctx, GuestInitrd, TestResult, case, ensure};
+use crate::suite::{Case, Ctx, GuestInitrd, QUIET, TestResult, case, ensure};
 
 pub(super) fn all() -> Vec<Case> {
     let host = HostSpec::default;
@@ -40,37 +40,37 @@ fn tcp(ctx: &Ctx, served: &str) -> TestResult {
         ip link set eth1 up; ip addr add 10.8.1.2/24 dev eth1
         echo the cards are $(cat /sys/class/net/eth0/address) $(cat /sys/class/net/eth1/mtu)
         echo queues: $(ls -d /sys/class/net/eth0/queues/rx-* | wc -l), eth1: $(ls -d /sys/class/net/eth1/queues/rx-* | wc -l)
-        exercise connect 10.8.0.1 5000 8 64
-        exercise connect 10.8.0.1 5002 4
-        exercise connect 10.8.1.1 5001 4
+        exercise connect 10.8.0.1 5000 4 64
+        exercise connect 10.8.0.1 5002 2
+        exercise connect 10.8.1.1 5001 2
         reboot -f";
     let exercise = ctx.program("exercise")?;
     let initrd =
         GuestInitrd::with_script(ctx.artefacts, script)?.file("bin/exercise", &ctx.get(&exercise)?)?;
     ctx.put("/tmp/net.cpio", &initrd.build()?)?;
     let command = format!(
-        "vmm run --memory 128M --cpus 2 --initrd /tmp/net.cpio --net tap0,mac=02:00:5e:10:00:01,{served} \
+        "vmm run {QUIET} --memory 128M --cpus 2 --initrd /tmp/net.cpio --net tap0,mac=02:00:5e:10:00:01,{served} \
          --net tap1,mtu=1400,offloads=off,{served}"
     );
     let mut guest = ctx.run(&command).deadline(500).start()?;
     for _ in 0..=REBOOTS {
         // Both listen while the guest boots: what it connects to is there.
-        let mut many = ctx.run(&format!("{exercise} serve 5000 8 64")).deadline(240).start()?;
+        let mut many = ctx.run(&format!("{exercise} serve 5000 4 64")).deadline(240).start()?;
         many.wait_for("listening on 5000")?;
-        let mut large = ctx.run(&format!("{exercise} serve 5002 4")).deadline(240).start()?;
+        let mut large = ctx.run(&format!("{exercise} serve 5002 2")).deadline(240).start()?;
         large.wait_for("listening on 5002")?;
-        let mut one = ctx.run(&format!("{exercise} serve 5001 4")).deadline(240).start()?;
+        let mut one = ctx.run(&format!("{exercise} serve 5001 2")).deadline(240).start()?;
         one.wait_for("listening on 5001")?;
         guest.wait_for("the cards are 02:00:5e:10:00:01 1400")?;
         guest.wait_for("queues: 2, eth1: 1")?;
         // While the guest exchanges data, its queues are served.
         let threads = ctx.run("grep -h virtio-net /proc/$(pidof vmm)/task/*/comm | sort -u").output()?.stdout;
         ensure!(threads.contains("virtio-net-rx") == (served == "vhost=off"), "threads: {threads}");
-        guest.wait_for("exercised: 8 MiB each way over 64 connections")?;
-        guest.wait_for("exercised: 4 MiB each way over 1 connections")?;
-        guest.wait_for("exercised: 4 MiB each way over 1 connections")?;
-        let single = "4 MiB each way over 1";
-        for (server, said) in [(many, "8 MiB each way over 64"), (large, single), (one, single)] {
+        guest.wait_for("exercised: 4 MiB each way over 64 connections")?;
+        guest.wait_for("exercised: 2 MiB each way over 1 connections")?;
+        guest.wait_for("exercised: 2 MiB each way over 1 connections")?;
+        let single = "2 MiB each way over 1";
+        for (server, said) in [(many, "4 MiB each way over 64"), (large, single), (one, single)] {
             let output = server.finish()?;
             ensure!(output.status == 0, "a server ended with status {}", output.status);
             output.stdout_contains(&format!("exercised: {said} connections"))?;
@@ -104,9 +104,10 @@ fn vanishes(ctx: &Ctx) -> TestResult {
         ping -c 1 -W 1 10.8.0.1 >/dev/null || ping -c 1 -W 1 10.8.1.1 >/dev/null || echo nobody answers
         poweroff -f";
     ctx.put("/tmp/net.cpio", &GuestInitrd::with_script(ctx.artefacts, script)?.build()?)?;
-    let command =
-        "vmm run --memory 128M --initrd /tmp/net.cpio --net tap0 --net tap1,vhost=off --net tap2,create";
-    let mut guest = ctx.run(command).deadline(200).start()?;
+    let command = format!(
+        "vmm run {QUIET} --memory 128M --initrd /tmp/net.cpio --net tap0 --net tap1,vhost=off --net tap2,create"
+    );
+    let mut guest = ctx.run(&command).deadline(200).start()?;
     guest.wait_for("the host answers")?;
     let busy = ctx.run("vmm run --net tap1").expect_status(3)?;
     busy.stderr_contains("the tap tap1 is in use by another process")?;

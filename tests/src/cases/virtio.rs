@@ -28,13 +28,13 @@ const ENTROPY: &str = r#"
     done
     : > /stop; wait
     head -c 8192 /dev/hwrng | wc -c | sed 's/^/afterwards /'
-    [ ! -b /dev/nvme0n1 ] || dd if=/dev/nvme0n1 bs=64k count=128 iflag=direct 2>/dev/null | sha256sum
+    [ ! -b /dev/nvme0n1 ] || dd if=/dev/nvme0n1 bs=64k count=32 iflag=direct 2>/dev/null | sha256sum
     echo done; read what; [ "$what" = reboot ] && reboot -f
     poweroff -f"#;
 
 fn entropy(ctx: &Ctx) -> TestResult {
     ctx.put("/tmp/guest.cpio", &GuestInitrd::with_script(ctx.artefacts, ENTROPY)?.build()?)?;
-    let drive = ctx.artefacts.disk.sha256(8 << 20)?;
+    let drive = ctx.artefacts.disk.sha256(2 << 20)?;
     let command =
         format!("vmm run --rng --vfio {NVME} --memory 128M --cpus 2 {QUIET} --initrd /tmp/guest.cpio");
     let mut guest = ctx.run(&command).deadline(400).start()?;

@@ -36,6 +36,7 @@ use intx::Intx;
 pub(crate) use intx::IntxLine;
 use quirks::Quirk;
 use rom::Rom;
+pub(crate) use space::CLASS;
 use space::{INTERRUPT_PIN, Space};
 
 const BAR0: u16 = 0x10;
@@ -88,7 +89,7 @@ impl PassthroughFunction {
         if !extended.is_empty() {
             device.config_read(EXTENDED_START, extended);
         }
-        if dword(&config, 0) == u32::MAX {
+        if dword(&config, CLASS) == u32::MAX {
             return Err(OpenError::Silent(address));
         }
         let quirks: Vec<Quirk> = quirks::of(word(&config, 0), word(&config, 2))

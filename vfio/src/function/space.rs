@@ -23,6 +23,10 @@ pub(crate) const COMMAND_SERR: u16 = 1 << 8;
 /// Command: INTx is off.
 pub(crate) const COMMAND_INTX_DISABLE: u16 = 1 << 10;
 
+/// Revision and class, which nothing that answers has as all ones. IDs are all ones in a virtual function: the host's
+/// kernel knows them from its physical one (PCIe base 6.0 §9.3.4.1.1).
+pub(crate) const CLASS: u16 = 0x08;
+
 const STATUS: u16 = 0x06;
 const STATUS_INTX: u8 = 1 << 3;
 const STATUS_LIST: u8 = 1 << 4;
