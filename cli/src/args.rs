@@ -47,7 +47,7 @@ pub(crate) enum LogFormat {
 pub(crate) enum Command {
     /// Run a virtual machine until it powers off.
     Run(RunArgs),
-    /// Check what a machine needs of this host, without starting one.
+    /// Check this host, or what a machine needs of it, without starting one.
     Check(CheckArgs),
     /// Control a running machine over its socket.
     Ctl(CtlArgs),
@@ -99,8 +99,9 @@ pub(crate) struct RunArgs {
 }
 
 const CHECK_HELP: &str = "\
-Looks at all that a start needs, opens the devices (which resets them) to ask their IOMMU, and prints `ok:` or \
-`problem:` for each, problems with their remedy. With --pin it brings guest memory up as a start would, with DMA maps if \
+Without flags it looks at what the host has for passthrough as a whole, and prints `ok:`, `warning:` or `problem:` for each \
+thing, with what mends it. With flags that describe a machine it looks at all that a start of that machine needs, and opens \
+its devices (which resets them) to ask their IOMMU. With --pin it brings guest memory up as a start would, with DMA maps if \
 devices are named, prints one line, and takes everything down again. The devices must not be in use.
 
 Exit codes: 0 all is there, 2 usage, 3 the host lacks something, 4 memory could not be had or pinned, or pinned pages lie \
@@ -117,6 +118,9 @@ pub(crate) struct CheckArgs {
     /// Fill memory with a pattern first, and check afterwards that all of it is still there.
     #[arg(long, requires = "pin")]
     pub(crate) contents: bool,
+    /// Print what was found as JSON.
+    #[arg(long, conflicts_with = "pin")]
+    pub(crate) json: bool,
 }
 
 #[derive(Debug, Args)]

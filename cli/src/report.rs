@@ -1,7 +1,6 @@
 //! What goes wrong, in words: the problem, its causes one a line, what to do. And what is printed, kept fit for a terminal.
 #![expect(clippy::print_stderr, reason = "this is where problems are printed")]
 
-use std::error::Error;
 use std::io::{self, Write};
 
 use miette::Diagnostic;
@@ -38,22 +37,27 @@ pub(crate) fn printable(text: &str) -> String {
 
 /// A problem, called `label`, with its causes and its remedy.
 pub(crate) fn text(label: &str, what: &dyn Diagnostic) -> String {
-    let mut text = format!("{label}: {what}\n");
-    let mut said = what.to_string();
-    let mut source: Option<&dyn Error> = what.source();
-    while let Some(cause) = source {
-        // A transparent layer repeats the one below.
-        let words = cause.to_string();
-        if words != said {
-            text += &format!("  cause: {words}\n");
+    let help = what.help().map(|help| help.to_string());
+    lines(label, &what.to_string(), &causes(what), help.as_deref())
+}
+
+/// What caused it, the nearest cause first.
+pub(crate) fn causes(what: &dyn Diagnostic) -> Vec<String> {
+    let mut causes = vec![what.to_string()];
+    causes.extend(std::iter::successors(what.source(), |cause| (*cause).source()).map(ToString::to_string));
+    // A transparent layer repeats the one below.
+    causes.dedup();
+    causes.split_off(1)
+}
+
+/// Something, called `label`, with its causes, one a line, and its remedy.
+pub(crate) fn lines(label: &str, title: &str, causes: &[String], remedy: Option<&str>) -> String {
+    let mut text = format!("{label}: {title}\n");
+    causes.iter().for_each(|cause| text += &format!("  cause: {cause}\n"));
+    if let Some(remedy) = remedy {
+        for (index, line) in remedy.lines().enumerate() {
+            text += &format!("{}{line}\n", if index == 0 { "   help: " } else { "         " });
         }
-        said = words;
-        source = cause.source();
-    }
-    if let Some(help) = what.help() {
-        let mut lines = help.to_string().lines().map(str::to_owned).collect::<Vec<_>>().into_iter();
-        text += &format!("   help: {}\n", lines.next().unwrap_or_default());
-        lines.for_each(|line| text += &format!("         {line}\n"));
     }
     printable(&text)
 }

@@ -37,6 +37,7 @@ mod request;
 pub mod reset;
 pub mod session;
 mod store;
+pub mod survey;
 mod sys;
 pub mod sysfs;
 mod text;

@@ -1,6 +1,10 @@
-//! `vmm check`: what a start needs, without a start ([`preconditions`]); with `--pin` guest memory is brought up as a
-//! start would and taken down again.
+//! `vmm check`: what any start needs of the host ([`host`]), or what a start of a given machine needs, without a start
+//! ([`preconditions`]); with `--pin` guest memory is brought up as a start would and taken down again.
 
+mod findings;
+#[cfg(test)]
+mod fixture;
+mod host;
 mod pattern;
 mod preconditions;
 
@@ -37,7 +41,11 @@ enum CheckError {
 
 /// Checks; returns the exit code.
 pub(crate) fn check(args: &CheckArgs) -> Result<u8, Problems> {
-    if args.pin { check_pin(args) } else { preconditions::check(args) }
+    match (args.pin, args.machine.is_default()) {
+        (true, _) => check_pin(args),
+        (false, true) => Ok(host::check(args.json)),
+        (false, false) => preconditions::check(args),
+    }
 }
 
 fn check_pin(args: &CheckArgs) -> Result<u8, Problems> {

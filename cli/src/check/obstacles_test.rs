@@ -1,7 +1,6 @@
 //! Every obstacle that an operator may meet, as it is printed: `obstacles.txt`.
 
 use std::fs;
-use std::os::unix::fs::symlink;
 
 use memory::layout::AddressLimits;
 use memory::pin::{self, AdmitError, Chunk, DmaMapper, MapError};
@@ -9,89 +8,19 @@ use memory::{GuestRam, Layout};
 use miette::Diagnostic;
 use vfio::{Backend, Host, Request};
 
+use super::fixture::Scripted;
 use crate::report;
 
 const GIB: u64 = 1 << 30;
 
-/// A host in a directory.
-struct Scripted(tempfile::TempDir);
-
 impl Scripted {
-    /// With an IOMMU and VFIO, container and iommufd.
-    fn new() -> Self {
-        let host = Self(tempfile::tempdir().unwrap());
-        for directory in
-            ["sys/bus/pci/drivers/vfio-pci", "sys/kernel/iommu_groups", "dev/vfio/devices", "proc"]
-        {
-            fs::create_dir_all(host.path(directory)).unwrap();
-        }
-        host.file("dev/vfio/vfio", "").file("dev/iommu", "")
-    }
-
-    fn path(&self, path: &str) -> std::path::PathBuf {
-        self.0.path().join(path)
-    }
-
-    fn file(self, path: &str, text: &str) -> Self {
-        fs::create_dir_all(self.path(path).parent().unwrap()).unwrap();
-        fs::write(self.path(path), text).unwrap();
-        self
-    }
-
-    fn without(self, path: &str) -> Self {
-        let path = self.path(path);
-        if path.is_dir() {
-            fs::remove_dir_all(path).unwrap()
-        } else {
-            fs::remove_file(path).unwrap()
-        }
-        self
-    }
-
-    /// A network card with this driver in this group. Bound to VFIO it has both nodes.
-    fn device(mut self, address: &str, driver: Option<&str>, group: Option<u32>) -> Self {
-        let device = format!("sys/bus/pci/devices/{address}");
-        let none = "0x0000000000000000 0x0000000000000000 0x0000000000000000\n".repeat(13);
-        for (name, text) in [
-            ("vendor", "0x8086\n"),
-            ("device", "0x10d3\n"),
-            ("class", "0x020000\n"),
-            ("resource", none.as_str()),
-        ] {
-            self = self.file(&format!("{device}/{name}"), text);
-        }
-        if let Some(driver) = driver {
-            symlink(format!("../../drivers/{driver}"), self.path(&format!("{device}/driver"))).unwrap();
-        }
-        if let Some(group) = group {
-            let members = self.path(&format!("sys/kernel/iommu_groups/{group}/devices"));
-            fs::create_dir_all(&members).unwrap();
-            symlink(self.path(&device), members.join(address)).unwrap();
-            symlink(members.parent().unwrap(), self.path(&format!("{device}/iommu_group"))).unwrap();
-            if driver == Some("vfio-pci") {
-                fs::create_dir_all(self.path(&format!("{device}/vfio-dev/vfio{group}"))).unwrap();
-                self = self
-                    .file(&format!("dev/vfio/{group}"), "")
-                    .file(&format!("dev/vfio/devices/vfio{group}"), "");
-            }
-        }
-        self
-    }
-
     /// What is in the way of this device, as it is printed.
     fn obstacles(&self, backend: Option<Backend>) -> String {
         let mut request = Request::at(&["0000:01:00.0".parse().unwrap()]);
         request.devices.iter_mut().for_each(|device| device.backend = backend);
-        let errors = vfio::preflight::check_on(&Host::at(self.0.path()), request).unwrap_err();
+        let errors = vfio::preflight::check_on(&Host::at(self.root()), request).unwrap_err();
         let texts = errors.iter().map(|error| report::text("problem", error));
-        texts.collect::<String>().replace(&self.0.path().display().to_string(), "")
-    }
-
-    /// Replaces a node by a file that nobody may write, root included.
-    fn forbid(self, path: &str) -> Self {
-        fs::remove_file(self.path(path)).unwrap();
-        symlink("/proc/sys/kernel/ostype", self.path(path)).unwrap();
-        self
+        texts.collect::<String>().replace(&self.root().display().to_string(), "")
     }
 }
 

@@ -1,21 +1,19 @@
 //! `vmm check` without `--pin`: what a start with these devices and this memory needs, a line for each, with what to do
 //! about what is missing. Devices that nothing is in the way of are opened, which resets them, to ask their IOMMU.
 
-use std::fmt::Display;
-
 use memory::bytes::Bytes;
 use memory::layout::AddressLimits;
 use memory::pin::{self, DmaMapper};
 use memory::{GuestRam, Layout};
-use miette::Diagnostic;
 use vfio::{Aperture, HostDevice, Passthrough, PreflightError, Prepared, Request};
 use vmm::hypervisor::Hypervisor;
 use vmm::{Class, InitrdSource, MachineSpec, Problems, preflight};
 
+use super::findings::Findings;
 use super::phys_bits;
 use crate::args::CheckArgs;
 use crate::config::Config;
-use crate::{default_kernel, report, run};
+use crate::{default_kernel, run};
 
 /// Checks; returns the exit code.
 pub(super) fn check(args: &CheckArgs) -> Result<u8, Problems> {
@@ -26,11 +24,11 @@ pub(super) fn check(args: &CheckArgs) -> Result<u8, Problems> {
     if !unreadable.0.is_empty() {
         return Err(unreadable);
     }
-    let mut findings = Findings::default();
+    let mut findings = Findings::new(args.json);
 
-    let hypervisor = findings.keep(Class::Host, Hypervisor::open());
+    let hypervisor = findings.keep(Class::Host, "kvm", Hypervisor::open());
     if hypervisor.is_some() {
-        findings.ok("KVM can be used");
+        findings.ok("kvm", "KVM can be used");
     }
     let limits = AddressLimits::cpu_only(hypervisor.as_ref().map_or_else(phys_bits, Hypervisor::phys_bits));
     check_spec(&config, &request, hypervisor.as_ref(), &limits, &mut findings);
@@ -40,7 +38,7 @@ pub(super) fn check(args: &CheckArgs) -> Result<u8, Problems> {
         Err(errors) => {
             for error in errors {
                 let typed = matches!(error, PreflightError::Request(_));
-                findings.problem(if typed { Class::Usage } else { Class::Host }, &error);
+                findings.problem(if typed { Class::Usage } else { Class::Host }, "devices", &error);
             }
             None
         }
@@ -50,14 +48,14 @@ pub(super) fn check(args: &CheckArgs) -> Result<u8, Problems> {
     let short = if pinned { pin::admit(memory) } else { pin::admit_unpinned(memory) };
     if short.is_empty() {
         let how = if pinned { "pinned" } else { "had" };
-        findings.ok(format_args!("{} of memory can be {how}", Bytes(memory)));
+        findings.ok("memory", format_args!("{} of memory can be {how}", Bytes(memory)));
     }
-    short.iter().for_each(|error| findings.problem(Class::Memory, error));
+    short.iter().for_each(|error| findings.problem(Class::Memory, "memory", error));
 
     match prepared {
         Some(prepared) => check_iommu(prepared, memory, limits, &mut findings),
         None => {
-            findings.keep(Class::Usage, Layout::new(memory, &limits));
+            findings.keep(Class::Usage, "memory", Layout::new(memory, &limits));
         }
     }
     Ok(findings.end())
@@ -81,24 +79,26 @@ fn check_spec(
     let layout = Layout::new(spec.memory, limits).ok();
     let payload = preflight::check_payload(&spec, layout.as_ref(), &mut problems);
     if let (Some(path), Some(_)) = (spec.kernel, payload) {
-        findings.ok(format_args!("{} can be booted", path.display()));
+        findings.ok("machine", format_args!("{} can be booted", path.display()));
     }
-    problems.0.iter().for_each(|problem| findings.problem(problem.class, problem.what.as_ref()));
+    problems.0.iter().for_each(|problem| findings.problem(problem.class, "machine", problem.what.as_ref()));
 }
 
 /// What is known only when the devices are open.
 fn check_iommu(prepared: Prepared, memory: u64, limits: AddressLimits, findings: &mut Findings) {
     for device in prepared.devices() {
-        findings.ok(line(device));
+        findings.ok("devices", line(device));
     }
-    let Some(passthrough) = findings.keep(Class::Host, Passthrough::open(prepared, None)) else { return };
-    findings.ok(aperture(&passthrough.aperture()));
+    let Some(passthrough) = findings.keep(Class::Host, "devices", Passthrough::open(prepared, None)) else {
+        return;
+    };
+    findings.ok("iommu", aperture(&passthrough.aperture()));
     let limits = AddressLimits { iova: Some(passthrough.aperture().ranges.clone()), ..limits };
-    let Some(layout) = findings.keep(Class::Usage, Layout::new(memory, &limits)) else { return };
-    let Some(ram) = findings.keep(Class::Memory, GuestRam::new(&layout)) else { return };
+    let Some(layout) = findings.keep(Class::Usage, "memory", Layout::new(memory, &limits)) else { return };
+    let Some(ram) = findings.keep(Class::Memory, "memory", GuestRam::new(&layout)) else { return };
     let mapper: &dyn DmaMapper = passthrough.space().as_ref();
-    if findings.keep(Class::Memory, pin::check_room(&ram, mapper)).is_some() {
-        findings.ok(format_args!("the IOMMU can map {}", Bytes(memory)));
+    if findings.keep(Class::Memory, "iommu", pin::check_room(&ram, mapper)).is_some() {
+        findings.ok("iommu", format_args!("the IOMMU can map {}", Bytes(memory)));
     }
 }
 
@@ -120,41 +120,5 @@ fn aperture(aperture: &Aperture) -> String {
     match ranges.as_slice() {
         [] => "the IOMMU does not say what it translates".to_owned(),
         ranges => format!("the IOMMU translates {}", ranges.join(", ")),
-    }
-}
-
-/// What was found, printed at once.
-#[derive(Default)]
-struct Findings {
-    problems: usize,
-    /// The exit code.
-    code: Option<Class>,
-}
-
-impl Findings {
-    fn ok(&mut self, what: impl Display) {
-        report::print(&format!("ok: {what}\n"));
-    }
-
-    fn problem(&mut self, class: Class, what: &dyn Diagnostic) {
-        report::print(&report::text("problem", what));
-        self.problems += 1;
-        self.code = Some(self.code.map_or(class, |code| code.min(class)));
-    }
-
-    /// Keeps the value, or tells of the problem.
-    fn keep<T, E: Diagnostic>(&mut self, class: Class, result: Result<T, E>) -> Option<T> {
-        result.map_err(|error| self.problem(class, &error)).ok()
-    }
-
-    /// What it comes to.
-    fn end(self) -> u8 {
-        let count = match self.problems {
-            0 => "ready".to_owned(),
-            1 => "1 problem".to_owned(),
-            count => format!("{count} problems"),
-        };
-        report::print(&format!("{count}\n"));
-        self.code.map_or(0, |class| class as u8)
     }
 }

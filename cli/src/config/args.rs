@@ -40,6 +40,11 @@ enum FileError {
 }
 
 impl MachineArgs {
+    /// Whether nothing was said of a machine.
+    pub(crate) fn is_default(&self) -> bool {
+        self.file.is_none() && self.flags.keys.is_empty() && self.problems.is_empty()
+    }
+
     /// What it means; what cannot be read is reported, and is as if it had not been written.
     pub(crate) fn read(&self, problems: &mut Problems) -> Reading<Config> {
         let mut layers = Vec::new();

@@ -31,7 +31,7 @@ fn bindings(ctx: &Ctx) -> TestResult {
     let first = bus.stdout.trim().to_owned();
     let second = first.replace(":01.0", ":02.0");
 
-    check(ctx, "", 0)?
+    check(ctx, "--memory 512M", 0)?
         .stdout_contains("ok: KVM can be used\nok: /boot/vmlinuz-")?
         .stdout_contains(" can be booted\nok: 512 MiB of memory can be had\nready\n")?;
     let found = check(ctx, &format!("--vfio {NVME} --vfio {second} --vfio 7f:00.0"), 3)?;
@@ -56,6 +56,16 @@ fn bindings(ctx: &Ctx) -> TestResult {
             .stdout_contains("ok: 512 MiB of memory can be pinned\n")?
             .stdout_contains("ok: the IOMMU can map 512 MiB\nready\n")?;
     }
+    check(ctx, "", 0)?
+        .stdout_contains("ok: the IOMMU is on: Intel VT-d, 39-bit addresses, ")?
+        .stdout_contains(
+            "ok: the IOMMU remaps interrupts\nok: VFIO can be used, through iommufd and containers\n",
+        )?
+        .stdout_contains("ok: ready to be passed through: 0000:00:01.0, ")?
+        .stdout_contains("ok: memlock is unlimited\n")?
+        .stdout_contains("warning: CMA 1 GiB and ZONE_MOVABLE 0 bytes are ")?
+        .stdout_contains("ok: io_uring can be used")?
+        .stdout_contains("\nready, ")?;
     check(ctx, &format!("--vfio {NVME} --vfio {NVME}"), 3)?.stdout_contains("is given twice\n")?;
     let mut guest = ctx.run(&format!("vmm run {QUIET} --vfio {NVME} --memory 128M")).start()?;
     guest.wait_for("vmm> ")?;
@@ -124,6 +134,19 @@ fn iommu_off(ctx: &Ctx) -> TestResult {
     let refused = ctx.run(&format!("vmm bind {NVME}")).expect_status(3)?;
     refused.stderr_contains("error: 0000:00:01.0 has no IOMMU group: the IOMMU is off")?;
     ctx.run("vmm devices").expect_success()?.stdout_contains("  no: the IOMMU is off\n")?;
+    // More is broken than that.
+    let sysctl = "/proc/sys/kernel/io_uring_disabled";
+    let broken = format!(
+        "chmod 600 /dev/kvm; echo 2 > {sysctl}; ulimit -l 64; su -s /bin/sh nobody -c 'vmm check'; s=$?; \
+         chmod 666 /dev/kvm; echo 0 > {sysctl}; exit $s"
+    );
+    ctx.run(&broken)
+        .expect_status(3)?
+        .stdout_contains("problem: no permission to open /dev/kvm\n")?
+        .stdout_contains("problem: the IOMMU is off: no device can be passed through\n   help: the firmware has it on; boot")?
+        .stdout_contains("problem: memlock is 64 KiB: ")?
+        .stdout_contains("warning: io_uring is forbidden (kernel.io_uring_disabled is 2): ")?
+        .stdout_contains("   help: sysctl -w kernel.io_uring_disabled=0")?;
     Ok(())
 }
 
