@@ -7,7 +7,7 @@ use clap_complete::Shell;
 use devices::pci::PciAddress;
 
 use crate::config::args::MachineArgs;
-use crate::ctl::args::CtlArgs;
+use crate::ctl::args::{CtlArgs, MemoryArgs};
 
 /// A virtual machine monitor for KVM, built for device passthrough.
 #[derive(Debug, Parser)]
@@ -51,6 +51,8 @@ pub(crate) enum Command {
     Check(CheckArgs),
     /// Control a running machine over its socket.
     Ctl(CtlArgs),
+    /// Draw where a running guest's memory lies.
+    Memory(MemoryArgs),
     /// List the host's PCI devices, and which of them can be passed through.
     Devices(DevicesArgs),
     /// Take devices from the host's drivers, so that they can be passed through.

@@ -29,7 +29,7 @@ fn shells_complete_commands_and_flags() {
         clap_complete::generate(shell, &mut Cli::command(), "vmm", &mut script);
         let script = String::from_utf8(script).unwrap();
         assert_eq!(report::printable(&script), script, "it is printed as it is");
-        for word in ["pin-deadline", "power-button", "unbind"] {
+        for word in ["pin-deadline", "power-button", "unbind", "memory"] {
             assert!(script.contains(word), "{shell} does not know {word}");
         }
     }

@@ -57,6 +57,7 @@ fn obey(cli: Cli) -> Result<u8, Problems> {
         Some(Command::Run(args)) => run::run(args, cli.api_socket),
         Some(Command::Check(args)) => check::check(&args),
         Some(Command::Ctl(args)) => ctl::ctl(&args),
+        Some(Command::Memory(args)) => ctl::memory(&args),
         Some(Command::Bind(args)) => bind::bind(&args),
         Some(Command::Unbind(args)) => bind::unbind(&args),
         Some(Command::Devices(args)) => devices::devices(&args),

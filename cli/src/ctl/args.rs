@@ -10,6 +10,15 @@ Exit codes: 0 done, 1 the machine did not do it, 2 usage, 3 no machine answers a
 #[derive(Debug, Args)]
 #[command(after_help = CTL_HELP)]
 pub(crate) struct CtlArgs {
+    #[command(flatten)]
+    pub(crate) machine: Socket,
+    #[command(subcommand)]
+    pub(crate) ask: Ask,
+}
+
+/// The machine that is asked, and how it is told what it answers.
+#[derive(Debug, Args)]
+pub(crate) struct Socket {
     /// The machine's socket, as `--api-socket` was given it.
     #[arg(long, short, value_name = "PATH")]
     pub(crate) socket: PathBuf,
@@ -19,8 +28,18 @@ pub(crate) struct CtlArgs {
     /// Give up when there is no answer for so long: 500ms, 30s, 2m. For ever without it.
     #[arg(long, value_name = "DURATION", global = true)]
     pub(crate) timeout: Option<String>,
-    #[command(subcommand)]
-    pub(crate) ask: Ask,
+}
+
+const MEMORY_HELP: &str = "\
+Looks at every page as it lies just now, so it costs the host some milliseconds for each GiB. Nothing is moved or allocated.
+
+Exit codes: 0 done, 1 the machine did not do it, 2 usage, 3 no machine answers at the socket.";
+
+#[derive(Debug, Args)]
+#[command(after_help = MEMORY_HELP)]
+pub(crate) struct MemoryArgs {
+    #[command(flatten)]
+    pub(crate) machine: Socket,
 }
 
 #[derive(Debug, Subcommand)]

@@ -3,6 +3,7 @@
 
 pub(crate) mod args;
 mod client;
+mod memory;
 mod show;
 mod wait;
 
@@ -16,7 +17,7 @@ use thiserror::Error;
 use vmm::{Class, Problem, Problems};
 
 use crate::grammar::types;
-use args::{Ask, CtlArgs};
+use args::{Ask, CtlArgs, MemoryArgs, Socket};
 use client::{Answer, Client, ClientError};
 
 /// Why a request cannot be made.
@@ -39,12 +40,9 @@ enum CtlError {
 
 /// Asks; returns the exit code.
 pub(crate) fn ctl(args: &CtlArgs) -> Result<u8, Problems> {
-    let timeout = match &args.timeout {
-        None => None,
-        Some(text) => Some(duration(text)?),
-    };
-    let client = Client::new(&args.socket, timeout);
-    match &args.ask {
+    let client = client(&args.machine)?;
+    let CtlArgs { machine: args, ask } = args;
+    match ask {
         Ask::Ping => show(args, &client.get("/api/v1/vmm.ping"), show::ping),
         Ask::Info => show(args, &client.get("/api/v1/vm.info"), show::info),
         Ask::State => show(args, &client.get("/vmm/v1/state"), show::state),
@@ -97,13 +95,24 @@ pub(crate) fn ctl(args: &CtlArgs) -> Result<u8, Problems> {
     }
 }
 
-fn put(args: &CtlArgs, client: &Client, call: &str, body: &[u8]) -> Result<u8, Problems> {
+/// `vmm memory`: draws where a guest's memory lies; returns the exit code.
+pub(crate) fn memory(args: &MemoryArgs) -> Result<u8, Problems> {
+    let client = client(&args.machine)?;
+    show(&args.machine, &client.get("/vmm/v1/memory"), memory::bars)
+}
+
+fn client(args: &Socket) -> Result<Client, Problems> {
+    let timeout = args.timeout.as_deref().map(duration).transpose()?;
+    Ok(Client::new(&args.socket, timeout))
+}
+
+fn put(args: &Socket, client: &Client, call: &str, body: &[u8]) -> Result<u8, Problems> {
     show(args, &client.put(&format!("/api/v1/{call}"), body), show::text)
 }
 
 /// Prints an answer, for people by `table`.
 fn show(
-    args: &CtlArgs,
+    args: &Socket,
     answer: &Result<Answer, ClientError>,
     table: fn(&Answer) -> String,
 ) -> Result<u8, Problems> {

@@ -2,6 +2,8 @@
 
 use serde_json::Value;
 
+use ::memory::bytes::Bytes;
+
 use super::client::Answer;
 
 /// As it came.
@@ -39,7 +41,7 @@ pub(crate) fn info(answer: &Answer) -> String {
     let mut rows: Vec<Vec<String>> = [
         ("state", at("/state")),
         ("vCPUs", at("/config/cpus/boot_vcpus")),
-        ("memory", memory::bytes::Bytes(memory).to_string()),
+        ("memory", Bytes(memory).to_string()),
         ("kernel", at("/config/payload/kernel")),
         ("initramfs", at("/config/payload/initramfs")),
         ("cmdline", at("/config/payload/cmdline")),
@@ -109,11 +111,11 @@ pub(crate) fn pin_report(answer: &Answer) -> String {
     table(&rows)
 }
 
-fn json(answer: &Answer) -> Value {
+pub(super) fn json(answer: &Answer) -> Value {
     serde_json::from_slice(&answer.body).unwrap_or_default()
 }
 
-fn word(value: &Value, name: &str) -> String {
+pub(super) fn word(value: &Value, name: &str) -> String {
     value.get(name).map(plain).unwrap_or_default()
 }
 
@@ -128,7 +130,7 @@ fn plain(value: &Value) -> String {
 }
 
 /// Columns as wide as they need to be, two spaces between them.
-fn table(rows: &[Vec<String>]) -> String {
+pub(super) fn table(rows: &[Vec<String>]) -> String {
     let mut widths: Vec<usize> = Vec::new();
     for row in rows {
         widths.resize(widths.len().max(row.len()), 0);

@@ -95,8 +95,9 @@ impl Tally {
     }
 }
 
+/// What a frame lies in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
+pub(super) enum Kind {
     Normal,
     Movable,
     Cma(usize),
@@ -125,7 +126,6 @@ impl Free {
 #[derive(Clone, Debug)]
 pub struct Surveyor {
     areas: CmaAreas,
-    movable: Vec<PfnRange>,
     before: Free,
     /// Sorted, disjoint: where anything but normal memory lies.
     special: Vec<(PfnRange, Kind)>,
@@ -144,9 +144,8 @@ impl Surveyor {
 
     /// The same over figures that are already there.
     pub fn with(areas: CmaAreas, meminfo: &Meminfo, zones: &Zones) -> Self {
-        let movable = zones.movable();
-        let special = special_ranges(&areas, &movable);
-        Self { areas, movable, before: Free::new(meminfo, zones), special }
+        let special = special_ranges(&areas, &zones.movable());
+        Self { areas, before: Free::new(meminfo, zones), special }
     }
 
     fn blind(reason: String) -> Self {
@@ -199,6 +198,22 @@ impl Surveyor {
         Ok(found)
     }
 
+    /// Whether the host has neither CMA nor ZONE_MOVABLE.
+    pub(super) fn is_all_normal(&self) -> bool {
+        self.knows_areas() && self.special.is_empty()
+    }
+
+    /// Why pages cannot be told apart, if they cannot. Some may be `hidden`.
+    pub(super) fn blindness(&self, hidden: bool) -> Option<String> {
+        match &self.areas {
+            CmaAreas::Unknown { reason } => Some(reason.clone()),
+            CmaAreas::Known(_) if hidden && !self.is_all_normal() => {
+                Some("page frame numbers cannot be read without CAP_SYS_ADMIN".to_owned())
+            }
+            CmaAreas::Known(_) => None,
+        }
+    }
+
     /// Whether page frames can be told apart, given that they can be seen: the host's areas are all known.
     pub fn knows_areas(&self) -> bool {
         matches!(self.areas, CmaAreas::Known(_))
@@ -243,17 +258,13 @@ impl Surveyor {
             absent: tally.absent,
             basis,
         };
-        let reason = match &self.areas {
-            CmaAreas::Known(areas) if areas.is_empty() && self.movable.is_empty() => {
-                return census(Vec::new(), 0, Basis::NothingMovable);
-            }
-            CmaAreas::Known(areas) if tally.hidden == 0 => {
-                let names = areas.iter().map(|area| area.name.clone());
-                let cma = names.zip(tally.cma.iter().copied()).filter(|(_, pages)| *pages > 0).collect();
-                return census(cma, tally.movable, Basis::Pfn);
-            }
-            CmaAreas::Known(_) => "page frame numbers cannot be read without CAP_SYS_ADMIN".to_owned(),
-            CmaAreas::Unknown { reason } => reason.clone(),
+        if self.is_all_normal() {
+            return census(Vec::new(), 0, Basis::NothingMovable);
+        }
+        let Some(reason) = self.blindness(tally.hidden > 0) else {
+            let names = self.areas.known().iter().map(|area| area.name.clone());
+            let cma = names.zip(tally.cma.iter().copied()).filter(|(_, pages)| *pages > 0).collect();
+            return census(cma, tally.movable, Basis::Pfn);
         };
         let shrunk = |before: u64, now: u64| before.saturating_sub(now).min(present);
         let cma = shrunk(self.before.cma, now.cma);
@@ -267,7 +278,7 @@ impl Surveyor {
     }
 
     /// What `pfn` lies in, and the frames around it for which that holds.
-    fn classify(&self, pfn: u64) -> (PfnRange, Kind) {
+    pub(super) fn classify(&self, pfn: u64) -> (PfnRange, Kind) {
         let next = self.special.partition_point(|(range, _)| range.end <= pfn);
         let below = next.checked_sub(1).and_then(|i| self.special.get(i)).map_or(0, |(range, _)| range.end);
         match self.special.get(next) {

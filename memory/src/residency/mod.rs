@@ -10,6 +10,7 @@ pub mod meminfo;
 pub mod nodes;
 pub mod pagemap;
 pub(crate) mod pagetypes;
+pub mod placement;
 pub mod vmstat;
 pub mod zones;
 
@@ -17,6 +18,7 @@ pub use census::{Basis, Census, Surveyor, Tally};
 pub use cma::{CmaArea, CmaAreas};
 pub use meminfo::Meminfo;
 pub use nodes::Node;
+pub use placement::{Placement, Placements};
 pub use vmstat::Vmstat;
 pub use zones::{Zone, Zones};
 

@@ -11,6 +11,7 @@ mod error;
 mod fields;
 pub mod http;
 pub mod manager;
+mod memory;
 mod metrics;
 pub mod record;
 pub mod routes;

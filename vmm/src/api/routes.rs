@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use ::memory::residency::Placements;
 use serde_json::{Value, json};
 
 use super::config::json_of;
@@ -10,6 +11,7 @@ use super::error::ApiError;
 use super::fields::Fields;
 use super::http::{Method, Request, Response};
 use super::manager::{Manager, Overview};
+use super::memory;
 use super::metrics::{self, Metrics};
 use crate::machine::control::{ControlError, DevicePlace, Pace};
 
@@ -61,10 +63,11 @@ const CALLS: [(&str, Method, Call); 16] = [
     ("vm.resize-disk", Method::Put, resize_disk),
 ];
 
-const OWN_CALLS: [(&str, Call); 4] = [
+const OWN_CALLS: [(&str, Call); 5] = [
     ("state", |manager, _| Ok(state(manager))),
     ("boot-phases", |manager, _| Ok(Response::json(200, &manager.record().phases()))),
     ("pin-report", |manager, _| pin_report(manager)),
+    ("memory", |manager, _| memory(manager)),
     ("metrics", |manager, _| Ok(Response::text(PROMETHEUS, metrics(manager)))),
 ];
 
@@ -218,6 +221,15 @@ fn pin_report(manager: &Manager) -> Answer {
     let report = report.ok_or_else(|| ApiError::new(404, "no guest memory has been pinned"))?;
     let report = serde_json::to_value(report).map_err(|error| ApiError::new(500, error.to_string()))?;
     Ok(Response::json(200, &report))
+}
+
+/// Walks the page tables of all guest RAM, here and not on the machine's thread.
+fn memory(manager: &Manager) -> Answer {
+    let ram = manager.control()?.ram()?;
+    let placements = Placements::of(&ram).map_err(|error| {
+        ApiError::new(500, format!("the page tables of guest memory cannot be read: {error}"))
+    })?;
+    Ok(Response::json(200, &memory::json_of(&placements)))
 }
 
 fn metrics(manager: &Manager) -> String {

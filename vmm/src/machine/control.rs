@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, Sender, SyncSender};
 
 use devices::pci::PciAddress;
+use memory::GuestRam;
 use miette::Diagnostic;
 use thiserror::Error;
 use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
@@ -137,6 +138,8 @@ pub enum Request {
     Nmi(Reply<()>),
     /// What it has counted.
     Counters(Reply<Counters>),
+    /// Its RAM, to look at where that lies.
+    Ram(Reply<Arc<GuestRam>>),
     /// Plug a host device in. Answered when the guest can see it.
     AddDevice(PciAddress, Reply<DevicePlace>),
     /// Unplug a host device. Answered when it is the host's again.
@@ -156,6 +159,7 @@ impl fmt::Debug for Request {
             Self::Shutdown(_) => f.write_str("shutdown"),
             Self::Nmi(_) => f.write_str("nmi"),
             Self::Counters(_) => f.write_str("counters"),
+            Self::Ram(_) => f.write_str("memory"),
             Self::AddDevice(address, _) => write!(f, "add device {address}"),
             Self::RemoveDevice(address, _) => write!(f, "remove device {address}"),
             Self::ResizeDisk(id, size, _) => write!(f, "resize disk {id} to {size} bytes"),
@@ -240,6 +244,11 @@ impl Control {
     /// Plugs in the host device at `address`; returns where the guest sees it.
     pub fn add_device(&self, address: PciAddress) -> Result<DevicePlace, ControlError> {
         self.ask(|reply| Request::AddDevice(address, reply))
+    }
+
+    /// Its RAM. It stays for as long as somebody holds it, so that is not to be long.
+    pub fn ram(&self) -> Result<Arc<GuestRam>, ControlError> {
+        self.ask(Request::Ram)
     }
 
     /// Unplugs the host device at `address`; returns when it is the host's again.

@@ -302,7 +302,7 @@ impl Machine {
             threads,
             vm: self.vm.clone(),
             interrupts: self.interrupts.clone(),
-            memory: self.plan.spec.memory,
+            ram: self.ram.clone(),
             devices: self.devices.clone(),
             disks: self.plan.virtio.disks.clone(),
             standing: Standing::Running,

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use devices::irq::{InterruptController, MsiMessage};
 use devices::virtio::blk::Blk;
+use memory::GuestRam;
 use vfio::DeviceLoss;
 use vmm_sys_util::eventfd::EventFd;
 
@@ -38,8 +39,8 @@ pub struct Running {
     pub vm: Arc<Vm>,
     /// Its interrupts.
     pub interrupts: Arc<KvmInterrupts>,
-    /// RAM, in bytes.
-    pub memory: u64,
+    /// RAM.
+    pub ram: Arc<GuestRam>,
     /// Its passed-through devices.
     pub devices: Arc<Devices>,
     /// Its disks.
@@ -73,6 +74,7 @@ impl Running {
             Request::Shutdown(reply) => reply.send(self.end(End::Stopped("stopped by request"))),
             Request::Nmi(reply) => reply.send(self.raise_nmi()),
             Request::Counters(reply) => reply.send(Ok(Counters { exits: self.threads.exits() })),
+            Request::Ram(reply) => reply.send(Ok(self.ram.clone())),
             Request::AddDevice(_, reply) if !self.devices.has_ports() => {
                 reply.send(Err(no_ports("adding a device")));
             }
@@ -125,7 +127,7 @@ impl Running {
         Info {
             pace: self.pace(),
             cpus: self.threads.exits().len() as u32,
-            memory: self.memory,
+            memory: self.ram.size(),
             devices: self.devices.list(),
         }
     }

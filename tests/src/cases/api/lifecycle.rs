@@ -88,6 +88,13 @@ fn with_device(ctx: &Ctx) -> TestResult {
     report.stdout_contains("outcome")?;
     report.line_with("misplaced pages")?;
     ctl(ctx, "metrics")?.stdout_contains("vmm_pin_success")?;
+    // All of it is there and can be seen, none of it where it may not be.
+    let memory =
+        ctx.run(&format!("vmm memory -s {SOCKET} --json; vmm memory -s {SOCKET}")).expect_success()?;
+    for field in ["\"absent\": 0", "\"cma\": 0", "\"movable\": 0", "\"unknown\": 0", "\"unknown\": null"] {
+        memory.stdout_contains(field)?;
+    }
+    memory.stdout_contains(&format!("0x0            [{}]  ", "#".repeat(32)))?;
     vmm.send("until test -b /dev/nvme0n1; do sleep 0.1; done; dd if=/dev/nvme0n1 bs=1M count=8 2>/dev/null | sha256sum\n");
     vmm.wait_for(&ctx.artefacts.disk.sha256(8 << 20)?)?;
     ctl(ctx, "shutdown-vmm")?;
