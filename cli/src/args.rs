@@ -8,6 +8,7 @@ use devices::pci::PciAddress;
 
 use crate::config::args::MachineArgs;
 use crate::ctl::args::{CtlArgs, MemoryArgs};
+use crate::top::args::TopArgs;
 
 /// A virtual machine monitor for KVM, built for device passthrough.
 #[derive(Debug, Parser)]
@@ -53,6 +54,8 @@ pub(crate) enum Command {
     Ctl(CtlArgs),
     /// Draw where a running guest's memory lies.
     Memory(MemoryArgs),
+    /// Show what running guests are doing.
+    Top(TopArgs),
     /// List the host's PCI devices, and which of them can be passed through.
     Devices(DevicesArgs),
     /// Take devices from the host's drivers, so that they can be passed through.

@@ -25,6 +25,7 @@ mod pin_helper;
 mod pinning;
 mod report;
 mod run;
+mod top;
 
 use std::process::ExitCode;
 
@@ -58,6 +59,7 @@ fn obey(cli: Cli) -> Result<u8, Problems> {
         Some(Command::Check(args)) => check::check(&args),
         Some(Command::Ctl(args)) => ctl::ctl(&args),
         Some(Command::Memory(args)) => ctl::memory(&args),
+        Some(Command::Top(args)) => top::top(&args),
         Some(Command::Bind(args)) => bind::bind(&args),
         Some(Command::Unbind(args)) => bind::unbind(&args),
         Some(Command::Devices(args)) => devices::devices(&args),

@@ -25,6 +25,7 @@ pub mod function;
 mod handed;
 mod holders;
 mod info;
+mod interrupts;
 mod ioas;
 mod kvm;
 mod mapping;

@@ -2,9 +2,9 @@
 #![expect(clippy::print_stdout, reason = "answers go to standard output")]
 
 pub(crate) mod args;
-mod client;
+pub(crate) mod client;
 mod memory;
-mod show;
+pub(crate) mod show;
 mod wait;
 
 use std::io::Read;

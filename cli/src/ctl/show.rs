@@ -63,20 +63,20 @@ pub(crate) fn info(answer: &Answer) -> String {
     table(&rows)
 }
 
-/// A row for each vCPU, a column for each cause.
+/// A table for each kind of part: a row for each part, a column for what it counts.
 pub(crate) fn counters(answer: &Answer) -> String {
     let body = json(answer);
-    let Some(machine) = body.as_object() else { return String::new() };
-    let mut rows: Vec<Vec<String>> = Vec::new();
-    for (device, counters) in machine {
+    let mut tables: Vec<Vec<Vec<String>>> = Vec::new();
+    for (part, counters) in body.as_object().into_iter().flatten() {
         let Some(counters) = counters.as_object() else { continue };
-        if rows.is_empty() {
-            let names = counters.keys().cloned();
-            rows.push(std::iter::once(String::new()).chain(names).collect());
+        let head: Vec<String> = std::iter::once(String::new()).chain(counters.keys().cloned()).collect();
+        let row = std::iter::once(part.clone()).chain(counters.values().map(plain)).collect();
+        match tables.iter_mut().find(|rows| rows.first() == Some(&head)) {
+            Some(rows) => rows.push(row),
+            None => tables.push(vec![head, row]),
         }
-        rows.push(std::iter::once(device.clone()).chain(counters.values().map(plain)).collect());
     }
-    table(&rows)
+    tables.iter().map(|rows| table(rows)).collect::<Vec<_>>().join("\n")
 }
 
 /// A row for each phase: name, milliseconds, and GiB/s where memory was moved.
@@ -115,7 +115,7 @@ pub(super) fn json(answer: &Answer) -> Value {
     serde_json::from_slice(&answer.body).unwrap_or_default()
 }
 
-pub(super) fn word(value: &Value, name: &str) -> String {
+pub(crate) fn word(value: &Value, name: &str) -> String {
     value.get(name).map(plain).unwrap_or_default()
 }
 
@@ -130,7 +130,7 @@ fn plain(value: &Value) -> String {
 }
 
 /// Columns as wide as they need to be, two spaces between them.
-pub(super) fn table(rows: &[Vec<String>]) -> String {
+pub(crate) fn table(rows: &[Vec<String>]) -> String {
     let mut widths: Vec<usize> = Vec::new();
     for row in rows {
         widths.resize(widths.len().max(row.len()), 0);

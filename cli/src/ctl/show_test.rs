@@ -32,11 +32,15 @@ fn a_machine_is_a_table() {
 }
 
 #[test]
-fn counters_have_a_row_for_each_vcpu() {
-    let body = json!({ "vcpu0": { "mmio_exits": 7, "port_exits": 1234567 }, "vcpu1": { "mmio_exits": 0, "port_exits": 1 } });
+fn counters_have_a_row_for_each_part() {
+    let body = json!({
+        "vcpu0": { "mmio_exits": 7, "port_exits": 1234567 },
+        "gpu": { "interrupts": 9 },
+        "vcpu1": { "mmio_exits": 0, "port_exits": 1 },
+    });
     assert_eq!(
         counters(&answer(&body)),
-        "       mmio_exits  port_exits\nvcpu0  7           1234567\nvcpu1  0           1\n"
+        "       mmio_exits  port_exits\nvcpu0  7           1234567\nvcpu1  0           1\n\n     interrupts\ngpu  9\n"
     );
 }
 

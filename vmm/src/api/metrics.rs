@@ -4,7 +4,8 @@ use std::fmt::Write;
 
 use serde_json::Value;
 
-use crate::machine::control::{Counters, Pace};
+use super::counters::Part;
+use crate::machine::control::Pace;
 
 /// What is measured.
 pub(super) struct Metrics<'a> {
@@ -13,7 +14,7 @@ pub(super) struct Metrics<'a> {
     /// RAM in bytes, if a machine has been created.
     pub(super) memory: Option<u64>,
     /// What the machine has counted, if it runs.
-    pub(super) counters: Option<Counters>,
+    pub(super) parts: Vec<Part>,
     /// The phases of the last start.
     pub(super) phases: &'a Value,
     /// How often the guest has been reset.
@@ -53,23 +54,46 @@ impl Metrics<'_> {
             let help = "Memory of this process, what the guest has touched included.";
             page.metric("process_resident_memory_bytes", "gauge", help, &[("", resident as f64)]);
         }
-        if let Some(counters) = &self.counters {
-            self.exits(&mut page, counters);
+        if !self.parts.is_empty() {
+            self.exits(&mut page);
+            self.counted(&mut page);
         }
         self.phases(&mut page);
         page.0
     }
 
-    fn exits(&self, page: &mut Page, counters: &Counters) {
-        let mut samples = Vec::new();
-        for (index, exits) in counters.exits.iter().enumerate() {
-            for (cause, count) in exits.by_cause() {
-                samples.push((format!("{{vcpu=\"{index}\",cause=\"{cause}\"}}"), count as f64));
+    fn exits(&self, page: &mut Page) {
+        let (mut exits, mut times) = (Vec::new(), Vec::new());
+        let vcpus = self.parts.iter().filter(|part| part.kind == "vcpu").enumerate();
+        for (index, (name, count)) in
+            vcpus.flat_map(|(index, part)| part.counts.iter().map(move |it| (index, it)))
+        {
+            match name.strip_suffix("_exits") {
+                Some(cause) => exits.push((format!("{{vcpu=\"{index}\",cause=\"{cause}\"}}"), *count as f64)),
+                None => times.push((format!("{{vcpu=\"{index}\"}}"), *count as f64 / 1e6)),
             }
         }
-        let samples: Vec<(&str, f64)> =
-            samples.iter().map(|(labels, count)| (labels.as_str(), *count)).collect();
-        page.metric("vmm_vcpu_exits_total", "counter", "Times a vCPU has left the guest.", &samples);
+        page.metric("vmm_vcpu_exits_total", "counter", "Times a vCPU has left the guest.", &borrowed(&exits));
+        let help = "CPU time of a vCPU's thread since the last reset.";
+        page.metric("vmm_vcpu_cpu_seconds_total", "counter", help, &borrowed(&times));
+    }
+
+    /// Counters of devices, one metric for each kind and count.
+    fn counted(&self, page: &mut Page) {
+        for kind in ["disk", "net", "device"] {
+            let parts: Vec<&Part> = self.parts.iter().filter(|part| part.kind == kind).collect();
+            let names =
+                parts.first().map(|part| part.counts.iter().map(|(name, _)| name)).into_iter().flatten();
+            for (index, name) in names.enumerate() {
+                let sample = |part: &&Part| {
+                    let (_, count) = part.counts.get(index)?;
+                    Some((format!("{{{kind}=\"{}\"}}", escape(&part.id)), *count as f64))
+                };
+                let samples: Vec<(String, f64)> = parts.iter().filter_map(sample).collect();
+                let help = format!("As {name} of {kind}s in vm.counters.");
+                page.metric(&format!("vmm_{kind}_{name}_total"), "counter", &help, &borrowed(&samples));
+            }
+        }
     }
 
     fn phases(&self, page: &mut Page) {
@@ -81,12 +105,20 @@ impl Metrics<'_> {
                 samples.push((format!("{{phase=\"{name}\"}}"), ms / 1e3));
             }
         }
-        let samples: Vec<(&str, f64)> =
-            samples.iter().map(|(labels, value)| (labels.as_str(), *value)).collect();
         if !samples.is_empty() {
-            page.metric("vmm_start_phase_seconds", "gauge", "Phases of the last start or reset.", &samples);
+            let help = "Phases of the last start or reset.";
+            page.metric("vmm_start_phase_seconds", "gauge", help, &borrowed(&samples));
         }
     }
+}
+
+fn borrowed(samples: &[(String, f64)]) -> Vec<(&str, f64)> {
+    samples.iter().map(|(labels, value)| (labels.as_str(), *value)).collect()
+}
+
+/// The value of a label: clients choose names of devices.
+fn escape(value: &str) -> String {
+    value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
 }
 
 /// The page as it grows.

@@ -1,7 +1,6 @@
 use serde_json::json;
 
 use super::*;
-use crate::hypervisor::exits::ExitCounts;
 
 /// A sample of a page: name with labels, and value.
 fn sample(page: &str, name: &str) -> Option<f64> {
@@ -10,12 +9,23 @@ fn sample(page: &str, name: &str) -> Option<f64> {
 
 #[test]
 fn a_running_machine_shows_what_it_counts() {
-    let exits = ExitCounts { port: 7, mmio: 8, ..ExitCounts::default() };
+    let part = |kind, id: &str, counts: &[(&str, u64)]| Part {
+        kind,
+        id: id.to_owned(),
+        counts: counts.iter().map(|(name, count)| ((*name).to_owned(), *count)).collect(),
+    };
+    let parts = vec![
+        part("vcpu", "vcpu0", &[("port_exits", 0), ("mmio_exits", 0), ("cpu_time_us", 2_500_000)]),
+        part("vcpu", "vcpu1", &[("port_exits", 7), ("mmio_exits", 8), ("cpu_time_us", 0)]),
+        part("disk", "_disk0", &[("read_bytes", 4096), ("read_ops", 1)]),
+        part("disk", "_disk1", &[("read_bytes", 0), ("read_ops", 0)]),
+        part("device", "a \"gpu\"", &[("interrupts", 9)]),
+    ];
     let phases = json!([{ "phase": "load kernel", "ms": 250.0, "bytes": null }]);
     let page = Metrics {
         pace: Some(Pace::Running),
         memory: Some(512 << 20),
-        counters: Some(Counters { exits: vec![ExitCounts::default(), exits] }),
+        parts,
         phases: &phases,
         reboots: 2,
         resident: Some(4096),
@@ -30,6 +40,10 @@ fn a_running_machine_shows_what_it_counts() {
         ("vmm_vcpu_exits_total{vcpu=\"1\",cause=\"port\"}", 7.0),
         ("vmm_vcpu_exits_total{vcpu=\"1\",cause=\"mmio\"}", 8.0),
         ("vmm_vcpu_exits_total{vcpu=\"0\",cause=\"port\"}", 0.0),
+        ("vmm_vcpu_cpu_seconds_total{vcpu=\"0\"}", 2.5),
+        ("vmm_disk_read_bytes_total{disk=\"_disk0\"}", 4096.0),
+        ("vmm_disk_read_ops_total{disk=\"_disk1\"}", 0.0),
+        ("vmm_device_interrupts_total{device=\"a \\\"gpu\\\"\"}", 9.0),
         ("vmm_start_phase_seconds{phase=\"load kernel\"}", 0.25),
     ] {
         assert_eq!(sample(&page, name), Some(value), "{name}\n{page}");
@@ -46,7 +60,7 @@ fn without_a_machine_there_is_little_to_show() {
     let page = Metrics {
         pace: None,
         memory: None,
-        counters: None,
+        parts: Vec::new(),
         phases: &json!([]),
         reboots: 0,
         resident: resident(),

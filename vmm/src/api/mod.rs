@@ -6,6 +6,7 @@
 
 pub mod config;
 mod connection;
+mod counters;
 pub mod disks;
 mod error;
 mod fields;

@@ -7,6 +7,7 @@ use ::memory::residency::Placements;
 use serde_json::{Value, json};
 
 use super::config::json_of;
+use super::counters;
 use super::error::ApiError;
 use super::fields::Fields;
 use super::http::{Method, Request, Response};
@@ -153,17 +154,8 @@ fn state_name(overview: &Overview) -> &'static str {
 }
 
 fn counters(manager: &Manager) -> Answer {
-    let counters = manager.counters()?;
-    let vcpu = |(index, exits): (usize, &crate::hypervisor::exits::ExitCounts)| {
-        let counts: serde_json::Map<String, Value> = exits
-            .by_cause()
-            .into_iter()
-            .map(|(cause, count)| (format!("{cause}_exits"), count.into()))
-            .collect();
-        (format!("vcpu{index}"), Value::from(counts))
-    };
-    let body: serde_json::Map<String, Value> = counters.exits.iter().enumerate().map(vcpu).collect();
-    Ok(Response::json(200, &body.into()))
+    let parts = counters::parts(&manager.counters()?, &manager.overview()?);
+    Ok(Response::json(200, &counters::json_of(parts)))
 }
 
 fn add_device(manager: &Manager, body: &[u8]) -> Answer {
@@ -238,7 +230,10 @@ fn metrics(manager: &Manager) -> String {
     let machine = Metrics {
         pace: overview.as_ref().and_then(|overview| overview.info.as_ref()).map(|info| info.pace),
         memory: overview.as_ref().map(|overview| overview.configuration.spec.memory),
-        counters: manager.counters().ok(),
+        parts: overview
+            .as_ref()
+            .and_then(|it| Some(counters::parts(&manager.counters().ok()?, it)))
+            .unwrap_or_default(),
         phases: &manager.record().phases(),
         reboots: manager.record().reboots(),
         resident: metrics::resident(),

@@ -1,6 +1,6 @@
 //! Why a vCPU left the guest, and how often.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
 
 /// Counted by the vCPU's own thread, read by others. On cache lines of its own, so that vCPUs do not share any.
 #[derive(Debug, Default)]
@@ -11,6 +11,7 @@ pub struct Exits {
     end_of_interrupt: AtomicU64,
     kicked: AtomicU64,
     other: AtomicU64,
+    thread: AtomicI32,
 }
 
 /// What has been counted up to a moment.
@@ -62,6 +63,16 @@ impl Exits {
             Cause::Other => &self.other,
         };
         counter.store(counter.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
+    }
+
+    /// The calling thread is the one that counts.
+    pub(crate) fn begin(&self) {
+        self.thread.store(rustix::thread::gettid().as_raw_nonzero().get(), Ordering::Relaxed);
+    }
+
+    /// The number of the thread that counts (gettid); 0 before there is one.
+    pub fn thread(&self) -> i32 {
+        self.thread.load(Ordering::Relaxed)
     }
 
     /// What has been counted up to now.

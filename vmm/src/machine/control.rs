@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, Sender, SyncSender};
 
 use devices::pci::PciAddress;
+use devices::virtio::blk::DiskCounts;
 use memory::GuestRam;
 use miette::Diagnostic;
 use thiserror::Error;
@@ -118,6 +119,12 @@ pub struct Info {
 pub struct Counters {
     /// For each vCPU why it left the guest.
     pub exits: Vec<ExitCounts>,
+    /// The number of each vCPU's thread.
+    pub threads: Vec<i32>,
+    /// What each disk has done.
+    pub disks: Vec<DiskCounts>,
+    /// RAM that has pages, in bytes.
+    pub allocated: u64,
 }
 
 /// What can be asked of a running machine. Each variant carries where its answer goes.

@@ -73,7 +73,7 @@ impl Running {
             Request::Reboot(reply) => reply.send(self.end(End::Reset)),
             Request::Shutdown(reply) => reply.send(self.end(End::Stopped("stopped by request"))),
             Request::Nmi(reply) => reply.send(self.raise_nmi()),
-            Request::Counters(reply) => reply.send(Ok(Counters { exits: self.threads.exits() })),
+            Request::Counters(reply) => reply.send(Ok(self.counters())),
             Request::Ram(reply) => reply.send(Ok(self.ram.clone())),
             Request::AddDevice(_, reply) if !self.devices.has_ports() => {
                 reply.send(Err(no_ports("adding a device")));
@@ -129,6 +129,15 @@ impl Running {
             cpus: self.threads.exits().len() as u32,
             memory: self.ram.size(),
             devices: self.devices.list(),
+        }
+    }
+
+    fn counters(&self) -> Counters {
+        Counters {
+            exits: self.threads.exits(),
+            threads: self.threads.ids(),
+            disks: self.disks.iter().map(|disk| disk.counts()).collect(),
+            allocated: self.ram.allocated(),
         }
     }
 

@@ -76,6 +76,11 @@ impl VcpuThreads {
         self.exits.iter().map(|exits| exits.counts()).collect()
     }
 
+    /// The number of each vCPU's thread.
+    pub fn ids(&self) -> Vec<i32> {
+        self.exits.iter().map(|exits| exits.thread()).collect()
+    }
+
     /// Makes every vCPU leave the guest and gives them back. The run must have ended.
     pub fn stop(self) -> Vec<Vcpu> {
         debug_assert!(self.shared.ending.is_over());
@@ -95,6 +100,7 @@ impl VcpuThreads {
 }
 
 fn run(mut vcpu: Vcpu, shared: &Shared) -> Vcpu {
+    vcpu.exits().begin();
     loop {
         vcpu = shared.gate.pass(vcpu, Vcpu::index, &shared.ending);
         if shared.ending.is_over() {

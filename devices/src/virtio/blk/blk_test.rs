@@ -295,3 +295,18 @@ fn caching_is_the_drivers_choice_if_it_knows_of_it() {
     assert_eq!(writeback(&rig), 0, "it cannot flush");
     assert_eq!(rig.write(0, &[1; 512]), 0);
 }
+
+#[test]
+fn what_is_asked_for_is_counted() {
+    let mut rig = Rig::new(false, false, options());
+    assert_eq!(rig.blk.counts(), DiskCounts::default());
+    rig.write(0, &[1; 1024]);
+    rig.read(0, 512);
+    rig.read(8, 4096);
+    rig.out(abi::VIRTIO_BLK_T_FLUSH, 0, &[]);
+    // A reset of the device does not set them back.
+    rig.start(&FEATURES);
+    rig.read(0, 512);
+    let expected = DiskCounts { reads: 3, read_bytes: 5120, writes: 1, written_bytes: 1024, others: 1 };
+    assert_eq!(rig.blk.counts(), expected);
+}

@@ -2,6 +2,7 @@
 //! together is kept within limits, if there are any.
 
 mod config;
+mod counts;
 mod request;
 mod server;
 
@@ -18,6 +19,8 @@ use crate::disk::{Disk, GrowError};
 use crate::rate::{Limits, RateLimiter};
 use crate::sync::lock;
 use config::Config;
+use counts::Counters;
+pub use counts::DiskCounts;
 use server::{Server, Shared};
 
 const BLOCK: DeviceType = DeviceType { id: 2, pci_class: 0x01_8000 };
@@ -45,6 +48,7 @@ pub struct Blk {
     limiter: Option<Arc<RateLimiter>>,
     /// Whether what was written may be in caches until the driver flushes (§5.2.5, `writeback`).
     writeback: Arc<AtomicBool>,
+    counters: Arc<Counters>,
     /// The way to the driver, while there is one.
     notifier: Mutex<Option<Notifier>>,
 }
@@ -54,12 +58,17 @@ impl Blk {
     pub fn new(disk: Arc<Disk>, options: BlkOptions) -> Self {
         let limiter = RateLimiter::new(options.limits).map(Arc::new);
         let writeback = Arc::new(AtomicBool::new(true));
-        Self { disk, options, limiter, writeback, notifier: Mutex::default() }
+        Self { disk, options, limiter, writeback, counters: Arc::default(), notifier: Mutex::default() }
     }
 
     /// The disk behind it.
     pub fn disk(&self) -> &Arc<Disk> {
         &self.disk
+    }
+
+    /// What it has done since it was made.
+    pub fn counts(&self) -> DiskCounts {
+        self.counters.counts()
     }
 
     /// Makes the disk larger, and tells the driver.
@@ -146,6 +155,7 @@ impl VirtioDevice for Blk {
             serial: self.options.serial.clone(),
             limiter: self.limiter.clone(),
             writeback: Arc::clone(&self.writeback),
+            counters: Arc::clone(&self.counters),
         };
         *lock(&self.notifier) = Some(driver.notifier);
         PerQueue::start(driver.queues, move |queue| {

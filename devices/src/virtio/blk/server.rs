@@ -12,8 +12,9 @@ use vm_memory::{Bytes, GuestAddress};
 use vmm_sys_util::timerfd::TimerFd;
 
 use super::SERIAL;
+use super::counts::Counters;
 use super::request::{Request, Status, status_address};
-use crate::disk::{Completion, Disk, Engine, Operation};
+use crate::disk::{Completion, Disk, Engine};
 use crate::rate::RateLimiter;
 use crate::virtio::{Chain, Queue, RingError};
 
@@ -28,6 +29,7 @@ pub(super) struct Shared {
     pub(super) serial: String,
     pub(super) limiter: Option<Arc<RateLimiter>>,
     pub(super) writeback: Arc<AtomicBool>,
+    pub(super) counters: Arc<Counters>,
 }
 
 /// Why a queue cannot be served any more.
@@ -97,8 +99,9 @@ impl Server {
     fn start(&mut self, chain: Chain) -> Result<(), RingError> {
         let durable = !self.shared.writeback.load(Ordering::Relaxed);
         let request = Request::parse(&chain, &self.queue, durable)?;
+        let bytes = self.shared.counters.count(&request);
         if let Some(limiter) = &self.shared.limiter {
-            limiter.charge(bytes(&request));
+            limiter.charge(bytes);
         }
         let operation = match request {
             Request::Answer(status) => return self.answer(&chain, status),
@@ -159,16 +162,6 @@ impl Server {
         let address = status_address(chain).ok_or(RingError::Request("request to a disk"))?;
         self.queue.ram().guest_memory().write_obj(status.byte(), GuestAddress(address))?;
         self.queue.complete(chain, u32::try_from(chain.writable_bytes()).unwrap_or(u32::MAX))
-    }
-}
-
-/// What a request counts for.
-fn bytes(request: &Request) -> u64 {
-    match request {
-        Request::Disk(Operation::Read { into: buffers, .. } | Operation::Write { from: buffers, .. }) => {
-            buffers.bytes()
-        }
-        _ => 0,
     }
 }
 

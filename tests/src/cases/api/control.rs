@@ -39,6 +39,24 @@ fn watched(ctx: &Ctx) -> TestResult {
     metrics.stdout_contains("vmm_guest_running 1\n")?;
     metrics.stdout_contains("vmm_guest_memory_bytes 134217728\n")?;
     metrics.stdout_contains("vmm_vcpu_exits_total{vcpu=\"0\",cause=\"port\"}")?;
+    let time = counters.line_with("cpu_time_us")?;
+    ensure!(!time.ends_with(": 0") && !time.ends_with(": 0,"), "vCPU 0 has used no time: {time}");
+    metrics.stdout_contains("vmm_vcpu_cpu_seconds_total{vcpu=\"1\"}")?;
+    let top = ctx
+        .run(&format!("vmm top --once -s {SOCKET} -s /tmp/nobody.sock --interval 200ms"))
+        .expect_success()?;
+    top.stdout_contains("\napi      Running  ")?
+        .stdout_contains(" of 128 MiB  ")?
+        .stdout_contains("\n  vcpu1 ")?;
+    top.stdout_contains("\nnobody   no machine answers at /tmp/nobody.sock")?;
+    let mut screen = ctx.run(&format!("vmm top -s {SOCKET} --interval 200ms")).on_terminal().start()?;
+    screen.wait_for("\x1b[?1049h\x1b[?25l")?;
+    screen.wait_for("vcpu0")?;
+    screen.wait_for("vcpu0")?;
+    screen.send("q");
+    let screen = screen.finish()?;
+    ensure!(screen.status == 0, "it ended with status {}", screen.status);
+    screen.stdout_contains("\x1b[?25h\x1b[?1049l")?;
     ctx.run(&format!("vmm ctl -s {SOCKET} pin-report"))
         .expect_status(2)?
         .stderr_contains("error: no guest memory has been pinned")?;
