@@ -21,6 +21,8 @@ mod grammar;
 mod init;
 mod initramfs;
 mod log;
+#[cfg(test)]
+mod packaging_test;
 mod pin_helper;
 mod pinning;
 mod report;
