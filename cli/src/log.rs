@@ -1,5 +1,6 @@
 //! What is logged, on standard error: warnings always, more with each `-v`, or what `--log` or the environment says.
 
+use std::ffi::OsStr;
 use std::io::IsTerminal;
 
 use miette::Diagnostic;
@@ -11,6 +12,8 @@ use crate::args::{Cli, LogFormat};
 
 /// Says what to log where `--log` does not.
 const VARIABLE: &str = "VMM_LOG";
+/// Says not to colour (no-color.org).
+const NO_COLOR: &str = "NO_COLOR";
 
 /// A filter that cannot be read.
 #[derive(Debug, Error, Diagnostic)]
@@ -32,12 +35,20 @@ pub(crate) fn start(cli: &Cli) -> Result<(), Problems> {
         filter(cli.log.as_deref(), variable.as_deref(), cli.verbose).map_err(Problem::of(Class::Usage))?;
     let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     match cli.log_format {
-        LogFormat::Text => lines.with_ansi(std::io::stderr().is_terminal()).with_target(false).init(),
+        LogFormat::Text => {
+            let coloured = std::io::stderr().is_terminal() && !is_set(std::env::var_os(NO_COLOR).as_deref());
+            lines.with_ansi(coloured).with_target(false).init();
+        }
         LogFormat::Json => {
             lines.json().flatten_event(true).with_current_span(false).with_span_list(false).init()
         }
     }
     Ok(())
+}
+
+/// Whether a variable that need only be there, and not be empty, is.
+fn is_set(variable: Option<&OsStr>) -> bool {
+    variable.is_some_and(|value| !value.is_empty())
 }
 
 /// What is typed goes over the environment, and either over `-v`.
@@ -59,6 +70,12 @@ fn filter(typed: Option<&str>, variable: Option<&str>, verbose: u8) -> Result<En
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn colour_is_left_out_on_request() {
+        assert!(is_set(Some("1".as_ref())) && is_set(Some("0".as_ref())));
+        assert!(!is_set(Some("".as_ref())) && !is_set(None));
+    }
 
     #[test]
     fn what_is_typed_goes_over_the_environment_and_either_over_verbosity() {

@@ -25,6 +25,10 @@ pub(super) struct Facts {
     pub(super) huge_pages: Option<String>,
     /// `kernel.io_uring_disabled`, if there is such a thing.
     pub(super) io_uring_disabled: Option<String>,
+    /// Whether the kernel has seccomp filters.
+    pub(super) seccomp: bool,
+    /// Whether one is in force here.
+    pub(super) filtered: bool,
     pub(super) tun: Node,
     pub(super) vhost_net: Node,
     /// Whether taps can be made (CAP_NET_ADMIN).
@@ -69,6 +73,8 @@ impl Facts {
             pinning: Probe::default(),
             huge_pages: huge_pages.as_deref().and_then(chosen).map(str::to_owned),
             io_uring_disabled: read(&root.join("proc/sys/kernel/io_uring_disabled")),
+            seccomp: root.join("proc/sys/kernel/seccomp/actions_avail").exists(),
+            filtered: read(&root.join("proc/self/status")).is_some_and(|status| is_filtered(&status)),
             tun: node("dev/net/tun"),
             vhost_net: node("dev/vhost-net"),
             makes_taps: false,
@@ -92,6 +98,11 @@ fn read(path: &Path) -> Option<String> {
     let file = std::fs::File::open(path).ok()?;
     std::io::Read::read_to_string(&mut std::io::Read::take(file, LONGEST), &mut text).ok()?;
     Some(text.trim().to_owned())
+}
+
+/// `Seccomp:\t2` (proc(5)).
+fn is_filtered(status: &str) -> bool {
+    status.lines().find_map(|line| line.strip_prefix("Seccomp:")).is_some_and(|mode| mode.trim() == "2")
 }
 
 /// `always within_size [advise] never deny force`

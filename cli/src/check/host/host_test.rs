@@ -23,6 +23,7 @@ fn host() -> Scripted {
         .file("sys/firmware/acpi/tables/DMAR", "")
         .file("proc/interrupts", " 4:  12  IR-IO-APIC   4-edge  ttyS0\n")
         .file("proc/sys/kernel/io_uring_disabled", "0\n")
+        .file("proc/sys/kernel/seccomp/actions_avail", "kill_process errno allow\n")
         .file(HUGE, "always within_size [advise] never deny force\n")
         .file("dev/net/tun", "")
         .file("dev/vhost-net", "")
@@ -123,6 +124,16 @@ fn each_broken_host_has_its_remedy() {
                 facts.pinning.io_uring =
                     Some("io_uring_setup: Operation not permitted (os error 1)".to_owned());
             }),
+        ),
+        (
+            "a seccomp filter of a container",
+            said(
+                &host().file("proc/self/status", "Name:\tvmm\nSeccomp:\t2\nSeccomp_filters:\t1\n"),
+                |facts| {
+                    facts.pinning.io_uring =
+                        Some("io_uring_setup: Operation not permitted (os error 1)".to_owned());
+                },
+            ),
         ),
         (
             "an old kernel, without any of it",

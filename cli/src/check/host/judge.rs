@@ -39,6 +39,7 @@ pub(super) fn judge(facts: &Facts) -> Vec<Finding> {
     }
     found.extend(memory(&facts.pinning));
     found.push(huge_pages(facts.huge_pages.as_deref()));
+    found.push(seccomp(facts));
     found.push(io_uring(facts));
     found.extend(networks(facts));
     found
@@ -300,6 +301,19 @@ fn huge_pages(setting: Option<&str>) -> Finding {
     }
 }
 
+fn seccomp(facts: &Facts) -> Finding {
+    match (facts.seccomp, facts.filtered) {
+        (true, false) => Finding::ok("seccomp", "seccomp filters can be used"),
+        (true, true) => Finding::ok("seccomp", "seccomp filters can be used, and one is in force here"),
+        (false, _) => Finding::amiss(
+            Level::Warning,
+            "seccomp",
+            "the kernel has no seccomp filters: no process of its own holds trial pins, which could be killed if one gets stuck",
+            "boot a kernel with CONFIG_SECCOMP_FILTER",
+        ),
+    }
+}
+
 fn io_uring(facts: &Facts) -> Finding {
     let Some(reason) = &facts.pinning.io_uring else {
         return Finding::ok("io_uring", "io_uring can be used: guest memory is trial-pinned through it");
@@ -315,10 +329,13 @@ fn io_uring(facts: &Facts) -> Finding {
             "sysctl -w kernel.io_uring_disabled=0, and for good a file in /etc/sysctl.d; or, where it is 1, put whoever runs vmm \
              into the group kernel.io_uring_group",
         ),
-        _ => (
-            "io_uring holds no trial pins".to_owned(),
-            "use Linux 5.19 or later, and let it be used: seccomp filters of containers and services often forbid it",
+        _ if facts.filtered => (
+            "io_uring holds no trial pins, and a seccomp filter is in force here that may forbid it"
+                .to_owned(),
+            "allow io_uring_setup, io_uring_enter and io_uring_register: in the seccomp profile of the container, or \
+             with SystemCallFilter=@aio in the unit of the service",
         ),
+        _ => ("io_uring holds no trial pins".to_owned(), "use Linux 5.19 or later, with CONFIG_IO_URING"),
     };
     let text = format!("{text}: guest memory is {instead}, and disks are slower");
     Finding::amiss(Level::Warning, "io_uring", text, remedy).because(reason)
