@@ -14,7 +14,7 @@ use vmm::{Class, Event, InitrdSource, MachineSpec, Observer, Outcome, Plan, Prob
 
 use crate::args::RunArgs;
 use crate::config::effective::{self, Found};
-use crate::config::{Config, OnPanic};
+use crate::config::{Config, OnPanic, OnReboot};
 use crate::events::EventLog;
 use crate::grammar::Reading;
 use crate::pinning::Teller;
@@ -174,6 +174,7 @@ pub(crate) fn spec(config: &Config, problems: &mut Problems) -> MachineSpec {
         pcie_ports: config.pcie_ports,
         virtio: config.virtio_spec(problems),
         on_panic: config.on_panic.map(OnPanic::means),
+        stop_on_reset: config.on_reboot == OnReboot::Stop,
         pin: config.pin_options(problems),
         prefault: config.prefault.is_some(),
         debug_exit: config.debug_exit,

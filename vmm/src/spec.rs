@@ -37,6 +37,8 @@ pub struct MachineSpec {
     pub virtio: VirtioSpec,
     /// What becomes of a guest that panics; it has a device to say so through. Without, nobody hears of it.
     pub on_panic: Option<OnPanic>,
+    /// Whether a reset ends the machine. One after a panic is `on_panic`'s.
+    pub stop_on_reset: bool,
     /// How memory is pinned.
     pub pin: PinOptions,
     /// Whether memory is faulted in before the guest runs, though no device needs it.

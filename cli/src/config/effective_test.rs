@@ -46,6 +46,7 @@ pcie-ports = 0  # default
 disk = []  # default
 net = []  # default
 rng = false  # default
+on-reboot = \"reset\"  # default
 pin-verify = \"census\"  # default
 pin-deadline = \"10s\"  # default
 pin-root-help = [\"split\", \"compact\"]  # vm.toml:3, --pin-root-help

@@ -23,7 +23,7 @@ use crate::grammar::schema;
 use crate::grammar::types::{Duration, Size};
 use disk::Disk;
 pub(crate) use net::NetCard;
-pub(crate) use panic::OnPanic;
+pub(crate) use panic::{OnPanic, OnReboot};
 pub(crate) use pinning::{PinRootHelp, PinVerify, Prefault};
 pub(crate) use vfio::{Iommufd, VfioDevice};
 pub(crate) use virtio::Vsock;
@@ -59,6 +59,8 @@ pub(crate) struct Config {
     pub(crate) rng: bool,
     /// Give the guest a device to tell of its panics through (pvpanic): end then, with exit code 1, or `reset` it.
     pub(crate) on_panic: Option<OnPanic>,
+    /// What a reset is, whoever asks for it: the guest runs again (`reset`), or the machine ends (`stop`).
+    pub(crate) on_reboot: OnReboot,
     /// Connect the guest with the host by sockets that need no network (vsock).
     pub(crate) vsock: Option<Vsock>,
     /// Fault all memory in before the guest runs. With --vfio that is done anyway, outside CMA, as `pin` says;
@@ -105,6 +107,7 @@ impl Default for Config {
             net: Vec::new(),
             rng: false,
             on_panic: None,
+            on_reboot: OnReboot::Reset,
             vsock: None,
             prefault: None,
             pin_verify: PinVerify::Census,

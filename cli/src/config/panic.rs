@@ -1,4 +1,4 @@
-//! What becomes of a guest that panics.
+//! What becomes of a guest that panics, or asks for a reset.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -18,4 +18,13 @@ impl OnPanic {
             Self::Reset => vmm::OnPanic::Reset,
         }
     }
+}
+
+/// `--on-reboot`
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum OnReboot {
+    #[default]
+    Reset,
+    Stop,
 }

@@ -21,6 +21,7 @@ impl MachineSpec {
             pin: PinOptions::default(),
             prefault: false,
             on_panic: None,
+            stop_on_reset: false,
             debug_exit: false,
             serial: Serial::Null,
             end_of_input: None,

@@ -55,6 +55,9 @@ use signals::Signals;
 use space::DeviceMemory;
 use vcpus::VcpuThreads;
 
+/// How a machine has ended that does not run again after a reset.
+const RESET_STOPS: &str = "stopped: a reset was asked for, and --on-reboot is stop";
+
 /// Something worth telling the operator.
 #[derive(Debug)]
 pub enum Event<'a> {
@@ -238,6 +241,7 @@ impl Machine {
     ) -> Result<Outcome, Problems> {
         loop {
             match self.run_once(console, signals, requests)? {
+                End::Reset if self.plan.spec.stop_on_reset => return Ok(Outcome::Stopped(RESET_STOPS)),
                 End::Reset => {
                     self.observer.notify(&Event::Rebooting);
                     self.reset()?;

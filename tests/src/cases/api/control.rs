@@ -18,7 +18,7 @@ pub(super) fn all() -> Vec<Case> {
 
 fn watched(ctx: &Ctx) -> TestResult {
     shell(ctx)?;
-    let mut guest = ctx.run(&machine("--cpus 2")).start()?;
+    let mut guest = ctx.run(&machine("--cpus 2 --on-reboot stop")).start()?;
     guest.wait_for(READY)?;
     ctl(ctx, "ping")?.stdout_contains("vmm ")?;
     let info = ctl(ctx, "info")?;
@@ -63,10 +63,11 @@ fn watched(ctx: &Ctx) -> TestResult {
     ctx.run(&format!("vmm ctl -s {SOCKET} add-device 0000:00:01.0"))
         .expect_status(2)?
         .stderr_contains("adding a device is not supported without --pcie-ports")?;
-    guest.send("poweroff -f\n");
+    guest.send("reboot -f\n");
     let guest = guest.finish()?;
     ensure!(guest.status == 0, "it ended with status {}", guest.status);
-    ensure!(guest.stderr.is_empty(), "standard error is {:?}", guest.stderr);
+    let stopped = "vmm: stopped: a reset was asked for, and --on-reboot is stop\n";
+    ensure!(guest.stderr == stopped, "standard error is {:?}", guest.stderr);
     ctx.run(&format!("test -e {SOCKET}")).expect_status(1)?;
     ctx.run(&format!("vmm ctl -s {SOCKET} ping"))
         .expect_status(3)?
