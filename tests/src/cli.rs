@@ -49,6 +49,9 @@ pub(crate) struct BenchOptions {
     /// Only rows whose names contain one of these, as in `lab/compaction/4K/prevent`
     #[arg(long, value_name = "TEXT", num_args = 1..)]
     pub(crate) only: Vec<String>,
+    /// Of `start`: these binaries, in one run, instead of one that is built as it is released
+    #[arg(long, value_name = "FILE", num_args = 1..)]
+    pub(crate) vmm: Vec<PathBuf>,
     /// Where the JSON goes; otherwise bench/NAME.json in cargo's target directory
     #[arg(long, value_name = "FILE")]
     pub(crate) json: Option<PathBuf>,

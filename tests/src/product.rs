@@ -63,8 +63,7 @@ impl Product {
     /// Builds `vmm` and the programs of `tests/programs`. Cargo's progress is shown on a terminal.
     pub(crate) fn build() -> Result<Product, ProductError> {
         let packages = ["--package", "cli", "--package", "programs", "--bins"];
-        let mut command = cargo(&["build", "--profile", PROFILE]);
-        tool::show(command.args(packages)).map_err(ProductError::Build)?;
+        build(&[&["--profile", PROFILE], &packages[..]].concat())?;
         let product = Product { directory: target().join(TARGET).join(PROFILE) };
         let vmm = product.vmm();
         if vmm.is_file() { Ok(product) } else { Err(ProductError::NoBinary { path: vmm }) }
@@ -79,6 +78,24 @@ impl Product {
     pub(crate) fn program(&self, name: &str) -> PathBuf {
         self.directory.join(name)
     }
+}
+
+/// Builds `vmm` as it is released, which takes minutes, and gives its path.
+pub(crate) fn release() -> Result<PathBuf, ProductError> {
+    build(&["--release", "--package", "cli"])?;
+    let path = target().join(TARGET).join("release/vmm");
+    if path.is_file() { Ok(path) } else { Err(ProductError::NoBinary { path }) }
+}
+
+/// Builds one of the programs of `tests/programs`, and gives its path.
+pub(crate) fn program(name: &str) -> Result<PathBuf, ProductError> {
+    build(&["--profile", PROFILE, "--package", "programs", "--bin", name])?;
+    let path = target().join(TARGET).join(PROFILE).join(name);
+    if path.is_file() { Ok(path) } else { Err(ProductError::NoBinary { path }) }
+}
+
+fn build(arguments: &[&str]) -> Result<(), ProductError> {
+    tool::show(cargo(&["build"]).args(arguments)).map_err(ProductError::Build)
 }
 
 /// Where cargo puts what it builds.

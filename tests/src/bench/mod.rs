@@ -1,7 +1,9 @@
-//! `cargo lab bench`: what is measured in lab hosts. A file or folder for each bench, which prints a row of its table as
-//! soon as it has it, writes all of them as JSON, and says whether what it measured is what was promised.
+//! `cargo lab bench`: what is measured, in lab hosts or on this machine. A file or folder for each bench, which prints a row
+//! of its table as soon as it has it, writes all of them as JSON, and says whether what it measured is what was promised.
 
+mod figures;
 mod pin;
+mod start;
 mod table;
 
 use std::process::ExitCode;
@@ -16,11 +18,15 @@ use crate::cli::BenchOptions;
 pub(crate) enum Bench {
     /// Starts with a passed-through device on hosts that keep memory busy: ours, and as others do it
     Pin,
+    /// Starts of a guest of a few instructions on this machine's own KVM, beside the bare KVM calls and QEMU: time, CPU
+    /// time, resident memory, wake-ups
+    Start,
 }
 
 /// Runs what was asked for; fails if it is not as promised.
 pub(crate) fn run(options: &BenchOptions) -> Result<ExitCode, Error> {
     match options.name {
         Bench::Pin => pin::run(options),
+        Bench::Start => start::run(options),
     }
 }

@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use super::plan::Cell;
 use super::start::Start;
+use crate::bench::figures::percentile;
 use crate::bench::table::Table;
 
 pub(super) const TABLE: Table = Table::new(
@@ -140,12 +141,6 @@ impl Row {
         }
         text
     }
-}
-
-/// By the nearest rank; `times` are sorted.
-fn percentile(times: &[f64], percent: usize) -> Option<f64> {
-    let rank = times.len().saturating_mul(percent).div_ceil(100);
-    times.get(rank.checked_sub(1)?).copied()
 }
 
 #[cfg(test)]

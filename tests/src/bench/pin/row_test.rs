@@ -37,12 +37,3 @@ fn starts_are_added_up_and_times_are_of_those_that_succeeded() {
     assert!(lines.starts_with("lab         idle"), "{lines}");
     assert!(lines.ends_with("\n      2 x no"), "{lines}");
 }
-
-#[test]
-fn percentiles_are_by_the_nearest_rank() {
-    let times: Vec<f64> = (1..=200).map(f64::from).collect();
-    assert_eq!(percentile(&times, 50), Some(100.0));
-    assert_eq!(percentile(&times, 99), Some(198.0));
-    assert_eq!(percentile(&times[..1], 50), Some(1.0));
-    assert_eq!(percentile(&[], 50), None);
-}

@@ -1,0 +1,115 @@
+//! `cargo lab bench start`: a guest of a few instructions, from the exec of its monitor to the first thing it does and to the
+//! end of the process, on this machine's own KVM. Such a guest runs wherever `/dev/kvm` exists, on hardware or not.
+//!
+//! All contenders run the same guest in turns, since a machine is never twice the same; what counts is what a time is of the
+//! bare KVM calls' in the same run. Then each of them has an idle guest, whose monitor is looked at.
+//!
+//! It fails unless vmm keeps what it promises; see `verdict`.
+
+mod contender;
+mod guest;
+mod row;
+mod sample;
+mod standing;
+mod verdict;
+
+use std::process::{Command, ExitCode};
+use std::time::Instant;
+
+use serde::Serialize;
+
+use super::table;
+use crate::Error;
+use crate::cli::BenchOptions;
+use crate::product;
+use crate::tool::{self, announce};
+use contender::Contender;
+use guest::Guest;
+use row::{Row, TABLE};
+use sample::Sample;
+
+/// A start takes milliseconds, so there are so many for each that was asked for.
+const QUICK: u32 = 5;
+/// Guest memory.
+const MEMORY_MIB: u32 = 128;
+
+/// The JSON file.
+#[derive(Serialize)]
+struct Record {
+    schema: &'static str,
+    seconds: u64,
+    kernel: String,
+    cpus: usize,
+    /// Whether the contenders had the CPUs before everything else on the machine.
+    real_time: bool,
+    memory_mib: u32,
+    rows: Vec<Row>,
+    /// What is not as promised.
+    complaints: Vec<String>,
+}
+
+/// Measures all contenders, or those that were asked for; the bare calls always, which the others are compared with.
+pub(super) fn run(options: &BenchOptions) -> Result<ExitCode, Error> {
+    let all = Contender::all(&options.vmm)?;
+    let started = Instant::now();
+    let directory = product::target().join("bench");
+    let (brief, idle) = (Guest::brief(&directory)?, Guest::idle(&directory)?);
+    let asked = |contender: &Contender| {
+        let name = contender.name();
+        name == contender::BARE
+            || options.only.is_empty()
+            || options.only.iter().any(|only| name.contains(only.as_str()))
+    };
+    let contenders: Vec<Contender> = all.into_iter().filter(asked).collect();
+    let real_time = come_first();
+    let mut starts: Vec<Result<Vec<Sample>, String>> = contenders.iter().map(|_| Ok(Vec::new())).collect();
+    for _ in 0..options.starts * QUICK {
+        for (contender, starts) in contenders.iter().zip(&mut starts) {
+            if let Ok(samples) = starts {
+                match contender.command(&brief).and_then(sample::take) {
+                    Ok(sample) => samples.push(sample),
+                    Err(why) => *starts = Err(why),
+                }
+            }
+        }
+    }
+    let mut rows: Vec<Row> = Vec::new();
+    println!("{}", TABLE.head());
+    for (contender, starts) in contenders.iter().zip(starts) {
+        let standing = contender.command(&idle).and_then(|command| standing::look(command, contender));
+        let binary = contender.vmm().and_then(|path| Some(std::fs::metadata(path).ok()?.len()));
+        let row = Row::new(contender.name(), binary, starts, standing, rows.first());
+        println!("{}", row.lines());
+        rows.push(row);
+    }
+    let complaints = verdict::complaints(&rows);
+    let path = options.json.clone().unwrap_or_else(|| directory.join("start.json"));
+    let seconds = started.elapsed().as_secs();
+    println!("\n{} starts each, {seconds} s: {}", options.starts * QUICK, path.display());
+    for complaint in &complaints {
+        println!("not as promised: {complaint}");
+    }
+    let success = complaints.is_empty();
+    let record = Record {
+        schema: "vmm-bench-start/1",
+        seconds,
+        kernel: rustix::system::uname().release().to_string_lossy().into_owned(),
+        cpus: std::thread::available_parallelism().map_or(1, Into::into),
+        real_time,
+        memory_mib: MEMORY_MIB,
+        rows,
+        complaints,
+    };
+    table::write_json(&path, &record)?;
+    Ok(if success { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Puts this process, and so all that it starts, before the machine's other work, which would be measured otherwise.
+fn come_first() -> bool {
+    let this = std::process::id().to_string();
+    let raised = tool::capture(Command::new("chrt").args(["--rr", "--pid", "1", &this]));
+    if raised.is_err() {
+        announce("others may interfere: chrt cannot give the contenders the CPUs first, which takes root");
+    }
+    raised.is_ok()
+}
