@@ -63,7 +63,7 @@ fn start(
         Some(path) => Some(InitrdSource::File(path.clone())),
         None => {
             let modules = kernel.as_deref().map(|kernel| modules_for(kernel, &addresses)).unwrap_or_default();
-            problems.keep(Class::Internal, initramfs::build(&modules)).map(InitrdSource::Bytes)
+            problems.keep(Class::Internal, initramfs::build(&modules)).map(InitrdSource::Made)
         }
     };
     let spec = MachineSpec {

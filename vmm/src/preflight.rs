@@ -76,7 +76,7 @@ pub fn check_payload(
     let kernel = spec.kernel.as_ref().and_then(|path| problems.keep(Class::Usage, Kernel::open(path)));
     let initrd = spec.initrd.as_ref().map(|source| match source {
         InitrdSource::File(path) => Initrd::open(path),
-        InitrdSource::Bytes(bytes) => Initrd::from_bytes(bytes.clone(), "built-in initramfs"),
+        InitrdSource::Made(parts) => Initrd::made(parts, "built-in initramfs"),
     });
     let initrd = problems.keep(Class::Usage, initrd.transpose())?;
     let payload = Payload { kernel: kernel?, initrd, cmdline: spec.cmdline.clone() };

@@ -8,6 +8,7 @@ use miette::Diagnostic;
 use thiserror::Error;
 use vfio::Request;
 
+use crate::boot::InitrdPart;
 use crate::machine::seats::{self, SEATS};
 use crate::problem::{Class, Problems};
 use crate::virtio::VirtioSpec;
@@ -68,7 +69,7 @@ pub enum InitrdSource {
     /// A file.
     File(PathBuf),
     /// Made by us.
-    Bytes(Vec<u8>),
+    Made(Vec<InitrdPart>),
 }
 
 /// Where the guest's serial console goes.

@@ -45,9 +45,15 @@ fn read(archive: &[u8]) -> Vec<Member> {
     }
 }
 
+fn holding(data: &[u8]) -> File {
+    let mut file = tempfile::tempfile().unwrap();
+    file.write_all(data).unwrap();
+    file
+}
+
 #[test]
 fn an_empty_archive_is_a_trailer() {
-    let bytes = Archive::new().finish();
+    let bytes = bytes(Archive::new().finish());
     assert!(read(&bytes).is_empty());
     assert_eq!(bytes.len(), 124);
 }
@@ -58,7 +64,7 @@ fn names_that_cannot_be_archived_are_refused() {
     for name in ["", "/init", "a\0b", TRAILER, &"x".repeat(4096)] {
         assert_eq!(archive.file(name, 0o644, b"x"), Err(CpioError::Name { name: name.to_owned() }));
     }
-    assert!(read(&archive.finish()).is_empty());
+    assert!(read(&bytes(archive.finish())).is_empty());
 }
 
 #[test]
@@ -67,6 +73,7 @@ fn the_system_cpio_lists_the_same_names() {
     archive.directory("dev", 0o755).unwrap();
     archive.character_device("dev/console", 0o600, (5, 1)).unwrap();
     archive.file("init", 0o755, b"12345").unwrap();
+    archive.whole_file("etc", 0o644, holding(b"x")).unwrap();
     let spawned = Command::new("cpio")
         .args(["-t", "--quiet"])
         .stdin(Stdio::piped())
@@ -75,17 +82,17 @@ fn the_system_cpio_lists_the_same_names() {
         .spawn();
     // The reader above has already checked the format where cpio is not installed.
     let Ok(mut child) = spawned else { return };
-    child.stdin.take().unwrap().write_all(&archive.finish()).unwrap();
+    child.stdin.take().unwrap().write_all(&bytes(archive.finish())).unwrap();
     let output = child.wait_with_output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    assert_eq!(String::from_utf8_lossy(&output.stdout), "dev\ndev/console\ninit\n");
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "dev\ndev/console\ninit\netc\n");
 }
 
 proptest! {
     #[test]
     fn what_is_written_is_read_back(
         files in proptest::collection::vec(
-            ("[a-z./]{0,20}[a-z]", 0u32..0o10000, proptest::collection::vec(any::<u8>(), 0..50)), 0..10)
+            ("[a-z./]{0,20}[a-z]", 0u32..0o10000, proptest::collection::vec(any::<u8>(), 0..50), any::<bool>()), 0..10)
     ) {
         let mut archive = Archive::new();
         let mut expected = Vec::new();
@@ -93,14 +100,18 @@ proptest! {
         archive.character_device("d/null", 0o666, (1, 3)).unwrap();
         expected.push(Member { name: "d".into(), mode: 0o040_755, inode: 1, device: (0, 0), data: vec![] });
         expected.push(Member { name: "d/null".into(), mode: 0o020_666, inode: 2, device: (1, 3), data: vec![] });
-        for (name, mode, data) in files {
-            if archive.file(&name, mode, &data).is_ok() {
+        for (name, mode, data, whole) in files {
+            let added = match whole {
+                true => archive.whole_file(&name, mode, holding(&data)).is_ok(),
+                false => archive.file(&name, mode, &data).is_ok(),
+            };
+            if added {
                 let inode = expected.len() as u32 + 1;
                 expected.push(Member { name, mode: 0o100_000 | mode, inode, device: (0, 0), data });
             } else {
                 prop_assert!(name.starts_with('/'));
             }
         }
-        prop_assert_eq!(read(&archive.finish()), expected);
+        prop_assert_eq!(read(&bytes(archive.finish())), expected);
     }
 }

@@ -21,6 +21,7 @@ use std::path::{Path, PathBuf};
 
 use miette::Diagnostic;
 use thiserror::Error;
+use vmm::boot::InitrdPart;
 
 use cpio::{Archive, CpioError};
 use modules::ModuleSet;
@@ -60,21 +61,20 @@ pub(crate) enum InitramfsError {
 ///
 /// # Errors
 /// [`InitramfsError`]: the binary itself cannot be read or archived.
-pub(crate) fn build(modules: &ModuleSet) -> Result<Vec<u8>, InitramfsError> {
-    let path = Path::new("/proc/self/exe");
-    let init =
-        std::fs::read(path).map_err(|source| InitramfsError::Init { path: path.to_owned(), source })?;
-    assemble(&init, modules)
+pub(crate) fn build(modules: &ModuleSet) -> Result<Vec<InitrdPart>, InitramfsError> {
+    assemble(Path::new("/proc/self/exe"), modules)
 }
 
-fn assemble(init: &[u8], modules: &ModuleSet) -> Result<Vec<u8>, InitramfsError> {
+fn assemble(init: &Path, modules: &ModuleSet) -> Result<Vec<InitrdPart>, InitramfsError> {
     let mut archive = Archive::new();
     for mount_point in ["dev", "proc", "sys", "tmp", "lib", MODULES_DIR] {
         archive.directory(mount_point, 0o755)?;
     }
     archive.character_device("dev/console", 0o600, (5, 1))?;
     archive.character_device("dev/null", 0o666, (1, 3))?;
-    archive.file("init", 0o755, init)?;
+    File::open(init)
+        .and_then(|file| archive.whole_file("init", 0o755, file))
+        .map_err(|source| InitramfsError::Init { path: init.to_owned(), source })?;
 
     let mut order = String::new();
     let mut notes = modules.notes.clone();

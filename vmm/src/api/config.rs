@@ -133,7 +133,7 @@ impl Configuration {
         let spec = &self.spec;
         let initramfs = match &spec.initrd {
             Some(InitrdSource::File(path)) => Some(path),
-            Some(InitrdSource::Bytes(_)) | None => None,
+            Some(InitrdSource::Made(_)) | None => None,
         };
         let devices: Vec<Value> = spec
             .vfio

@@ -8,7 +8,7 @@ const RAM: [GuestRange; 1] = [GuestRange::new(0, 16 * MIB)];
 fn payload(kernel: &[u8], initrd: Option<Vec<u8>>) -> Payload {
     Payload {
         kernel: fixture::kernel(kernel),
-        initrd: initrd.map(|bytes| Initrd::from_bytes(bytes, "test").unwrap()),
+        initrd: initrd.map(|bytes| Initrd::made(&[InitrdPart::Bytes(bytes.into())], "test").unwrap()),
         cmdline: "console=ttyS0".to_owned(),
     }
 }
@@ -56,6 +56,7 @@ fn a_reboot_finds_what_the_first_boot_found() {
         let payload = payload(&kernel, Some(vec![7; 5000]));
         let (first, second) = (memory(), memory());
         second.write_slice(&vec![0x5a; RAM[0].size as usize], GuestAddress(0)).unwrap();
+        clear_for(&second, &payload).unwrap();
         let entry = load(&first, &RAM, &[], &payload, &tables()).unwrap();
         assert_eq!(load(&second, &RAM, &[], &payload, &tables()).unwrap(), entry);
         let initrd = GuestRange::new(16 * MIB - 8192, 5000);

@@ -24,6 +24,8 @@ pub(super) struct BzImage {
     pub(super) header: setup_header,
     /// From the load address to the end of what decompression and early boot need.
     pub(super) footprint: GuestRange,
+    /// Where in the file the real-mode part ends and what is loaded begins.
+    pub(super) setup: u64,
 }
 
 impl BzImage {
@@ -57,7 +59,7 @@ impl BzImage {
         if start < map::KERNEL_MIN || start % 4096 != 0 || start.checked_add(size).is_none() {
             return Err(KernelFault::BadAddress { address: start });
         }
-        Ok(Self { header, footprint: GuestRange::new(start, size) })
+        Ok(Self { header, footprint: GuestRange::new(start, size), setup })
     }
 }
 

@@ -25,6 +25,8 @@ const NOTES_MAX: u64 = 1 << 20;
 /// A part of the file that goes to guest memory.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Segment {
+    /// Where it is in the file.
+    pub(super) offset: u64,
     /// Where it goes.
     pub(super) range: GuestRange,
     /// How many of its bytes the file has; the rest is zero.
@@ -32,10 +34,15 @@ pub(super) struct Segment {
 }
 
 impl Segment {
-    /// What must be zeroed.
+    /// What the file has.
+    pub(super) fn contents(&self) -> GuestRange {
+        GuestRange::new(self.range.start, self.file_size.min(self.range.size))
+    }
+
+    /// What must be zero.
     pub(super) fn bss(&self) -> GuestRange {
-        let size = self.file_size.min(self.range.size);
-        GuestRange::new(self.range.start + size, self.range.size - size)
+        let start = self.contents().end();
+        GuestRange::new(start, self.range.end() - start)
     }
 }
 
@@ -123,7 +130,7 @@ impl Elf {
             if file_size > size || address.checked_add(size).is_none() {
                 return Err(malformed());
             }
-            self.segments.push(Segment { range: GuestRange::new(address, size), file_size });
+            self.segments.push(Segment { offset, range: GuestRange::new(address, size), file_size });
         }
         Ok(())
     }

@@ -2,11 +2,12 @@
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use memory::GuestRange;
 use miette::Diagnostic;
 use thiserror::Error;
-use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
+use vm_memory::GuestMemoryMmap;
 
 use super::file::{FileFault, ImageFile};
 use super::{MemoryFault, write};
@@ -38,51 +39,80 @@ pub enum InitrdFault {
     Memory(#[from] MemoryFault),
 }
 
+/// A part of an initrd that is made rather than found. A file is not read before it is loaded, and goes from the page cache
+/// straight into guest memory.
+#[derive(Clone, Debug)]
+pub enum InitrdPart {
+    /// These bytes.
+    Bytes(Arc<[u8]>),
+    /// All of a file.
+    File(Arc<File>),
+}
+
 #[derive(Debug)]
 enum Source {
+    Bytes(Arc<[u8]>),
     File(ImageFile),
-    Bytes(Vec<u8>),
+}
+
+impl Source {
+    fn of(part: &InitrdPart) -> Result<Self, FileFault> {
+        match part {
+            InitrdPart::Bytes(bytes) if bytes.is_empty() => Err(FileFault::Empty),
+            InitrdPart::Bytes(bytes) => Ok(Self::Bytes(bytes.clone())),
+            InitrdPart::File(file) => ImageFile::from_file(file.clone()).map(Self::File),
+        }
+    }
+
+    fn size(&self) -> u64 {
+        match self {
+            Self::Bytes(bytes) => bytes.len() as u64,
+            Self::File(file) => file.len(),
+        }
+    }
+
+    fn load(&self, memory: &GuestMemoryMmap, range: GuestRange) -> Result<(), InitrdFault> {
+        match self {
+            Self::Bytes(bytes) => write(memory, range.start, bytes, "the initrd")?,
+            Self::File(file) => file.load::<InitrdFault>(0, memory, range, "the initrd")?,
+        }
+        Ok(())
+    }
 }
 
 /// An initrd that is not empty. Its contents are the kernel's business.
 #[derive(Debug)]
 pub struct Initrd {
     name: PathBuf,
-    source: Source,
+    /// One after the other.
+    parts: Vec<Source>,
 }
 
 impl Initrd {
     /// Opens a file.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, InitrdError> {
         let path = path.as_ref();
-        Self::new(path, ImageFile::open(path).map(Source::File))
+        Self::new(path, ImageFile::open(path).map(|file| vec![Source::File(file)]))
     }
 
-    /// Takes an open file, a memfd for instance; `name` stands for it in messages.
-    pub fn from_file(file: File, name: impl AsRef<Path>) -> Result<Self, InitrdError> {
-        Self::new(name.as_ref(), ImageFile::from_file(file).map(Source::File))
+    /// Takes parts, none of them empty; `name` stands for all of it in messages.
+    pub fn made(parts: &[InitrdPart], name: impl AsRef<Path>) -> Result<Self, InitrdError> {
+        let opened =
+            if parts.is_empty() { Err(FileFault::Empty) } else { parts.iter().map(Source::of).collect() };
+        Self::new(name.as_ref(), opened)
     }
 
-    /// Takes bytes; `name` stands for them in messages.
-    pub fn from_bytes(bytes: Vec<u8>, name: impl AsRef<Path>) -> Result<Self, InitrdError> {
-        let source = if bytes.is_empty() { Err(FileFault::Empty) } else { Ok(Source::Bytes(bytes)) };
-        Self::new(name.as_ref(), source)
-    }
-
-    fn new(name: &Path, source: Result<Source, FileFault>) -> Result<Self, InitrdError> {
+    fn new(name: &Path, parts: Result<Vec<Source>, FileFault>) -> Result<Self, InitrdError> {
         let name = name.to_owned();
-        match source {
-            Ok(source) => Ok(Self { name, source }),
+        match parts {
+            Ok(parts) => Ok(Self { name, parts }),
             Err(fault) => Err(InitrdError { name, fault: fault.into() }),
         }
     }
 
     /// Size in bytes.
     pub fn size(&self) -> u64 {
-        match &self.source {
-            Source::File(file) => file.len(),
-            Source::Bytes(bytes) => bytes.len() as u64,
-        }
+        self.parts.iter().map(Source::size).fold(0, u64::saturating_add)
     }
 
     /// Puts it at the start of `range`, whose size is its own.
@@ -91,15 +121,10 @@ impl Initrd {
     }
 
     fn try_load(&self, memory: &GuestMemoryMmap, range: GuestRange) -> Result<(), InitrdFault> {
-        match &self.source {
-            Source::File(file) => memory
-                .read_exact_volatile_from(
-                    GuestAddress(range.start),
-                    &mut file.rewound()?,
-                    usize::try_from(range.size).unwrap_or(usize::MAX),
-                )
-                .map_err(|source| MemoryFault { what: "the initrd", range, source })?,
-            Source::Bytes(bytes) => write(memory, range.start, bytes, "the initrd")?,
+        let mut at = range.start;
+        for part in &self.parts {
+            part.load(memory, GuestRange::new(at, part.size()))?;
+            at += part.size();
         }
         Ok(())
     }

@@ -1,6 +1,7 @@
 use std::io::Write;
 
 use proptest::prelude::*;
+use vm_memory::{Bytes, FileOffset, GuestAddress};
 
 use super::*;
 
@@ -50,22 +51,39 @@ fn bad_files() {
     assert!(matches!(fault(dir.path()), FileFault::Directory));
     assert!(matches!(fault(empty.path()), FileFault::Empty));
     assert!(matches!(fault(Path::new("/dev/null")), FileFault::Special));
-    assert!(Initrd::from_bytes(Vec::new(), "built-in").is_err());
+    assert!(Initrd::made(&[], "made").is_err());
+    assert!(Initrd::made(&[InitrdPart::Bytes(Arc::default())], "made").is_err());
 }
 
 #[test]
-fn loads_from_bytes_and_from_a_file_again_and_again() {
-    let memory = GuestMemoryMmap::from_ranges(&[(GuestAddress(0), 4 << 20)]).unwrap();
+fn loads_from_bytes_and_files_again_and_again() {
+    // Two regions, of which the second has a file that begins elsewhere than the region.
+    let backing = tempfile::tempfile().unwrap();
+    backing.set_len(3 << 20).unwrap();
+    let half = 2 << 20;
+    let memory = GuestMemoryMmap::from_ranges_with_files([
+        (GuestAddress(0), half, None),
+        (GuestAddress(half as u64), half, Some(FileOffset::new(backing, 1 << 20))),
+    ])
+    .unwrap();
     let contents: Vec<u8> = (0..10_000_u32).map(|i| i as u8).collect();
     let mut file = tempfile::tempfile().unwrap();
     file.write_all(&contents).unwrap();
-    let range = GuestRange::new(2 << 20, contents.len() as u64);
-    for initrd in [
-        Initrd::from_bytes(contents.clone(), "built-in").unwrap(),
-        Initrd::from_file(file.try_clone().unwrap(), "memfd").unwrap(),
+    // In one, in the other, and in both.
+    let ranges = [1 << 20, 3 << 20, (2 << 20) - 4096].map(|at| GuestRange::new(at, contents.len() as u64));
+    let whole = InitrdPart::File(Arc::new(file.try_clone().unwrap()));
+    let bytes = |bytes: &[u8]| InitrdPart::Bytes(bytes.into());
+    let mut half = tempfile::tempfile().unwrap();
+    half.write_all(&contents[10..5000]).unwrap();
+    let half = InitrdPart::File(Arc::new(half));
+    for parts in [
+        vec![bytes(&contents)],
+        vec![whole.clone()],
+        vec![bytes(&contents[..10]), half, bytes(&contents[5000..])],
     ] {
-        assert_eq!(initrd.size(), range.size);
-        for _ in 0..2 {
+        let initrd = Initrd::made(&parts, "made").unwrap();
+        assert_eq!(initrd.size(), contents.len() as u64);
+        for range in ranges.into_iter().chain(ranges) {
             memory.write_slice(&[0; 10_000], GuestAddress(range.start)).unwrap();
             initrd.load(&memory, range).unwrap();
             let mut found = vec![0; contents.len()];
@@ -73,8 +91,8 @@ fn loads_from_bytes_and_from_a_file_again_and_again() {
             assert!(found == contents);
         }
     }
-    let initrd = Initrd::from_file(file.try_clone().unwrap(), "memfd").unwrap();
+    let initrd = Initrd::made(&[whole], "made").unwrap();
     file.write_all(b"more").unwrap();
-    let error = initrd.load(&memory, range).unwrap_err();
+    let error = initrd.load(&memory, ranges[0]).unwrap_err();
     assert!(matches!(error.fault, InitrdFault::File(FileFault::Changed { then: 10_000, now: 10_004 })));
 }

@@ -1,16 +1,14 @@
 //! The guest's kernel: a file on the host, checked before anything is allocated, loaded at every boot.
 //!
-//! linux-loader reads the file into guest memory. It trusts what it reads more than it should, so the
-//! headers are checked here first ([`super::bzimage`], [`super::elf`]), and it clears no BSS, which matters
-//! when a guest reboots into RAM it has used.
+//! Headers are trusted once they have been checked ([`super::bzimage`], [`super::elf`]).
 
 use std::path::{Path, PathBuf};
 
-use linux_loader::loader::{self, KernelLoader, bootparam::setup_header};
+use linux_loader::loader::bootparam::setup_header;
 use memory::GuestRange;
 use miette::Diagnostic;
 use thiserror::Error;
-use vm_memory::{GuestAddress, GuestMemoryMmap};
+use vm_memory::GuestMemoryMmap;
 
 use super::bzimage::BzImage;
 use super::elf::Elf;
@@ -81,11 +79,7 @@ pub enum KernelFault {
         /// Guest physical address.
         address: u64,
     },
-    /// It no longer loads.
-    #[error("it cannot be loaded")]
-    #[diagnostic(help("the file may have changed since it was opened: try again"))]
-    Load(#[source] loader::Error),
-    /// Its BSS lies outside RAM.
+    /// It does not go into guest memory.
     #[error(transparent)]
     #[diagnostic(transparent)]
     Memory(#[from] MemoryFault),
@@ -199,29 +193,30 @@ impl Kernel {
         }
     }
 
-    /// Puts it into guest memory, which may have been used before.
+    /// Zeroes what it expects to be zero and does not bring.
+    pub(super) fn clear(&self, memory: &GuestMemoryMmap) -> Result<(), MemoryFault> {
+        match &self.image {
+            Image::BzImage(_) => Ok(()),
+            Image::Elf(elf) => {
+                elf.segments.iter().try_for_each(|it| clear(memory, it.bss(), "the kernel's BSS"))
+            }
+        }
+    }
+
+    /// Puts it into guest memory.
     pub(super) fn load(&self, memory: &GuestMemoryMmap) -> Result<(), KernelError> {
         self.try_load(memory).map_err(|fault| KernelError { path: self.path.clone(), fault })
     }
 
     fn try_load(&self, memory: &GuestMemoryMmap) -> Result<(), KernelFault> {
-        let mut file = self.file.rewound()?;
+        let load = |offset, range| self.file.load(offset, memory, range, "the kernel");
         match &self.image {
             Image::BzImage(image) => {
-                let start = GuestAddress(image.footprint.start);
-                loader::BzImage::load(memory, Some(start), &mut file, None)
+                let size = self.file.len().saturating_sub(image.setup);
+                load(image.setup, GuestRange::new(image.footprint.start, size))
             }
-            Image::Elf(elf) => {
-                for segment in &elf.segments {
-                    clear(memory, segment.bss(), "the kernel's BSS")?;
-                }
-                // With an offset, if only zero, linux-loader leaves the notes alone; else it takes the last
-                // note segment's word for PVH, and a malformed note for a reason to fail.
-                loader::Elf::load(memory, Some(GuestAddress(0)), &mut file, None)
-            }
+            Image::Elf(elf) => elf.segments.iter().try_for_each(|it| load(it.offset, it.contents())),
         }
-        .map_err(KernelFault::Load)?;
-        Ok(())
     }
 }
 

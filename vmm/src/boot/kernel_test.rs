@@ -2,7 +2,7 @@ use std::os::unix::fs::PermissionsExt;
 
 use super::super::fixture::{self, CODE, INIT_SIZE, LOAD};
 use super::*;
-use vm_memory::Bytes;
+use vm_memory::{Bytes, GuestAddress};
 
 fn fault(contents: &[u8]) -> KernelFault {
     Kernel::open(fixture::file(contents).path()).unwrap_err().fault
@@ -157,8 +157,10 @@ fn loads_into_used_memory() {
     let (bzimage, elf) = (fixture::kernel(&fixture::bzimage()), fixture::kernel(&fixture::elf(true)));
     for _ in 0..2 {
         memory.write_slice(&[0x5a; 0x2000], GuestAddress(LOAD)).unwrap();
+        bzimage.clear(&memory).unwrap();
         bzimage.load(&memory).unwrap();
         assert_eq!(read(LOAD, 0x1000), [CODE; 0x1000]);
+        elf.clear(&memory).unwrap();
         elf.load(&memory).unwrap();
         assert_eq!(read(LOAD, 0x400), [CODE; 0x400]);
         assert_eq!(read(LOAD + 0x400, 0xc00), [0; 0xc00]);

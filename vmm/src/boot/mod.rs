@@ -25,7 +25,7 @@ pub use cmdline::{CmdlineError, check_cmdline};
 pub use cpu::boot_state;
 pub use e820::{E820Entry, E820Kind, e820};
 pub use file::FileFault;
-pub use initrd::{Initrd, InitrdError, InitrdFault};
+pub use initrd::{Initrd, InitrdError, InitrdFault, InitrdPart};
 pub use kernel::{Kernel, KernelError, KernelFault, KernelKind};
 
 use memory::GuestRange;
@@ -145,11 +145,18 @@ pub fn check(ram: &[GuestRange], reserved: &[GuestRange], payload: &Payload) -> 
     results.into_iter().filter_map(Result::err).collect()
 }
 
+/// Makes guest memory that was used before fit for [`load`]: zeroes what a kernel expects to be zero. No vCPU may be running.
+pub fn clear_for(memory: &GuestMemoryMmap, payload: &Payload) -> Result<(), BootError> {
+    clear(memory, map::LOW, "the boot structures")?;
+    // Old kernels look for tables and option ROMs here, even where they were told of better.
+    clear(memory, map::ISA, "the legacy area")?;
+    Ok(payload.kernel.clear(memory)?)
+}
+
 /// Puts kernel, initrd, command line, boot structures and ACPI tables into guest memory.
 ///
 /// `ram` are the guest's RAM ranges, `reserved` what its memory map must not offer as free besides
-/// (the ECAM). The memory may have been used before: what the kernel expects to be zero is cleared. No vCPU
-/// may be running.
+/// (the ECAM). The memory is zero or has been through [`clear_for`]. No vCPU may be running.
 pub fn load(
     memory: &GuestMemoryMmap,
     ram: &[GuestRange],
@@ -164,9 +171,6 @@ pub fn load(
     check_cmdline(&payload.cmdline, cmdline_max)?;
     let e820 = memory_map(ram, reserved)?;
 
-    clear(memory, map::LOW, "the boot structures")?;
-    // Old kernels look for tables and option ROMs here, even where they were told of better.
-    clear(memory, map::ISA, "the legacy area")?;
     payload.kernel.load(memory)?;
     if let (Some(file), Some(range)) = (&payload.initrd, initrd) {
         file.load(memory, range)?;

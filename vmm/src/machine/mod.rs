@@ -356,8 +356,9 @@ impl Machine {
         boot_vcpu.set_entry(&regs, &sregs).map_err(Unexpected::during("cannot set up the boot vCPU"))
     }
 
-    /// Brings vCPUs and passed-through devices back to their power-on state.
+    /// Brings vCPUs, passed-through devices and what boots from memory back to their power-on state.
     fn reset(&mut self) -> Result<(), Problems> {
+        boot::clear_for(self.ram.guest_memory(), &self.plan.payload).map_err(Problem::of(Class::Usage))?;
         for vcpu in &mut self.vcpus {
             vcpu.reset().map_err(Unexpected::during("cannot reset a vCPU"))?;
         }
