@@ -1,6 +1,7 @@
 //! The options of [`Config`] as flags, made from its fields; and what was typed, over what a file says, back to it.
 
 use std::path::PathBuf;
+use std::sync::LazyLock;
 
 use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches, ValueHint, value_parser};
 use miette::Diagnostic;
@@ -14,6 +15,9 @@ use crate::grammar::{self, Form, OptionError, Origin, Reading, Table, Value, fil
 /// A file that is larger describes no machine.
 const LARGEST: u64 = 1 << 20;
 const CONFIG: &str = "config";
+
+/// What is made of the type once, for every command that takes a machine.
+static OPTIONS: LazyLock<Vec<OptionDoc>> = LazyLock::new(schema::options::<Config>);
 
 /// A machine as it was typed.
 #[derive(Clone, Debug)]
@@ -84,8 +88,7 @@ impl Args for MachineArgs {
             .value_hint(ValueHint::FilePath)
             .value_parser(value_parser!(PathBuf))
             .help("Read the machine from a TOML file, whose keys are these flags. What is typed goes over it; what may be repeated is added to it");
-        let options = schema::options::<Config>();
-        options.iter().fold(command.arg(file), |command, option| command.arg(argument(option)))
+        OPTIONS.iter().fold(command.arg(file), |command, option| command.arg(argument(option)))
     }
 
     fn augment_args_for_update(command: Command) -> Command {
@@ -96,10 +99,10 @@ impl Args for MachineArgs {
 impl FromArgMatches for MachineArgs {
     fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
         let (mut flags, mut problems) = (Table::default(), Vec::new());
-        for option in schema::options::<Config>() {
+        for option in OPTIONS.iter() {
             let Some(texts) = matches.get_many::<String>(&option.name) else { continue };
             for text in texts {
-                match (parse(&option, text), &option.shape, flags.keys.last_mut()) {
+                match (parse(option, text), &option.shape, flags.keys.last_mut()) {
                     (Err(error), ..) => problems.push(error),
                     // Typed again.
                     (Ok(value), Shape::List(_), Some((name, there))) if *name == option.name => {

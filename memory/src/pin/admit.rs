@@ -63,8 +63,8 @@ fn patient(
 
 /// Checks that the host could ever hold `bytes` of guest memory that is not pinned.
 pub fn admit_unpinned(bytes: u64) -> Vec<AdmitError> {
-    match HostMemory::read() {
-        Ok(host) => host.exceeded(bytes, host.meminfo.swap_free).into_iter().collect(),
+    match Meminfo::read() {
+        Ok(meminfo) => exceeded(bytes, meminfo.total.saturating_add(meminfo.swap_free)).into_iter().collect(),
         Err(source) => vec![AdmitError::Unreadable { source }],
     }
 }
@@ -94,7 +94,7 @@ impl HostMemory {
     }
 
     fn admit(&self, bytes: u64) -> Vec<AdmitError> {
-        let memory = self.exceeded(bytes, 0).or_else(|| self.short(bytes));
+        let memory = exceeded(bytes, self.meminfo.total).or_else(|| self.short(bytes));
         let memlock = match self.memlock.limit {
             Some(have) if !self.memlock.allows(bytes) => {
                 Some(AdmitError::MemlockTooLow { need: bytes, have })
@@ -102,11 +102,6 @@ impl HostMemory {
             _ => None,
         };
         memory.into_iter().chain(self.over_limit(bytes)).chain(memlock).collect()
-    }
-
-    fn exceeded(&self, need: u64, swap: u64) -> Option<AdmitError> {
-        let total = self.meminfo.total.saturating_add(swap);
-        (need > total).then_some(AdmitError::ExceedsHost { need, total })
     }
 
     /// What the host has, and the cgroup allows.
@@ -131,6 +126,10 @@ impl HostMemory {
         let need = needed(bytes);
         (need > free).then_some(AdmitError::OverLimit { need, path, limit, free })
     }
+}
+
+fn exceeded(need: u64, total: u64) -> Option<AdmitError> {
+    (need > total).then_some(AdmitError::ExceedsHost { need, total })
 }
 
 /// With what the kernel spends on it.

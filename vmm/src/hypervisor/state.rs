@@ -53,11 +53,7 @@ impl VcpuState {
             lapic: fd.get_lapic().map_err(KvmError::of("KVM_GET_LAPIC"))?,
             mp: fd.get_mp_state().map_err(KvmError::of("KVM_GET_MP_STATE"))?,
             events: fd.get_vcpu_events().map_err(KvmError::of("KVM_GET_VCPU_EVENTS"))?,
-            msrs: indices
-                .iter()
-                .filter(|index| ![TSC, TSC_ADJUST].contains(index))
-                .filter_map(|index| get_msr(fd, *index))
-                .collect(),
+            msrs: get_msrs(fd, indices),
         })
     }
 
@@ -84,6 +80,24 @@ impl VcpuState {
         }
         Ok(())
     }
+}
+
+/// All of them that can be read and that a reset sets back. KVM stops at the first that cannot be read.
+fn get_msrs(fd: &VcpuFd, indices: &[u32]) -> Vec<kvm_msr_entry> {
+    let asked: Vec<_> = indices
+        .iter()
+        .filter(|index| ![TSC, TSC_ADJUST].contains(index))
+        .map(|index| msr(*index, 0))
+        .collect();
+    let (mut all, mut rest) = (Vec::new(), asked.as_slice());
+    while let Ok(mut msrs) = Msrs::from_entries(rest)
+        && !rest.is_empty()
+    {
+        let read = fd.get_msrs(&mut msrs).unwrap_or(0);
+        all.extend(msrs.as_slice().iter().take(read));
+        rest = rest.get(read + 1..).unwrap_or_default();
+    }
+    all
 }
 
 pub(super) fn get_msr(fd: &VcpuFd, index: u32) -> Option<kvm_msr_entry> {
