@@ -14,7 +14,7 @@ use vmm::{Class, Event, InitrdSource, MachineSpec, Observer, Outcome, Plan, Prob
 
 use crate::args::RunArgs;
 use crate::config::effective::{self, Found};
-use crate::config::{Config, OnPanic, OnReboot};
+use crate::config::{Config, Initrd, OnPanic, OnReboot};
 use crate::events::EventLog;
 use crate::grammar::Reading;
 use crate::pinning::Teller;
@@ -57,11 +57,11 @@ fn start(
     mut problems: Problems,
 ) -> Result<Outcome, Problems> {
     let vfio = config.vfio_request(&mut problems);
-    let built_in = config.initrd.is_none();
     let addresses = vfio.addresses();
-    let initrd = match &config.initrd {
-        Some(path) => Some(InitrdSource::File(path.clone())),
-        None => {
+    let initrd = match config.initrd() {
+        Initrd::File(path) => Some(InitrdSource::File(path.to_owned())),
+        Initrd::None => None,
+        Initrd::BuiltIn => {
             let modules = kernel.as_deref().map(|kernel| modules_for(kernel, &addresses)).unwrap_or_default();
             problems.keep(Class::Internal, initramfs::build(&modules)).map(InitrdSource::Made)
         }
@@ -71,7 +71,7 @@ fn start(
         initrd,
         vfio,
         serial: Serial::Tty,
-        end_of_input: built_in.then_some(END_OF_INPUT),
+        end_of_input: (config.initrd() == Initrd::BuiltIn).then_some(END_OF_INPUT),
         ..spec(config, &mut problems)
     };
     let listener = listen(api_socket, &mut problems);

@@ -12,7 +12,7 @@ use vmm::{Class, InitrdSource, MachineSpec, Problems, preflight};
 use super::findings::Findings;
 use super::phys_bits;
 use crate::args::CheckArgs;
-use crate::config::Config;
+use crate::config::{Config, Initrd};
 use crate::{default_kernel, run};
 
 /// Checks; returns the exit code.
@@ -72,7 +72,10 @@ fn check_spec(
     let mut problems = Problems::default();
     let found = || problems.keep(Class::Host, default_kernel::find()).map(|kernel| kernel.path);
     let kernel = config.kernel.clone().or_else(found);
-    let initrd = config.initrd.clone().map(InitrdSource::File);
+    let initrd = match config.initrd() {
+        Initrd::File(path) => Some(InitrdSource::File(path.to_owned())),
+        Initrd::BuiltIn | Initrd::None => None,
+    };
     let spec = MachineSpec { kernel, initrd, vfio: request.clone(), ..run::spec(config, &mut problems) };
     preflight::check_spec(&spec, hypervisor, &mut problems);
     // That memory cannot be laid out is said elsewhere.

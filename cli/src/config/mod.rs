@@ -13,7 +13,7 @@ mod pinning;
 mod vfio;
 mod virtio;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -35,7 +35,7 @@ pub(crate) struct Config {
     /// Kernel to boot: a bzImage, or an ELF vmlinux with a PVH entry.
     #[schemars(extend("x-value" = "FILE"))]
     pub(crate) kernel: Option<PathBuf>,
-    /// Initial RAM file system.
+    /// Initial RAM file system; `none` for none.
     #[schemars(extend("x-value" = "FILE"))]
     pub(crate) initrd: Option<PathBuf>,
     /// The kernel's command line.
@@ -88,6 +88,26 @@ pub(crate) struct Config {
     pub(crate) grace: Duration,
     /// End when the guest writes a value v to port 0xf4, with exit code (v << 1) | 1.
     pub(crate) debug_exit: bool,
+}
+
+/// What the kernel unpacks into its first root file system.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Initrd<'a> {
+    /// Our own guest, since nothing was said.
+    BuiltIn,
+    None,
+    File(&'a Path),
+}
+
+impl Config {
+    /// What `initrd` says. A file may be called `./none`.
+    pub(crate) fn initrd(&self) -> Initrd<'_> {
+        match &self.initrd {
+            None => Initrd::BuiltIn,
+            Some(word) if word.as_os_str() == "none" => Initrd::None,
+            Some(path) => Initrd::File(path),
+        }
+    }
 }
 
 impl Default for Config {
