@@ -13,6 +13,7 @@ use vmm_sys_util::timerfd::TimerFd;
 
 use super::control::Requests;
 use super::ending::End;
+use super::lean;
 use super::running::Running;
 use super::signals::{SignalName, Signals};
 use super::{Event, Observer};
@@ -79,6 +80,8 @@ pub fn serve(running: &mut Running, outside: Outside) -> io::Result<()> {
     };
     let mut manager = EventManager::<Box<dyn MutEventSubscriber + '_>>::new().map_err(io::Error::other)?;
     manager.add_subscriber(Box::new(service));
+    // The vCPUs run already.
+    lean::forget_start();
     while !ending.is_over() {
         manager.run().map_err(io::Error::other)?;
     }

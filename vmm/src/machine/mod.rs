@@ -10,6 +10,7 @@ pub mod events;
 mod files;
 mod gate;
 pub mod hotplug;
+mod lean;
 pub mod output;
 pub mod phases;
 pub mod platform;
