@@ -2,9 +2,12 @@
 
 use std::fs::{File, Metadata};
 use std::io;
+use std::ops::Range;
 use std::os::unix::fs::FileExt;
+use std::panic::resume_unwind;
 use std::path::Path;
 use std::sync::Arc;
+use std::thread;
 
 use memory::GuestRange;
 use miette::Diagnostic;
@@ -15,6 +18,12 @@ use super::{MemoryFault, write};
 
 /// What is copied at a time: stays in the CPU's cache.
 const COPIED: u64 = 64 << 10;
+/// Where the host may give one, in guest physical addresses.
+const HUGE_PAGE: u64 = 2 << 20;
+/// Less is not worth a thread.
+const SHARE: u64 = 2 << 20;
+/// More do not help: memory has a bandwidth.
+const MOST_SHARES: u64 = 8;
 
 /// What is wrong with a file, whatever it was to hold.
 #[derive(Debug, Error, Diagnostic)]
@@ -93,7 +102,7 @@ impl ImageFile {
 
     /// Copies the bytes from `offset` on to all of `range` of guest memory. Fails when the file's length is no longer the one
     /// that was checked.
-    pub(super) fn load<E: From<FileFault> + From<MemoryFault>>(
+    pub(super) fn load<E: From<FileFault> + From<MemoryFault> + Send>(
         &self,
         offset: u64,
         memory: &GuestMemoryMmap,
@@ -104,19 +113,54 @@ impl ImageFile {
         if now != self.len || offset.checked_add(range.size).is_none_or(|end| end > now) {
             return Err(FileFault::Changed { then: self.len, now }.into());
         }
-        let mut buffer = vec![0; COPIED.min(range.size) as usize];
-        let mut done = 0;
-        while done < range.size {
-            let size = COPIED.min(range.size - done) as usize;
-            let part = buffer.get_mut(..size).unwrap_or_default();
-            self.file.read_exact_at(part, offset + done).map_err(FileFault::Unreadable)?;
-            if !write_file(memory, range.start + done, part) {
-                write(memory, range.start + done, part, what)?;
+        in_shares(range.size, &|share: Range<u64>| {
+            let mut buffer = vec![0; COPIED.min(share.end - share.start) as usize];
+            let mut done = share.start;
+            while done < share.end {
+                let size = COPIED.min(share.end - done) as usize;
+                let part = buffer.get_mut(..size).unwrap_or_default();
+                let at = range.start + done;
+                self.file.read_exact_at(part, offset + done).map_err(FileFault::Unreadable)?;
+                // Only an access to the mapping is given a huge page.
+                if done == share.start || at % HUGE_PAGE < COPIED {
+                    write(memory, at, part.get(..1).unwrap_or_default(), what)?;
+                }
+                if !write_file(memory, at, part) {
+                    write(memory, at, part, what)?;
+                }
+                done += size as u64;
             }
-            done += size as u64;
-        }
-        Ok(())
+            Ok(())
+        })
     }
+}
+
+/// Has `work` done for `0..size` by as many threads as are of use; nearly all of it is the kernel's, which gives each page of
+/// guest memory its first contents. Without threads it is done all the same.
+fn in_shares<E: Send>(size: u64, work: &(dyn Fn(Range<u64>) -> Result<(), E> + Sync)) -> Result<(), E> {
+    let cpus = thread::available_parallelism().map_or(1, |cpus| cpus.get() as u64);
+    let shares = (size / SHARE).min(cpus).clamp(1, MOST_SHARES);
+    let share = size.div_ceil(shares);
+    thread::scope(|scope| {
+        let start = |index: u64| {
+            let range = (index * share).min(size)..((index + 1) * share).min(size);
+            let started = thread::Builder::new().name("load".to_owned());
+            started
+                .spawn_scoped(scope, {
+                    let range = range.clone();
+                    move || work(range)
+                })
+                .map_err(|_| range)
+        };
+        let others: Vec<_> = (1..shares).map(start).collect();
+        let own = work(0..share.min(size));
+        let others = others.into_iter().map(|other| match other {
+            Ok(thread) => thread.join().unwrap_or_else(|panic| resume_unwind(panic)),
+            Err(range) => work(range),
+        });
+        // All of them end before this returns, whatever became of the first.
+        others.fold(own, Result::and)
+    })
 }
 
 /// Writes to the file behind guest memory, which takes half the time of writing through its mapping where that has no pages

@@ -96,3 +96,17 @@ fn loads_from_bytes_and_files_again_and_again() {
     let error = initrd.load(&memory, ranges[0]).unwrap_err();
     assert!(matches!(error.fault, InitrdFault::File(FileFault::Changed { then: 10_000, now: 10_004 })));
 }
+
+#[test]
+fn a_large_file_is_loaded_in_shares_without_a_gap() {
+    let memory = GuestMemoryMmap::from_ranges(&[(GuestAddress(0), 16 << 20)]).unwrap();
+    let contents: Vec<u8> = (0..(9 << 18) + 5_u32).flat_map(|i| i.to_le_bytes()).collect();
+    let mut file = tempfile::tempfile().unwrap();
+    file.write_all(&contents).unwrap();
+    let initrd = Initrd::made(&[InitrdPart::File(Arc::new(file))], "made").unwrap();
+    initrd.load(&memory, GuestRange::new(1 << 20, contents.len() as u64)).unwrap();
+    let mut found = vec![0; contents.len() + 1];
+    memory.read_slice(&mut found, GuestAddress(1 << 20)).unwrap();
+    assert!(found[..contents.len()] == contents);
+    assert_eq!(found[contents.len()], 0);
+}
