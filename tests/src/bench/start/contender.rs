@@ -25,8 +25,17 @@ pub(super) struct Contender {
 
 enum Kind {
     Bare(PathBuf),
-    Vmm(PathBuf),
+    Vmm { binary: PathBuf, initrd: Initrd },
     Microvm,
+}
+
+/// What vmm gives its guest to boot from.
+#[derive(Clone, Copy)]
+enum Initrd {
+    /// Its own binary, 6 MiB that this guest does not look at.
+    BuiltIn,
+    /// Nothing, as the others.
+    None,
 }
 
 impl Contender {
@@ -34,11 +43,15 @@ impl Contender {
     pub(super) fn all(binaries: &[PathBuf]) -> Result<Vec<Contender>, ProductError> {
         let mut all =
             vec![Contender { name: BARE.to_owned(), kind: Kind::Bare(product::program("bare_start")?) }];
-        let vmm = |name, path| Contender { name, kind: Kind::Vmm(path) };
+        let mut vmm = |name: String, binary: PathBuf| {
+            let kind = |initrd| Kind::Vmm { binary: binary.clone(), initrd };
+            all.push(Contender { name: format!("{name} --initrd none"), kind: kind(Initrd::None) });
+            all.push(Contender { name, kind: kind(Initrd::BuiltIn) });
+        };
         if binaries.is_empty() {
-            all.push(vmm(VMM.to_owned(), product::release()?));
+            vmm(VMM.to_owned(), product::release()?);
         }
-        all.extend(binaries.iter().map(|path| vmm(format!("{VMM} {}", path.display()), path.clone())));
+        binaries.iter().for_each(|path| vmm(format!("{VMM} {}", path.display()), path.clone()));
         all.push(Contender { name: "QEMU microvm".to_owned(), kind: Kind::Microvm });
         Ok(all)
     }
@@ -49,38 +62,46 @@ impl Contender {
 
     /// Its binary, if it is vmm.
     pub(super) fn vmm(&self) -> Option<&Path> {
-        if let Kind::Vmm(path) = &self.kind { Some(path) } else { None }
+        if let Kind::Vmm { binary, .. } = &self.kind { Some(binary) } else { None }
     }
 
     /// Whether a thread of this name does nothing but run the guest.
     pub(super) fn runs_guest(&self, thread: &str) -> bool {
         match self.kind {
             Kind::Bare(_) => true,
-            Kind::Vmm(_) => thread.starts_with("vcpu"),
+            Kind::Vmm { .. } => thread.starts_with("vcpu"),
             Kind::Microvm => thread.starts_with("CPU "),
         }
     }
 
-    /// What runs `guest`; or why it cannot.
-    pub(super) fn command(&self, guest: &Guest) -> Result<Command, String> {
+    /// What runs `guest`.
+    pub(super) fn command(&self, guest: &Guest) -> Command {
         let memory = format!("{MEMORY_MIB}M");
-        let mut command = match &self.kind {
-            Kind::Bare(program) | Kind::Vmm(program) => Command::new(program),
-            Kind::Microvm => Command::new(QEMU),
-        };
         match &self.kind {
-            Kind::Bare(_) => command.arg(&guest.code),
-            Kind::Vmm(_) => command.arg("run").arg("--kernel").arg(&guest.kernel).args([
-                "--memory",
-                &memory,
-                "--debug-exit",
-            ]),
-            Kind::Microvm => command
-                .args(["-M", MICROVM, "-cpu", MICROVM_CPU, "-m", &memory, "-name", "guest,debug-threads=on"])
-                .args(["-nodefaults", "-no-user-config", "-display", "none", "-serial", "stdio"])
-                .args(["-device", "isa-debug-exit,iobase=0xf4,iosize=4", "-kernel"])
-                .arg(&guest.kernel),
-        };
-        Ok(command)
+            Kind::Bare(program) => {
+                let mut command = Command::new(program);
+                command.arg(&guest.code);
+                command
+            }
+            Kind::Vmm { binary, initrd } => {
+                let mut command = Command::new(binary);
+                command.arg("run").arg("--kernel").arg(&guest.kernel);
+                command.args(["--memory", &memory, "--debug-exit"]);
+                if let Initrd::None = initrd {
+                    command.args(["--initrd", "none"]);
+                }
+                command
+            }
+            Kind::Microvm => {
+                let mut command = Command::new(QEMU);
+                command.args(["-M", MICROVM, "-cpu", MICROVM_CPU, "-m", &memory]);
+                command.args(["-name", "guest,debug-threads=on", "-nodefaults", "-no-user-config"]);
+                command.args(["-display", "none", "-serial", "stdio"]);
+                command
+                    .args(["-device", "isa-debug-exit,iobase=0xf4,iosize=4", "-kernel"])
+                    .arg(&guest.kernel);
+                command
+            }
+        }
     }
 }

@@ -66,7 +66,7 @@ pub(super) fn run(options: &BenchOptions) -> Result<ExitCode, Error> {
     for _ in 0..options.starts * QUICK {
         for (contender, starts) in contenders.iter().zip(&mut starts) {
             if let Ok(samples) = starts {
-                match contender.command(&brief).and_then(sample::take) {
+                match sample::take(contender.command(&brief)) {
                     Ok(sample) => samples.push(sample),
                     Err(why) => *starts = Err(why),
                 }
@@ -76,7 +76,7 @@ pub(super) fn run(options: &BenchOptions) -> Result<ExitCode, Error> {
     let mut rows: Vec<Row> = Vec::new();
     println!("{}", TABLE.head());
     for (contender, starts) in contenders.iter().zip(starts) {
-        let standing = contender.command(&idle).and_then(|command| standing::look(command, contender));
+        let standing = standing::look(contender.command(&idle), contender);
         let binary = contender.vmm().and_then(|path| Some(std::fs::metadata(path).ok()?.len()));
         let row = Row::new(contender.name(), binary, starts, standing, rows.first());
         println!("{}", row.lines());
