@@ -1,4 +1,4 @@
-//! A start needs ten times as much code and heap as a guest that runs: what it leaves behind is given back, so that a host
+//! A start maps five times as much code as a guest that runs: what it leaves behind is given back, so that a host
 //! with many guests holds little for each. Nothing is lost that could not be had again.
 //!
 //! # Unsafe
