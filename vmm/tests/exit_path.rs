@@ -4,7 +4,6 @@
 //! # Unsafe
 //! An allocator that counts.
 #![expect(unsafe_code, reason = "GlobalAlloc")]
-#![expect(clippy::unwrap_used, reason = "a test")]
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
