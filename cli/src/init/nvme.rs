@@ -1,6 +1,8 @@
 //! NVMe controllers and their namespaces as the guest's kernel shows them (`drivers/nvme/host/sysfs.c`).
 
-use std::path::PathBuf;
+use std::fs::File;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
 
 use super::pci::{self, Function};
 use super::system::{System, names, text};
@@ -47,7 +49,7 @@ pub(super) fn pending(system: &System) -> Option<Pending> {
                     None
                 } else if states.iter().any(|state| state == "live") {
                     let disks = disks_of(system, function);
-                    let shown = disks.iter().any(|disk| system.path("dev").join(&disk.name).exists());
+                    let shown = disks.iter().any(|disk| is_shown(&system.path("dev").join(&disk.name)));
                     (!shown).then(|| Pending::Namespaces(address()))
                 } else {
                     Some(Pending::Controller(address()))
@@ -56,6 +58,15 @@ pub(super) fn pending(system: &System) -> Option<Pending> {
             Some(_) => None,
         }
     })
+}
+
+/// Whether a disk's node is there and leads to the disk: it does so a moment later only (`block/genhd.c`, `add_disk_fwnode`:
+/// `device_add` comes before `bdev_add`). Any other error is one that a wait does not mend.
+fn is_shown(node: &Path) -> bool {
+    match File::open(node) {
+        Ok(_) => true,
+        Err(e) => e.kind() != ErrorKind::NotFound && e.raw_os_error() != Some(libc::ENXIO),
+    }
 }
 
 fn controllers(system: &System, function: &Function) -> Vec<PathBuf> {

@@ -1,5 +1,6 @@
 //! Devices change hands: what is listed of them, `vmm bind` and `vmm unbind`, killed at any point, and what they refuse.
 
+use super::extra::OPENS;
 use crate::host::{HostSpec, NIC, NVME};
 use crate::suite::{Case, Ctx, Failure, Output, QUIET, TestResult, case, ensure};
 
@@ -50,8 +51,8 @@ fn is_as_before(ctx: &Ctx) -> TestResult {
 
 /// The NVMe is read right by the host's driver, which finds the disk in its own time.
 fn nvme_works(ctx: &Ctx) -> TestResult {
-    let command = "until [ -e /dev/nvme0n1 ]; do usleep 50000; done; dd if=/dev/nvme0n1 bs=1M count=1 2>/dev/null | sha256sum";
-    ctx.run(command).expect_success()?.stdout_contains(&ctx.artefacts.disk.sha256(1 << 20)?)?;
+    let command = format!("{OPENS} opens /dev/nvme0n1; dd if=/dev/nvme0n1 bs=1M count=1 | sha256sum");
+    ctx.run(&command).expect_success()?.stdout_contains(&ctx.artefacts.disk.sha256(1 << 20)?)?;
     Ok(())
 }
 

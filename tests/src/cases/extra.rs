@@ -27,6 +27,10 @@ pub(super) const MSI_XHCI: &str = "0000:00:0c.0";
 /// What the additional disks hold: something that is there wherever QEMU is. Writes are forgotten.
 const DISK: &str = "-drive if=none,format=raw,snapshot=on,file=/proc/self/exe";
 
+/// A function of shells that waits until a disk can be opened, which is a moment after its node is there (`block/genhd.c`:
+/// `device_add`, then `bdev_add`).
+pub(super) const OPENS: &str = "opens() { until (: < $1) 2>/dev/null; do usleep 20000; done; }\n";
+
 /// The host that has them all.
 pub(super) fn host() -> HostSpec {
     HostSpec::default()

@@ -66,7 +66,7 @@ fn unbound(ctx: &Ctx) -> TestResult {
     ctx.run(&format!("readlink /sys/bus/pci/devices/{NIC}/driver"))
         .expect_success()?
         .stdout_contains("e1000e")?;
-    let sum = ctx.run("dd if=/dev/nvme0n1 bs=1M count=8 2>/dev/null | sha256sum").expect_success()?;
+    let sum = ctx.run("dd if=/dev/nvme0n1 bs=1M count=8 | sha256sum").expect_success()?;
     sum.stdout_contains(&ctx.artefacts.disk.sha256(8 << 20)?)?;
     let nic = "ip link set eth0 up && udhcpc -i eth0 -n -q -s /bin/true";
     ctx.run(nic).deadline(60).expect_success()?.stderr_contains("lease of 10.0.2.15 obtained")?;

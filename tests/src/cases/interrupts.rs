@@ -1,6 +1,6 @@
 //! Interrupts of passed-through devices: level-triggered lines, MSI and MSI-X, each with drivers that need them.
 
-use super::extra::{self, AHCI, DISPLAY, E1000, EDU, IGB, MEMORY, MSI_XHCI, TESTDEV, XHCI};
+use super::extra::{self, AHCI, DISPLAY, E1000, EDU, IGB, MEMORY, MSI_XHCI, OPENS, TESTDEV, XHCI};
 use crate::host::{HostSpec, NIC, NVME};
 use crate::suite::{Case, Ctx, QUIET, TestResult, case, ensure};
 
@@ -73,15 +73,15 @@ const CHECKSUM: &str = r#"
 checksum() {
     until disk=$(ls -l /sys/block | grep "/$1/"); do :; done
     disk=/dev/${disk##*/}
-    until [ -b $disk ]; do :; done
-    dd if=$disk bs=64k count=128 iflag=direct 2>/dev/null | sha256sum
+    opens $disk
+    dd if=$disk bs=64k count=128 iflag=direct | sha256sum
 }
 "#;
 
 /// What the host reads from a disk, with its own driver.
 fn checksum_on_host(ctx: &Ctx, controller: &str) -> TestResult<String> {
     extra::give_back(ctx, controller)?;
-    let read = ctx.run(&format!("{CHECKSUM} checksum {controller}")).deadline(60).expect_success()?;
+    let read = ctx.run(&format!("{OPENS}{CHECKSUM} checksum {controller}")).deadline(60).expect_success()?;
     Ok(read.stdout.trim_end().to_owned())
 }
 
@@ -93,7 +93,7 @@ fn count(line: &str) -> u64 {
 fn msi(ctx: &Ctx) -> TestResult {
     let right = checksum_on_host(ctx, AHCI)?;
     extra::bind(ctx, &[AHCI])?;
-    let script = format!("{CHECKSUM} checksum 0000:00:01.0; grep ahci /proc/interrupts");
+    let script = format!("{OPENS}{CHECKSUM} checksum 0000:00:01.0; grep ahci /proc/interrupts");
     let guest = extra::guest(ctx, &[AHCI], "", &script)?;
     guest.stdout_contains(&right)?;
     let line = guest.line_with(" ahci[")?;
@@ -137,7 +137,7 @@ fn usb(ctx: &Ctx) -> TestResult {
     let right = checksum_on_host(ctx, XHCI)?;
     extra::bind(ctx, &[XHCI])?;
     let script = format!(
-        r#"{CHECKSUM} checksum 0000:00:01.0
+        r#"{OPENS}{CHECKSUM} checksum 0000:00:01.0
         dd if=/dev/urandom of=/new bs=64k count=16 2>/dev/null
         dd if=/new of=$disk bs=64k seek=32 oflag=direct conv=fsync 2>/dev/null
         dd if=$disk bs=64k skip=32 count=16 iflag=direct 2>/dev/null | cmp - /new && echo written and read

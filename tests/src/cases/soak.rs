@@ -36,7 +36,7 @@ const SEED: u64 = 4;
 /// What a guest does: 1 MiB from the drive, a packet to the network and one back, and both with interrupts.
 const SCRIPT: &str = "\
     interrupts() { awk -v of=\"$1\" '$0 ~ of { for (i = 2; i <= NF; i++) if ($i ~ /^[0-9]+$/) n += $i } END { print n + 0 }' /proc/interrupts; }\n\
-    until [ -e /dev/nvme0n1 ]; do usleep 20000; done\n\
+    until (: < /dev/nvme0n1) 2>/dev/null; do usleep 20000; done\n\
     dd if=/dev/nvme0n1 bs=1M count=1 iflag=direct 2>/dev/null | sha256sum\n\
     ip link set eth0 up; ip addr add 10.0.2.15/24 dev eth0; ping -c 1 -w 60 10.0.2.2\n\
     echo \"interrupts of the drive $(interrupts nvme0q), of the NIC $(interrupts eth0)\"\n\

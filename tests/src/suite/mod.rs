@@ -25,7 +25,8 @@ use crate::{Error, setup};
 struct Tally {
     passed: usize,
     failed: usize,
-    names: Vec<String>,
+    /// Each by its name, with what the summary says of it.
+    failures: Vec<(String, String)>,
     costs: Costs,
 }
 
@@ -34,15 +35,15 @@ impl Tally {
         self.passed += 1;
     }
 
-    fn fail(&mut self, name: &str) {
+    fn fail(&mut self, name: &str, why: impl Into<String>) {
         self.failed += 1;
-        self.names.push(name.to_owned());
+        self.failures.push((name.to_owned(), why.into()));
     }
 
     fn add(&mut self, other: Tally) {
         self.passed += other.passed;
         self.failed += other.failed;
-        self.names.extend(other.names);
+        self.failures.extend(other.failures);
         self.costs.add(other.costs);
     }
 }
@@ -68,8 +69,8 @@ pub(crate) fn run(filter: Option<&str>) -> Result<ExitCode, Error> {
             Ok(product) => tally.add(schedule::run(cases, &artefacts, &product)),
             Err(e) => {
                 Error::from(e).print();
-                tally.fail("build vmm");
-                cases.iter().for_each(|case| tally.fail(case.name));
+                tally.fail("build vmm", "");
+                cases.iter().for_each(|case| tally.fail(case.name, "vmm was not built"));
             }
         }
     }
@@ -77,8 +78,9 @@ pub(crate) fn run(filter: Option<&str>) -> Result<ExitCode, Error> {
     for name in left_out {
         println!("not run: {name} (cargo lab test {name:?})");
     }
-    for name in &tally.names {
+    for (name, why) in &tally.failures {
         println!("failed: {name}");
+        why.lines().for_each(|line| println!("  | {line}"));
     }
     if tally.passed + tally.failed == 0 {
         println!("nothing is called {}", filter.unwrap_or_default());

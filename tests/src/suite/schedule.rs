@@ -18,6 +18,8 @@ const LEAST_HOSTS: usize = 2;
 const MOST_HOSTS: usize = 8;
 /// Lines of a host's kernel log that a failure shows.
 const DMESG: usize = 60;
+/// Lines of what a case did that the summary shows of a failure.
+const GIST: usize = 12;
 
 /// Runs all of `cases` and counts them.
 pub(super) fn run(cases: Vec<Case>, artefacts: &Artefacts, product: &Product) -> Tally {
@@ -63,12 +65,12 @@ fn work(queue: &Queue, artefacts: &Artefacts, product: &Product, tally: &Mutex<T
                 tally.pass();
                 current = Some((case.host, host));
             }
-            Err(Report(text)) if was_lost_by_emulator(&text) && queue.put_back(case) => {
+            Err(Report { text, .. }) if was_lost_by_emulator(&text) && queue.put_back(case) => {
                 println!("AGAIN  {name} ({cost}): signs of an error of QEMU, no verdict\n{text}");
             }
-            Err(Report(text)) => {
+            Err(Report { text, gist }) => {
                 println!("FAILED {name} ({cost})\n{text}");
-                tally.fail(name);
+                tally.fail(name, gist);
             }
         }
     }
@@ -126,16 +128,22 @@ fn was_lost_by_emulator(report: &str) -> bool {
     host || guest || boot
 }
 
-/// All that helps to understand a failure, indented.
-struct Report(String);
+/// A failure.
+struct Report {
+    /// All that helps to understand it, indented.
+    text: String,
+    /// The little of it that a summary has room for: whoever reads a run often has only its end.
+    gist: String,
+}
 
 impl Report {
     fn of_boot(error: HostError) -> Report {
         let console = error.console().unwrap_or_default().to_owned();
+        let gist = chain(&Error::from(error));
         let mut text = String::new();
-        section(&mut text, "what went wrong", &chain(&Error::from(error)));
+        section(&mut text, "what went wrong", &gist);
         section(&mut text, "the host's console", &console);
-        Report(text)
+        Report { text, gist }
     }
 
     fn of_case(failure: &str, transcript: &str, host: &Host) -> Report {
@@ -144,7 +152,7 @@ impl Report {
         section(&mut text, "what the case did", transcript);
         section(&mut text, "the host's dmesg", &last_lines(&host.dmesg(), DMESG));
         section(&mut text, "the host's console", &host.console().tail());
-        Report(text)
+        Report { text, gist: format!("{failure}\n{}", last_lines(transcript, GIST)) }
     }
 }
 

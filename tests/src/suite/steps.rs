@@ -79,12 +79,10 @@ impl Step {
         println!("{word} {} ({} passed, {} failed, {cost})", self.name, verdict.passed, verdict.failed);
         tally.passed += verdict.passed;
         if verdict.failed > 0 {
-            println!("{text}");
-            if let Some(remark) = verdict.remark {
-                println!("{remark}");
-            }
+            let remark = verdict.remark.unwrap_or_default();
+            println!("{text}\n{remark}");
             tally.failed += verdict.failed;
-            tally.names.push(self.name.to_owned());
+            tally.failures.push((self.name.to_owned(), remark));
         }
     }
 }

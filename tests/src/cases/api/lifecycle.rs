@@ -95,7 +95,7 @@ fn with_device(ctx: &Ctx) -> TestResult {
         memory.stdout_contains(field)?;
     }
     memory.stdout_contains(&format!("0x0            [{}]  ", "#".repeat(32)))?;
-    vmm.send("until test -b /dev/nvme0n1; do sleep 0.1; done; dd if=/dev/nvme0n1 bs=1M count=8 2>/dev/null | sha256sum\n");
+    vmm.send("until (: < /dev/nvme0n1) 2>/dev/null; do sleep 0.1; done; dd if=/dev/nvme0n1 bs=1M count=8 2>/dev/null | sha256sum\n");
     vmm.wait_for(&ctx.artefacts.disk.sha256(8 << 20)?)?;
     ctl(ctx, "shutdown-vmm")?;
     vmm.finish()?;
