@@ -1,6 +1,7 @@
 //! A case and what it has at hand, so that it reads like what it says: run this in the host, expect that.
 
 use std::fmt::Display;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -16,6 +17,12 @@ const DEFAULT_DEADLINE: Duration = Duration::from_secs(120);
 const KILL_DEADLINE: Duration = Duration::from_secs(20);
 /// Lines of each command's output that a failure shows.
 const SHOWN: usize = 200;
+
+/// What the kernels of the guests that still run have logged, out of their memory: one that hangs no longer says it.
+const LAST_WORDS: &str = r"for vmm in $(pidof vmm); do for fd in /proc/$vmm/fd/*; do
+    case $(readlink $fd) in /memfd:*) echo a guest of $vmm; strings -n 16 $fd | grep -aE -A 40 \
+        'Kernel panic|Oops|BUG: |RIP: 0|Call Trace|double fault|rcu.*stall|hung_task' | head -n 200;; esac
+done; done";
 
 /// A test that runs in a lab host.
 pub(crate) struct Case {
@@ -72,11 +79,13 @@ pub(crate) struct Ctx<'a> {
     pub(crate) artefacts: &'a Artefacts,
     pub(crate) product: &'a Product,
     log: Mutex<String>,
+    /// Whether it has been looked for the cause of a command that hangs.
+    looked: AtomicBool,
 }
 
 impl<'a> Ctx<'a> {
     pub(super) fn new(host: &'a Host, artefacts: &'a Artefacts, product: &'a Product) -> Ctx<'a> {
-        Ctx { host, artefacts, product, log: Mutex::default() }
+        Ctx { host, artefacts, product, log: Mutex::default(), looked: AtomicBool::default() }
     }
 
     /// A command for the host's shell.
@@ -121,6 +130,14 @@ impl<'a> Ctx<'a> {
     /// What was done so far, command by command with its output.
     pub(super) fn transcript(&self) -> String {
         self.log.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Something hangs: writes down what can still be had of the guests, once.
+    fn look_for_last_words(&self) {
+        if !self.looked.swap(true, Ordering::Relaxed) {
+            let _ = self.monitor("info registers -a");
+            let _ = self.run(LAST_WORDS).output();
+        }
     }
 
     fn note(&self, text: &str) {
@@ -288,6 +305,7 @@ impl Interactive<'_> {
             Ok(Event::Stderr(bytes)) => self.stderr.extend(bytes),
             Ok(Event::Exit(status)) => self.status = Some(status),
             Err(HostError::Deadline { after }) => {
+                self.ctx.look_for_last_words();
                 let (command, seconds) = (&self.command, after.as_secs());
                 return Err(Failure(format!("`{command}` was not done after {seconds} s")));
             }
