@@ -15,7 +15,10 @@ fn read(flag: &str) -> (Config, Vec<String>) {
 fn spec(flag: &str) -> DiskSpec {
     let (config, problems) = read(flag);
     assert_eq!(problems, [""; 0]);
-    config.disk[0].spec()
+    let mut problems = Problems::default();
+    let spec = config.disk[0].spec(&mut problems).unwrap();
+    assert_eq!((problems.0.len(), config.disk[0].served(&mut problems)), (0, None));
+    spec
 }
 
 #[test]
@@ -58,4 +61,25 @@ fn what_cannot_be_read_is_named() {
     assert_eq!(problems.len(), 3, "{problems:?}");
     let (_, problems) = read("ro,serial=a");
     assert_eq!(problems.len(), 0, "a first word is the path");
+}
+
+#[test]
+fn a_daemon_serves_a_disk_without_an_image() {
+    let mut problems = Problems::default();
+    let served = |text: &str, problems: &mut Problems| {
+        let (config, unread) = read(text);
+        assert_eq!(unread, [""; 0]);
+        (config.disk[0].served(problems), config.disk[0].spec(problems).is_some())
+    };
+    let disk = |queues| Some(ServedDisk { socket: "/s".into(), queues });
+    assert_eq!(served("vhost-user=/s", &mut problems), (disk(1), false));
+    assert_eq!(served("vhost-user=/s,queues=4", &mut problems), (disk(4), false));
+    assert!(problems.0.is_empty(), "{problems:?}");
+    for text in ["a.img,vhost-user=/s", "vhost-user=/s,ro", "vhost-user=/s,lock=off,rate.ops=1"] {
+        assert_eq!(served(text, &mut problems), (None, false));
+    }
+    assert_eq!(served("ro=on", &mut problems), (None, false));
+    let said: Vec<String> = problems.0.iter().map(|problem| problem.what.to_string()).collect();
+    let daemons = "--disk vhost-user=/s goes with `queues` alone";
+    assert_eq!(said, [daemons, daemons, daemons, "--disk does not say which image"]);
 }

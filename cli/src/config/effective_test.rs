@@ -45,6 +45,7 @@ cpus = 2  # --cpus
 pcie-ports = 0  # default
 disk = []  # default
 net = []  # default
+fs = []  # default
 rng = false  # default
 on-reboot = \"reset\"  # default
 pin-verify = \"census\"  # default

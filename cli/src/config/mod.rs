@@ -7,6 +7,7 @@
 pub(crate) mod args;
 mod disk;
 pub(crate) mod effective;
+mod fs;
 mod net;
 mod panic;
 mod pinning;
@@ -22,6 +23,7 @@ use crate::events::Events;
 use crate::grammar::schema;
 use crate::grammar::types::{Duration, Size};
 use disk::Disk;
+use fs::SharedDirectory;
 pub(crate) use net::NetCard;
 pub(crate) use panic::{OnPanic, OnReboot};
 pub(crate) use pinning::{PinRootHelp, PinVerify, Prefault};
@@ -55,6 +57,8 @@ pub(crate) struct Config {
     pub(crate) disk: Vec<Disk>,
     /// Give the guest a network card on a tap of the host. May be repeated.
     pub(crate) net: Vec<NetCard>,
+    /// Give the guest a directory of the host to mount, which a vhost-user daemon (virtiofsd) shares. May be repeated.
+    pub(crate) fs: Vec<SharedDirectory>,
     /// Give the guest an entropy device, fed from the host's random number generator.
     pub(crate) rng: bool,
     /// Give the guest a device to tell of its panics through (pvpanic): end then, with exit code 1, or `reset` it.
@@ -125,6 +129,7 @@ impl Default for Config {
             pcie_ports: 0,
             disk: Vec::new(),
             net: Vec::new(),
+            fs: Vec::new(),
             rng: false,
             on_panic: None,
             on_reboot: OnReboot::Reset,

@@ -1,6 +1,7 @@
 //! `--net`: network cards of the guest, each on a tap of the host.
 
 use std::fmt::{self, Display};
+use std::path::PathBuf;
 use std::str::FromStr;
 
 use devices::tap::HandedTap;
@@ -10,6 +11,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use vmm::virtio::net::{NetSpec, TapSource};
+use vmm::virtio::served::ServedNet;
 use vmm::{Class, Problems};
 
 use crate::grammar::types::{Word, words};
@@ -36,6 +38,9 @@ pub(crate) struct NetCard {
     /// Have the kernel serve its queues (vhost-net): insist on it, or do without it (`off`). If nothing is said it does where
     /// there is a /dev/vhost-net.
     pub(crate) vhost: Option<bool>,
+    /// Instead of a tap, the Unix socket of a vhost-user daemon that serves the card. Goes with `mac` and `mtu`.
+    #[schemars(extend("x-value" = "PATH"))]
+    pub(crate) vhost_user: Option<PathBuf>,
 }
 
 impl Default for NetCard {
@@ -49,6 +54,7 @@ impl Default for NetCard {
             queues: None,
             offloads: true,
             vhost: None,
+            vhost_user: None,
         }
     }
 }
@@ -92,14 +98,32 @@ enum NetError {
     #[error("--net fd={0} goes with neither `create` nor `queues`")]
     #[diagnostic(help("a descriptor is a queue of a tap that there is: give one for each queue"))]
     Settled(u32),
+    #[error("--net vhost-user={} goes with `mac` and `mtu` alone", .0.display())]
+    #[diagnostic(help("there is no tap, and all else is for the daemon to say"))]
+    Daemons(PathBuf),
     #[error("--net: file descriptor {0} is given twice")]
     #[diagnostic(help("each queue has a descriptor of its own"))]
     Twice(u32),
 }
 
 impl NetCard {
-    /// What it means; what makes no sense is reported. Takes over the descriptors that are named, which are none of `taken`.
+    /// What it means if a daemon serves it; what makes no sense is reported.
+    pub(super) fn served(&self, problems: &mut Problems) -> Option<ServedNet> {
+        let socket = self.vhost_user.clone()?;
+        let (mac, mtu) = (self.mac, self.mtu);
+        let alone = Self { vhost_user: Some(socket.clone()), mac, mtu, ..Self::default() };
+        if *self != alone {
+            problems.add(Class::Usage, NetError::Daemons(socket));
+            return None;
+        }
+        Some(ServedNet { socket, mac: mac.map(|Mac(mac)| mac), mtu })
+    }
+
+    /// What it means if it has a tap; what makes no sense is reported. Takes over the descriptors that are named, which are none of `taken`.
     pub(super) fn spec(&self, taken: &mut Vec<u32>, problems: &mut Problems) -> Option<NetSpec> {
+        if self.vhost_user.is_some() {
+            return None;
+        }
         let tap = match (&self.tap, self.fd.first()) {
             (None, None) => problems.keep(Class::Usage, Err(NetError::NoTap)),
             (Some(tap), Some(_)) => problems.keep(Class::Usage, Err(NetError::Both(tap.clone()))),

@@ -61,3 +61,25 @@ fn what_makes_no_sense_is_reported() {
         assert_eq!(problems.0.iter().map(|problem| problem.what.to_string()).collect::<Vec<_>>(), [said]);
     }
 }
+
+#[test]
+fn a_daemon_serves_a_card_without_a_tap() {
+    let mut problems = Problems::default();
+    let served = |text: &str, problems: &mut Problems| {
+        let (cards, unread) = read(&[text]);
+        assert_eq!(unread, [""; 0]);
+        assert!(cards[0].spec(&mut Vec::new(), problems).is_none());
+        cards[0].served(problems)
+    };
+    let mac = Some(MacAddress([2, 0, 0x5e, 0x10, 0, 1]));
+    let card = ServedNet { socket: "/s".into(), mac, mtu: Some(9000) };
+    assert_eq!(served("vhost-user=/s,mac=02:00:5e:10:00:01,mtu=9000", &mut problems), Some(card));
+    assert!(problems.0.is_empty(), "{problems:?}");
+    for text in
+        ["tap0,vhost-user=/s", "vhost-user=/s,queues=2", "vhost-user=/s,vhost", "vhost-user=/s,offloads=off"]
+    {
+        assert_eq!(served(text, &mut problems), None);
+    }
+    let said: Vec<String> = problems.0.iter().map(|problem| problem.what.to_string()).collect();
+    assert_eq!(said, ["--net vhost-user=/s goes with `mac` and `mtu` alone"; 4]);
+}

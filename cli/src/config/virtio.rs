@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use vmm::{Problems, VirtioSpec, VsockSpec};
 
 use super::Config;
-use super::disk::Disk;
+use super::fs::SharedDirectory;
 
 /// `--vsock`
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
@@ -32,10 +32,13 @@ impl Config {
     pub(crate) fn virtio_spec(&self, problems: &mut Problems) -> VirtioSpec {
         let mut taken = Vec::new();
         VirtioSpec {
-            disks: self.disk.iter().map(Disk::spec).collect(),
+            disks: self.disk.iter().filter_map(|disk| disk.spec(problems)).collect(),
+            served_disks: self.disk.iter().filter_map(|disk| disk.served(problems)).collect(),
             nets: self.net.iter().filter_map(|net| net.spec(&mut taken, problems)).collect(),
+            served_nets: self.net.iter().filter_map(|net| net.served(problems)).collect(),
             rng: self.rng,
             vsock: self.vsock.clone().map(|Vsock { socket, cid }| VsockSpec { cid, socket }),
+            shares: self.fs.iter().map(SharedDirectory::spec).collect(),
         }
     }
 }

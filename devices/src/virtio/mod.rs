@@ -14,6 +14,7 @@
 
 pub mod blk;
 mod device;
+pub mod fs;
 pub mod interrupts;
 pub mod net;
 pub mod pci;
@@ -21,6 +22,7 @@ pub mod queue;
 pub mod rng;
 #[cfg(test)]
 pub(crate) mod testing;
+pub mod vhost_user;
 pub mod vsock;
 pub mod worker;
 

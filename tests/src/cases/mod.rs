@@ -25,6 +25,7 @@ mod reset;
 mod soak;
 mod topology;
 mod traffic;
+mod vhost_user;
 mod virtio;
 mod virtual_functions;
 
@@ -52,6 +53,7 @@ pub(crate) fn all() -> Vec<Case> {
         soak::all(),
         config::all(),
         virtio::all(),
+        vhost_user::all(),
         disks::all(),
         config_space::all(),
         pinning::all(),

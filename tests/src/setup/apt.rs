@@ -19,6 +19,8 @@ const BACKPORTS_SUFFIX: &str = "-backports";
 /// apt with sources, lists and cache of the lab's own.
 pub(super) struct Apt<'a> {
     cache: &'a Cache,
+    /// A release of Debian's other than the system's.
+    release: Option<&'static str>,
     updated: bool,
 }
 
@@ -32,7 +34,12 @@ pub(super) struct Package {
 impl Apt<'_> {
     /// Nothing is asked of the network before a package is.
     pub(super) fn new(cache: &Cache) -> Apt<'_> {
-        Apt { cache, updated: false }
+        Apt { cache, release: None, updated: false }
+    }
+
+    /// Packages of one release of Debian's, whatever the system's.
+    pub(super) fn of_release<'a>(cache: &'a Cache, release: &'static str) -> Apt<'a> {
+        Apt { cache, release: Some(release), updated: false }
     }
 
     /// The newest package whose name matches `pattern`, a regular expression, by the version in its name.
@@ -74,6 +81,33 @@ impl Apt<'_> {
         Ok(())
     }
 
+    /// Fetches all that these packages need on a system that has nothing, and unpacks it into `directory`, which is then
+    /// whole or not there.
+    pub(super) fn unpack_whole(&mut self, packages: &[&str], directory: &Path) -> Result<(), SetupError> {
+        if directory.exists() {
+            return Ok(());
+        }
+        self.update()?;
+        let nothing = self.directory("")?.join("status");
+        fs::write(&nothing, "").during("write", &nothing)?;
+        announce(&format!("fetching {} with all that they need", packages.join(", ")));
+        let mut install = self.command("apt-get")?;
+        install.arg("-o").arg(format!("Dir::State::status={}", nothing.display()));
+        install.args(["install", "--download-only", "--yes", "--no-install-recommends"]).args(packages);
+        tool::capture(&mut install)?;
+        let part = directory.with_extension("part");
+        fs::create_dir_all(&part).during("create", &part)?;
+        let archives = self.directory("cache/archives")?;
+        for archive in fs::read_dir(&archives).during("read", &archives)? {
+            let archive = archive.during("read", &archives)?.path();
+            if archive.extension().is_some_and(|extension| extension == "deb") {
+                tool::capture(Command::new("dpkg-deb").arg("--extract").arg(&archive).arg(&part))?;
+            }
+        }
+        fs::rename(&part, directory).during("put in place", directory)?;
+        Ok(())
+    }
+
     /// Installs a package on the system, as root, from the backports to the system's release.
     pub(super) fn install_backport(&mut self, package: &str) -> Result<(), SetupError> {
         self.update()?;
@@ -89,7 +123,10 @@ impl Apt<'_> {
         if self.updated {
             return Ok(());
         }
-        let mut sources = sources()?;
+        let mut sources = match self.release {
+            Some(release) => source_of(release)?,
+            None => sources()?,
+        };
         let file = self.directory("")?.join("sources.list");
         announce("reading the package lists");
         fs::write(&file, sources.concat()).during("write", &file)?;
@@ -123,17 +160,27 @@ impl Apt<'_> {
     }
 
     fn directory(&self, name: &str) -> Result<PathBuf, SetupError> {
-        self.cache.work(&format!("apt/{name}"))
+        self.cache.work(&format!("apt{}/{name}", self.release.unwrap_or_default()))
     }
 }
 
 /// One line for each suite: those of the system's release, and the backports.
 fn sources() -> Result<Vec<String>, SetupError> {
     let codename = codename()?;
-    let format = "$(SITE) $(RELEASE)";
-    let targets = tool::capture(Command::new("apt-get").args(["indextargets", "--format", format]))?;
-    let lines = source_lines(&targets, &codename);
+    let lines = source_lines(&targets()?, &codename);
     if lines.is_empty() { Err(SetupError::NoMirror { codename }) } else { Ok(lines) }
+}
+
+/// One line, for a release at the mirror that has the system's.
+fn source_of(release: &str) -> Result<Vec<String>, SetupError> {
+    let codename = codename()?;
+    let line = source_line(&targets()?, &codename, release);
+    line.map(|line| vec![line]).ok_or(SetupError::NoMirror { codename })
+}
+
+/// The system's sources, as lines of "site release".
+fn targets() -> Result<String, SetupError> {
+    Ok(tool::capture(Command::new("apt-get").args(["indextargets", "--format", "$(SITE) $(RELEASE)"]))?)
 }
 
 /// The name of the system's release.
@@ -161,8 +208,18 @@ fn source_lines(targets: &str, codename: &str) -> Vec<String> {
             }
         }
     }
-    let line = |(site, release)| format!("deb [signed-by={KEYRING}] {site} {release} main\n");
-    suites.into_iter().map(line).collect()
+    suites.into_iter().map(|(site, release)| line(site, release)).collect()
+}
+
+/// From the same, for another release.
+fn source_line(targets: &str, codename: &str, release: &str) -> Option<String> {
+    let sites = targets.lines().filter_map(|line| line.split_once(' '));
+    let site = sites.into_iter().find(|(_, of)| *of == codename)?.0;
+    Some(line(site, release))
+}
+
+fn line(site: &str, release: &str) -> String {
+    format!("deb [signed-by={KEYRING}] {site} {release} main\n")
 }
 
 fn only_entry(directory: &Path) -> Result<PathBuf, SetupError> {

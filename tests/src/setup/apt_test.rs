@@ -23,3 +23,11 @@ fn backports_that_the_system_has_are_not_named_twice() {
     let targets = "m:/debian trixie\nm:/debian trixie-backports\n";
     assert_eq!(source_lines(targets, "trixie").len(), 2);
 }
+
+#[test]
+fn another_release_is_at_the_systems_own_mirror() {
+    let targets = "s:/security bookworm-security\nm:/debian bookworm\n";
+    let expected = format!("deb [signed-by={KEYRING}] m:/debian trixie main\n");
+    assert_eq!(source_line(targets, "bookworm", "trixie"), Some(expected));
+    assert_eq!(source_line("x:/other noble\n", "bookworm", "trixie"), None);
+}

@@ -4,6 +4,7 @@
 mod apt;
 mod busybox;
 mod cache;
+mod daemons;
 mod debian;
 mod disk;
 mod kernel;
@@ -17,6 +18,7 @@ use std::path::{Path, PathBuf};
 use thiserror::Error;
 
 pub(crate) use busybox::Busybox;
+pub(crate) use daemons::Daemons;
 pub(crate) use debian::Debian;
 pub(crate) use disk::Disk;
 pub(crate) use kernel::Kernel;
@@ -103,6 +105,8 @@ pub(crate) struct Artefacts {
     pub(crate) debian: Debian,
     pub(crate) busybox: Busybox,
     pub(crate) disk: Disk,
+    /// What serves devices of guests beside vmm.
+    pub(crate) daemons: Daemons,
     /// Stock kernels that only some hosts run.
     others: Vec<(HostKernel, Debian)>,
 }
@@ -164,6 +168,7 @@ impl Artefacts {
             self.debian.directory(),
             self.busybox.directory(),
             self.disk.directory(),
+            self.daemons.directory(),
         ];
         usual.into_iter().chain(self.others.iter().map(|(_, debian)| debian.directory())).collect()
     }
@@ -171,10 +176,10 @@ impl Artefacts {
 
 fn find(cache: &Cache) -> Result<Option<Artefacts>, SetupError> {
     let (kernel, debian) = (Kernel::find(cache)?, Debian::find(cache, Series::USUAL)?);
-    let (busybox, disk) = (Busybox::find(cache)?, Disk::find(cache));
-    Ok(match (kernel, debian, busybox, disk) {
-        (Some(kernel), Some(debian), Some(busybox), Some(disk)) => {
-            Some(Artefacts { kernel, debian, busybox, disk, others: Vec::new() })
+    let (busybox, disk, daemons) = (Busybox::find(cache)?, Disk::find(cache), Daemons::find(cache));
+    Ok(match (kernel, debian, busybox, disk, daemons) {
+        (Some(kernel), Some(debian), Some(busybox), Some(disk), Some(daemons)) => {
+            Some(Artefacts { kernel, debian, busybox, disk, daemons, others: Vec::new() })
         }
         _ => None,
     })
@@ -185,6 +190,7 @@ fn make(cache: &Cache, renew: bool) -> Result<Artefacts, SetupError> {
     let mut apt = apt::Apt::new(cache);
     let artefacts = Artefacts {
         disk: Disk::ensure(cache)?,
+        daemons: Daemons::ensure(cache, renew)?,
         busybox: Busybox::ensure(cache, &mut apt, renew)?,
         debian: Debian::ensure(cache, &mut apt, Series::USUAL, renew)?,
         kernel: Kernel::ensure(cache, &mut apt, renew)?,

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use super::schedule::chain;
 use crate::host::{Deadline, Event, Host, HostError, HostSpec, Session, last_lines};
 use crate::product::Product;
-use crate::setup::Artefacts;
+use crate::setup::{Artefacts, Daemons};
 use crate::wire::{ExecRequest, Size};
 
 /// A command that hangs is given up after so long, unless the case says otherwise.
@@ -111,6 +111,17 @@ impl<'a> Ctx<'a> {
         let path = format!("/lab/{name}");
         if self.run(&format!("test -x {path}")).output()?.status != 0 {
             self.put(&path, &std::fs::read(self.product.program(name))?)?;
+        }
+        Ok(path)
+    }
+
+    /// Puts a vhost-user daemon of Debian's, such as "virtiofsd", into the host; gives its path there.
+    pub(crate) fn daemon(&self, name: &str) -> TestResult<String> {
+        let path = format!("/lab/{name}");
+        if self.run(&format!("test -x {path}")).output()?.status != 0 {
+            for file in self.artefacts.daemons.files(name)? {
+                self.put(&Daemons::place(&file), &std::fs::read(&file)?)?;
+            }
         }
         Ok(path)
     }

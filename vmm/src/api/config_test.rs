@@ -70,6 +70,7 @@ fn everything_that_can_be_had_is_read() {
         ],
         "net": [{ "tap": "tap0", "mac": "02:00:5e:10:00:01", "num_queues": 4, "queue_size": 256 }], "rng": { "src": "/dev/urandom", "iommu": false }, "watchdog": false, "iommu": false,
         "vsock": { "cid": 5, "socket": "/run/vm.vsock", "id": "_vsock0", "iommu": false },
+        "fs": [{ "tag": "home", "socket": "/run/home.sock", "num_queues": 2 }],
         "platform": { "num_pci_segments": 1, "iommufd": false },
         "devices": [
             { "path": "/sys/bus/pci/devices/0000:01:00.0", "id": "gpu", "iommu": false, "pci_segment": 0 },
@@ -90,6 +91,8 @@ fn everything_that_can_be_had_is_read() {
     let vsock = crate::VsockSpec { cid: 5, socket: "/run/vm.vsock".into() };
     assert_eq!(spec.virtio.vsock, Some(vsock));
     assert_eq!(configuration.to_json(None)["vsock"]["cid"], 5);
+    let share = json!({ "tag": "home", "socket": "/run/home.sock", "num_queues": 2, "queue_size": 1024 });
+    assert_eq!(configuration.to_json(None)["fs"], json!([share]));
     let net = &configuration.to_json(None)["net"][0];
     assert_eq!(
         (&net["tap"], &net["num_queues"], &net["offload_csum"]),
@@ -131,6 +134,14 @@ fn what_cannot_be_had_is_refused_by_name() {
         (
             with("vsock", json!({ "cid": 3 })),
             "`vsock.socket` is missing: it is the path that programs of the host connect to",
+        ),
+        (
+            with("fs", json!([{ "tag": "t" }])),
+            "`fs[0].socket` is missing: it is the path that the directory's daemon listens at",
+        ),
+        (
+            with("fs", json!([{ "tag": "t", "socket": "/s", "num_queues": 1_u64 << 40 }])),
+            "--fs tag=t: a device cannot have 65535 request queues, but 1 to 64",
         ),
         (with("net", json!([{}])), "`net[0].tap` is missing: a network card needs the name of a tap"),
         (

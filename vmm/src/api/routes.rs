@@ -27,7 +27,7 @@ const MISSING: [(&str, &str); 17] = [
     ("vm.resize-zone", "there are no memory zones"),
     ("vm.add-disk", "disks are given when a machine starts, with --disk"),
     ("vm.add-net", "network cards are given when a machine starts, with --net"),
-    ("vm.add-fs", "there is no virtio-fs"),
+    ("vm.add-fs", "shared directories are given when a machine starts, with --fs"),
     ("vm.add-vsock", "a vsock is given when a machine starts, with --vsock"),
     ("vm.add-pmem", "there is no virtio-pmem"),
     ("vm.add-vdpa", "there is no vDPA"),

@@ -5,6 +5,7 @@ use serde_json::{Map, Value, json};
 use super::disks;
 use super::fields::Fields;
 use crate::virtio::VirtioSpec;
+use crate::virtio::fs::FsSpec;
 use crate::virtio::net::{NetSpec, TapSource};
 use crate::virtio::vsock::VsockSpec;
 
@@ -17,7 +18,8 @@ pub(super) fn read(config: &mut Fields) -> VirtioSpec {
     let nets = each(config, "net", read_net);
     let rng = config.object("rng", read_rng).is_some();
     let vsock = config.object("vsock", read_vsock).flatten();
-    VirtioSpec { disks, nets, rng, vsock }
+    let shares = each(config, "fs", read_fs);
+    VirtioSpec { disks, nets, rng, vsock, shares, ..VirtioSpec::default() }
 }
 
 /// Reads the objects of a list.
@@ -46,6 +48,36 @@ pub(super) fn describe(spec: &VirtioSpec, config: &mut Map<String, Value>) {
     if let Some(VsockSpec { cid, socket }) = &spec.vsock {
         config.insert("vsock".to_owned(), json!({ "cid": cid, "socket": socket, "iommu": false }));
     }
+    if !spec.shares.is_empty() {
+        config.insert("fs".to_owned(), spec.shares.iter().map(describe_fs).collect());
+    }
+}
+
+/// A shared directory, as the dialect has it where it says nothing else.
+const FS_QUEUES: u16 = 1;
+const FS_QUEUE_SIZE: u16 = 1024;
+
+fn read_fs(fs: &mut Fields) -> Option<FsSpec> {
+    fs.text("id");
+    placed_by_us(fs);
+    let (tag, socket) = (fs.text("tag"), fs.path("socket"));
+    if tag.is_none() {
+        fs.refuse("tag", "is missing: it is what the guest mounts the directory by");
+    }
+    if socket.is_none() {
+        fs.refuse("socket", "is missing: it is the path that the directory's daemon listens at");
+    }
+    // What is too large is refused with all the rest.
+    let number =
+        |number: Option<u64>, usual| number.map_or(usual, |it| u16::try_from(it).unwrap_or(u16::MAX));
+    let queues = number(fs.number("num_queues"), FS_QUEUES);
+    let queue_size = number(fs.number("queue_size"), FS_QUEUE_SIZE);
+    Some(FsSpec { socket: socket?, tag: tag?, queues, queue_size })
+}
+
+fn describe_fs(fs: &FsSpec) -> Value {
+    let FsSpec { socket, tag, queues, queue_size } = fs;
+    json!({ "tag": tag, "socket": socket, "num_queues": queues, "queue_size": queue_size })
 }
 
 fn read_rng(rng: &mut Fields) {

@@ -1,7 +1,9 @@
 //! The virtio devices of a machine: what is asked for, and what of the host is opened for it.
 
 pub mod disk;
+pub mod fs;
 pub mod net;
+pub mod served;
 pub mod vsock;
 
 use std::sync::Arc;
@@ -12,7 +14,9 @@ use devices::virtio::rng::Rng;
 
 use crate::problem::Problems;
 use disk::DiskSpec;
+use fs::FsSpec;
 use net::NetSpec;
+use served::{ServedDisk, ServedNet};
 use vsock::VsockSpec;
 
 /// Virtio devices that a machine is to have.
@@ -22,10 +26,16 @@ pub struct VirtioSpec {
     pub disks: Vec<DiskSpec>,
     /// Network cards, in the order in which the guest finds them.
     pub nets: Vec<NetSpec>,
+    /// Disks that daemons serve, after the others.
+    pub served_disks: Vec<ServedDisk>,
+    /// Network cards that daemons serve, after the others.
+    pub served_nets: Vec<ServedNet>,
     /// An entropy device.
     pub rng: bool,
     /// A socket device.
     pub vsock: Option<VsockSpec>,
+    /// Shared directories, in the order in which the guest finds them.
+    pub shares: Vec<FsSpec>,
 }
 
 /// The virtio devices of a machine, with what they have of the host.
@@ -40,13 +50,17 @@ pub(crate) struct VirtioDevices {
 impl VirtioSpec {
     /// How many there are.
     pub fn count(&self) -> usize {
-        self.disks.len() + self.nets.len() + usize::from(self.rng) + usize::from(self.vsock.is_some())
+        let single = usize::from(self.rng) + usize::from(self.vsock.is_some());
+        let served = self.served_disks.len() + self.served_nets.len() + self.shares.len();
+        self.disks.len() + self.nets.len() + single + served
     }
 
     /// What is wrong with them whatever the host.
     pub(crate) fn validate(&self, problems: &mut Problems) {
         net::validate(&self.nets, problems);
         self.vsock.iter().for_each(|vsock| vsock.validate(problems));
+        fs::validate(&self.shares, problems);
+        served::validate(self, problems);
     }
 
     /// Opens what they need of the host. What cannot be had is reported.
@@ -56,15 +70,21 @@ impl VirtioSpec {
         for disk in &disks {
             all.push(disk.clone());
         }
+        let disks_of_daemons = served::connect(self.served_disks.iter().map(ServedDisk::wanted), problems);
+        disks_of_daemons.into_iter().for_each(|disk| all.push(Arc::new(disk)));
         for net in net::open(&self.nets, cpus, problems) {
             all.push(Arc::new(net));
         }
+        let nets_of_daemons = served::connect(self.served_nets.iter().map(ServedNet::wanted), problems);
+        nets_of_daemons.into_iter().for_each(|net| all.push(Arc::new(net)));
         if self.rng {
             all.push(Arc::new(Rng));
         }
         if let Some(vsock) = self.vsock.as_ref().and_then(|vsock| vsock.open(problems)) {
             all.push(vsock);
         }
+        let shares = served::connect(self.shares.iter().filter_map(FsSpec::wanted), problems);
+        shares.into_iter().for_each(|share| all.push(Arc::new(share)));
         VirtioDevices { all, disks }
     }
 }

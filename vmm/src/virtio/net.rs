@@ -153,7 +153,7 @@ fn check(net: &NetSpec, before: &[NetSpec]) -> Vec<NetSpecError> {
 }
 
 /// An address for the card on this tap of this host.
-fn make_up(tap: &str) -> MacAddress {
+pub(super) fn make_up(tap: &str) -> MacAddress {
     let read = |path: &str| fs::read_to_string(path).ok().filter(|text| !text.trim().is_empty());
     let host = read("/etc/machine-id").or_else(|| read("/proc/sys/kernel/hostname")).unwrap_or_default();
     MacAddress::made_up([host.trim(), tap])

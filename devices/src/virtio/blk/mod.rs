@@ -4,6 +4,7 @@
 mod config;
 mod counts;
 mod request;
+mod served;
 mod server;
 
 use std::io;
@@ -21,6 +22,7 @@ use crate::sync::lock;
 use config::Config;
 use counts::Counters;
 pub use counts::DiskCounts;
+pub use served::wanted as served;
 use server::{Server, Shared};
 
 const BLOCK: DeviceType = DeviceType { id: 2, pci_class: 0x01_8000 };

@@ -6,7 +6,7 @@ use crate::tap::Offloads;
 use crate::virtio::RING_FEATURES;
 
 /// Frames that a driver may send: the kernel takes all of these from whoever writes to a tap.
-const SENT: &[u32] = &[
+pub(super) const SENT: &[u32] = &[
     VIRTIO_NET_F_CSUM,
     VIRTIO_NET_F_HOST_TSO4,
     VIRTIO_NET_F_HOST_TSO6,
@@ -14,7 +14,7 @@ const SENT: &[u32] = &[
     VIRTIO_NET_F_HOST_UFO,
 ];
 /// Frames that a driver may be given.
-const RECEIVED: &[u32] = &[
+pub(super) const RECEIVED: &[u32] = &[
     VIRTIO_NET_F_GUEST_CSUM,
     VIRTIO_NET_F_GUEST_TSO4,
     VIRTIO_NET_F_GUEST_TSO6,
@@ -35,7 +35,7 @@ const CARD: &[u32] = &[
     VIRTIO_NET_F_CTRL_MAC_ADDR,
 ];
 
-fn bits(all: &[u32]) -> u64 {
+pub(super) fn bits(all: &[u32]) -> u64 {
     all.iter().fold(0, |bits, bit| bits | 1 << bit)
 }
 

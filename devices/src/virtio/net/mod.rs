@@ -14,6 +14,7 @@ mod control;
 mod features;
 mod mac;
 mod receive;
+mod served;
 mod transmit;
 mod vhost;
 
@@ -30,6 +31,7 @@ use crate::sync::lock;
 use crate::tap::{self, Link};
 pub use mac::{MacAddress, NoMacAddress};
 use receive::Receiver;
+pub use served::wanted as served;
 use transmit::Transmitter;
 pub use vhost::{Vhost, VhostError};
 

@@ -1,0 +1,113 @@
+//! Rings and memory as a daemon is told of them. It knows both by guest physical addresses: those of this process are none
+//! of its business, and the protocol asks only that rings and regions are told of in the same ones.
+
+use std::io;
+use std::os::fd::AsRawFd;
+use std::sync::atomic::Ordering;
+
+use memory::GuestRam;
+use memory::ram::RamRegion;
+use vhost::vhost_user::{Frontend, VhostUserFrontend};
+use vhost::{VhostBackend, VhostUserMemoryRegionInfo, VringConfigData};
+use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend};
+use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
+
+use crate::virtio::{Queue, RaisedOutside, RingError};
+
+/// Regions of memory that every daemon takes (`VHOST_USER_SET_MEM_TABLE`).
+pub(super) const MOST_REGIONS: usize = 8;
+/// Offset of the index in a used ring (virtio 1.3 §2.7.8).
+const USED_INDEX: u64 = 2;
+
+/// All guest memory: the memfd, region by region.
+pub(super) fn regions(ram: &GuestRam) -> Vec<VhostUserMemoryRegionInfo> {
+    let region = |region: &RamRegion| VhostUserMemoryRegionInfo {
+        guest_phys_addr: region.guest.start,
+        memory_size: region.guest.size,
+        userspace_addr: region.guest.start,
+        mmap_offset: region.offset,
+        mmap_handle: ram.memfd().as_raw_fd(),
+    };
+    ram.regions().iter().map(region).collect()
+}
+
+/// A queue that the daemon serves.
+pub(super) struct Ring {
+    queue: Queue,
+    config: VringConfigData,
+    /// Signalled by the daemon when it has used chains.
+    pub(super) call: EventFd,
+    /// Signalled by the daemon when the ring makes no sense.
+    pub(super) error: EventFd,
+    /// Whether a daemon has served it already.
+    begun: bool,
+    _raised: RaisedOutside,
+}
+
+impl Ring {
+    /// For `queue`, whose interrupts are raised by whatever eventfd `tell` is told of.
+    pub(super) fn new(queue: Queue, tell: impl Fn(&EventFd) + Send + 'static) -> io::Result<Self> {
+        let config = config(&queue).map_err(io::Error::other)?;
+        let eventfd = || EventFd::new(EFD_NONBLOCK | EFD_CLOEXEC);
+        let (call, error) = (eventfd()?, eventfd()?);
+        let _raised = queue.notifier().raised_outside(queue.index(), tell)?;
+        Ok(Self { queue, config, call, error, begun: false, _raised })
+    }
+
+    /// Has the daemon serve it from now on.
+    pub(super) fn begin(&mut self, daemon: &mut Frontend) -> vhost::Result<()> {
+        let index = usize::from(self.queue.index());
+        // A daemon that ended has used so many chains. What it had taken besides is taken again: in the order in which it was
+        // made available, or as the daemon's own record says.
+        let base = if self.begun { self.used() } else { 0 };
+        daemon.set_vring_num(index, self.config.queue_size)?;
+        daemon.set_vring_base(index, base)?;
+        daemon.set_vring_addr(index, &self.config)?;
+        daemon.set_vring_call(index, &self.call)?;
+        daemon.set_vring_err(index, &self.error)?;
+        daemon.set_vring_kick(index, self.queue.kick())?;
+        daemon.set_vring_enable(index, true)?;
+        self.begun = true;
+        Ok(())
+    }
+
+    /// Makes up for what was signalled while nobody listened, on either side: to be told once too often does no harm.
+    pub(super) fn catch_up(&self) {
+        self.queue.come_back();
+        self.interrupt();
+    }
+
+    /// Raises the queue's interrupt.
+    pub(super) fn interrupt(&self) {
+        // Only a full counter refuses, and then it is signalled already.
+        let _ = self.call.write(1);
+    }
+
+    fn used(&self) -> u16 {
+        let at = GuestAddress(self.queue.addresses().device + USED_INDEX);
+        self.queue.ram().guest_memory().load(at, Ordering::Acquire).unwrap_or_default()
+    }
+}
+
+/// The ring of `queue`, each part of which lies in one piece of memory: daemons look no further than where it begins.
+fn config(queue: &Queue) -> Result<VringConfigData, RingError> {
+    let at = *queue.addresses();
+    let (size, memory) = (usize::from(at.size), queue.ram().guest_memory());
+    let lies = |address: u64, bytes: usize| {
+        memory.get_slice(GuestAddress(address), bytes).is_ok_and(|slice| slice.len() == bytes)
+    };
+    let parts = [(at.descriptors, size * 16), (at.driver, size * 2 + 6), (at.device, size * 8 + 6)];
+    if !parts.iter().all(|(address, bytes)| lies(*address, *bytes)) {
+        let (descriptors, driver, device) = (at.descriptors, at.driver, at.device);
+        return Err(RingError::Ring { size: at.size, descriptors, driver, device });
+    }
+    Ok(VringConfigData {
+        queue_max_size: at.size,
+        queue_size: at.size,
+        flags: 0,
+        desc_table_addr: at.descriptors,
+        used_ring_addr: at.device,
+        avail_ring_addr: at.driver,
+        log_addr: None,
+    })
+}
