@@ -1,14 +1,19 @@
 //! What is logged, on standard error: warnings always, more with each `-v`, or what `--log` or the environment says.
 
+mod sparing;
+
 use std::ffi::OsStr;
 use std::io::IsTerminal;
 
 use miette::Diagnostic;
 use thiserror::Error;
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
 use vmm::{Class, Problem, Problems};
 
 use crate::args::{Cli, LogFormat};
+use sparing::Sparing;
 
 /// Says what to log where `--log` does not.
 const VARIABLE: &str = "VMM_LOG";
@@ -34,13 +39,15 @@ pub(crate) fn start(cli: &Cli) -> Result<(), Problems> {
     let filter =
         filter(cli.log.as_deref(), variable.as_deref(), cli.verbose).map_err(Problem::of(Class::Usage))?;
     let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let sparing = Sparing::new(cli.log_format);
     match cli.log_format {
         LogFormat::Text => {
             let coloured = std::io::stderr().is_terminal() && !is_set(std::env::var_os(NO_COLOR).as_deref());
-            lines.with_ansi(coloured).with_target(false).init();
+            lines.with_ansi(coloured).with_target(false).finish().with(sparing).init();
         }
         LogFormat::Json => {
-            lines.json().flatten_event(true).with_current_span(false).with_span_list(false).init()
+            let lines = lines.json().flatten_event(true).with_current_span(false).with_span_list(false);
+            lines.finish().with(sparing).init()
         }
     }
     Ok(())

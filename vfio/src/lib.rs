@@ -34,6 +34,7 @@ mod nodes;
 pub mod notice;
 pub mod preflight;
 pub mod readiness;
+mod release;
 mod request;
 pub mod reset;
 pub mod session;

@@ -1,12 +1,13 @@
 //! The device nodes through which either interface is reached, and what keeps them from being used. Nothing stays open.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::MetadataExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::holders::OpenNodes;
 use crate::preflight::{Candidate, PreflightError};
+use crate::release::{RELEASE, when_released};
 use crate::session::open_node;
 use crate::sysfs::{Host, HostDevice};
 
@@ -41,7 +42,7 @@ pub(crate) fn container_obstacles(host: &Host, candidates: &[Candidate]) -> Vec<
             continue;
         }
         seen.push(path.clone());
-        match open_node(&path).map(drop) {
+        match open_free(host, &path, device).map(drop) {
             Ok(()) => {}
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 errors.push(PreflightError::NoGroupNode { path, address: device.address });
@@ -75,7 +76,7 @@ pub(crate) fn iommufd_obstacles(host: &Host, candidates: &[Candidate], handed: b
             // A cdev can be opened by many; that it is in use shows in its group, if that may be looked at.
             Ok(()) => {
                 let group = group_node(host, device).filter(|_| !held);
-                let error = group.as_deref().and_then(|group| open_node(group).err());
+                let error = group.as_deref().and_then(|group| open_free(host, group, device).err());
                 if let (Some(group), Some(error)) = (group, error.filter(is_busy)) {
                     errors.push(explain(host, group, Some(path), error));
                 }
@@ -94,6 +95,13 @@ pub(crate) fn iommufd_obstacles(host: &Host, candidates: &[Candidate], handed: b
         });
     }
     errors
+}
+
+/// Opens a node of a device, which may first have to be let go by a process that is gone.
+fn open_free(host: &Host, path: &Path, device: &HostDevice) -> io::Result<File> {
+    let nodes = device.nodes(host);
+    let is_held = || OpenNodes::scan(host).of_any(&nodes, None).is_some();
+    when_released(path, || open_node(path), |error| is_busy(error) && !is_held(), RELEASE)
 }
 
 fn is_busy(error: &io::Error) -> bool {

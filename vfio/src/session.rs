@@ -21,6 +21,7 @@ use crate::holders::OpenNodes;
 use crate::info::Aperture;
 use crate::ioas::Ioas;
 use crate::preflight::{Candidate, Prepared};
+use crate::release::{RELEASE, when_released};
 use crate::request::Company;
 use crate::reset::{self, Aftermath, BusResetError, BusResets};
 use crate::sys;
@@ -391,7 +392,11 @@ fn attach_cdev(ioas: &Ioas, candidate: &Candidate) -> Result<Handle, OpenError> 
         }
         (None, None) => return Err(OpenError::NotPci(address)),
     };
-    ioas.attach(file, address).map_err(|error| name_holders(error, &candidate.host.nodes(&Host::default())))
+    let nodes = candidate.host.nodes(&Host::default());
+    let is_passing = |error: &OpenError| is_in_use(error) && holders(&nodes).is_none();
+    let path = nodes.last().map(PathBuf::as_path).unwrap_or(Path::new("/dev/vfio"));
+    when_released(path, || ioas.attach(Arc::clone(&file), address), is_passing, RELEASE)
+        .map_err(|error| name_holders(error, &nodes))
 }
 
 /// All groups come before the first device, so that what fails does so before a device is opened, and thus reset.
@@ -416,18 +421,26 @@ fn attach_group(container: &Container, candidate: &Candidate) -> Result<Handle, 
     container.device(group.id, address).map_err(failed)
 }
 
-/// The kernel says EINVAL of a device that is open elsewhere, and EBUSY of a group.
+/// Whether that may be because the device is open elsewhere: the kernel says EINVAL of a device that is, and EBUSY of a group.
+fn is_in_use(error: &OpenError) -> bool {
+    matches!(error, OpenError::Device { call: BIND, source, .. }
+        if matches!(source.raw_os_error(), Some(libc::EINVAL | libc::EBUSY)))
+}
+
+/// Who else has one of the nodes open.
+fn holders(nodes: &[PathBuf]) -> Option<String> {
+    OpenNodes::scan(&Host::default()).of_any(nodes, Some(std::process::id()))
+}
+
 fn name_holders(error: OpenError, nodes: &[PathBuf]) -> OpenError {
-    match error {
-        OpenError::Device { address, call: BIND, source }
-            if matches!(source.raw_os_error(), Some(libc::EINVAL | libc::EBUSY)) =>
-        {
-            match OpenNodes::scan(&Host::default()).of_any(nodes, Some(std::process::id())) {
-                Some(holders) => OpenError::InUse { address, holders, source },
-                None => OpenError::Device { address, call: BIND, source },
-            }
+    if !is_in_use(&error) {
+        return error;
+    }
+    match (error, holders(nodes)) {
+        (OpenError::Device { address, source, .. }, Some(holders)) => {
+            OpenError::InUse { address, holders, source }
         }
-        error => error,
+        (error, _) => error,
     }
 }
 
