@@ -13,6 +13,7 @@ mod disks;
 mod extra;
 mod faults;
 mod host;
+mod hostile;
 mod interrupts;
 mod lab;
 mod net;
@@ -35,6 +36,7 @@ use crate::suite::Case;
 pub(crate) fn all() -> Vec<Case> {
     [
         host::all(),
+        hostile::all(),
         lab::all(),
         boot::all(),
         console::all(),

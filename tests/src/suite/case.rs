@@ -281,6 +281,14 @@ impl Interactive<'_> {
         }
     }
 
+    /// Whether it prints `text` within so many seconds, for what may never come.
+    pub(crate) fn prints_within(&mut self, seconds: u64, text: &str) -> bool {
+        let until = std::mem::replace(&mut self.until, Deadline::after(Duration::from_secs(seconds)));
+        let printed = self.wait_for(text).is_ok();
+        self.until = until;
+        printed
+    }
+
     /// Waits until it has printed `text`, and gives the word behind it.
     pub(crate) fn word_after(&mut self, text: &str) -> TestResult<String> {
         self.wait_for(text)?;
