@@ -183,8 +183,7 @@ fn handed(ctx: &Ctx) -> TestResult {
 }
 
 fn reboots(ctx: &Ctx) -> TestResult {
-    let mut guest =
-        ctx.run(&format!("vmm run {QUIET} --vfio {NVME} --cpus 2 --memory 256M")).deadline(400).start()?;
+    let mut guest = ctx.run(&format!("vmm run {QUIET} --vfio {NVME} --memory 128M")).deadline(400).start()?;
     let right = format!("sha256 {}", ctx.artefacts.disk.sha256(8 << 20)?);
     for _ in 0..5 {
         guest.wait_for(&right)?;
