@@ -137,14 +137,18 @@ impl Vectors {
     }
 
     /// Tells whoever serves a queue outside which eventfd raises its vector, and makes up for what has collected.
-    fn tell(&self, queue: u16) {
-        let Some(Outside { parked, tell }) = self.outside.get(&queue) else { return };
+    fn tell(&mut self, queue: u16) {
+        let Some(Outside { parked, tell }) = self.outside.get_mut(&queue) else { return };
         let vector = self.queues.get(usize::from(queue)).copied().unwrap_or(NO_VECTOR);
         match self.triggers.get(usize::from(vector)).and_then(|trigger| trigger.eventfd.as_ref()) {
             Some(eventfd) => {
                 tell(eventfd);
-                // From now on nothing more collects.
-                if parked.read().is_ok() {
+                // From now on nothing more collects. Others have the same file, and can make a read of it wait: what was signalled
+                // is not read, but replaced.
+                if is_signalled(parked) {
+                    if let Ok(another) = EventFd::new(EFD_NONBLOCK | EFD_CLOEXEC) {
+                        *parked = another;
+                    }
                     // Only a full counter refuses, and then it is raised already.
                     let _ = eventfd.write(1);
                 }
@@ -172,10 +176,9 @@ impl VectorBackend for Interrupts {
             if std::mem::take(&mut trigger.pending) {
                 all.raise(*vector);
             }
-            (0..)
-                .zip(&all.queues)
-                .filter(|(_, chosen)| *chosen == vector)
-                .for_each(|(queue, _)| all.tell(queue));
+            let chosen = |queue: &u16| all.queues.get(usize::from(*queue)) == Some(vector);
+            let queues: Vec<u16> = all.outside.keys().copied().filter(chosen).collect();
+            queues.into_iter().for_each(|queue| all.tell(queue));
         }
         Ok(())
     }
@@ -183,7 +186,8 @@ impl VectorBackend for Interrupts {
     fn disconnect_all(&self) {
         let mut all = lock(&self.vectors);
         all.triggers.fill_with(Trigger::default);
-        all.outside.keys().for_each(|queue| all.tell(*queue));
+        let queues: Vec<u16> = all.outside.keys().copied().collect();
+        queues.into_iter().for_each(|queue| all.tell(queue));
     }
 
     fn owner(&self) -> String {

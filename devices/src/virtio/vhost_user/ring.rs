@@ -4,6 +4,8 @@
 use std::io;
 use std::os::fd::AsRawFd;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex};
+use std::thread;
 
 use memory::GuestRam;
 use memory::ram::RamRegion;
@@ -12,6 +14,7 @@ use vhost::{VhostBackend, VhostUserMemoryRegionInfo, VringConfigData};
 use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend};
 use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 
+use crate::sync::lock;
 use crate::virtio::{Queue, RaisedOutside, RingError};
 
 /// Regions of memory that every daemon takes (`VHOST_USER_SET_MEM_TABLE`).
@@ -39,6 +42,8 @@ pub(super) struct Ring {
     pub(super) call: EventFd,
     /// Signalled by the daemon when the ring makes no sense.
     pub(super) error: EventFd,
+    kicked: Signal,
+    called: Signal,
     /// Whether a daemon has served it already.
     begun: bool,
     _raised: RaisedOutside,
@@ -51,7 +56,8 @@ impl Ring {
         let eventfd = || EventFd::new(EFD_NONBLOCK | EFD_CLOEXEC);
         let (call, error) = (eventfd()?, eventfd()?);
         let _raised = queue.notifier().raised_outside(queue.index(), tell)?;
-        Ok(Self { queue, config, call, error, begun: false, _raised })
+        let (kicked, called) = <(Signal, Signal)>::default();
+        Ok(Self { queue, config, call, error, kicked, called, begun: false, _raised })
     }
 
     /// Has the daemon serve it from now on.
@@ -73,19 +79,61 @@ impl Ring {
 
     /// Makes up for what was signalled while nobody listened, on either side: to be told once too often does no harm.
     pub(super) fn catch_up(&self) {
-        self.queue.come_back();
+        self.kicked.signal(self.queue.kick());
         self.interrupt();
     }
 
     /// Raises the queue's interrupt.
     pub(super) fn interrupt(&self) {
-        // Only a full counter refuses, and then it is signalled already.
-        let _ = self.call.write(1);
+        self.called.signal(&self.call);
     }
 
     fn used(&self) -> u16 {
         let at = GuestAddress(self.queue.addresses().device + USED_INDEX);
         self.queue.ram().guest_memory().load(at, Ordering::Acquire).unwrap_or_default()
+    }
+}
+
+/// Signals an eventfd that a daemon has too. It can fill the counter of that, and have writes wait (`O_NONBLOCK` belongs to the
+/// file, not to the descriptor), so nobody who must not wait does it, but a thread that nobody waits for: one at a time.
+#[derive(Default)]
+struct Signal(Arc<Mutex<Signalling>>);
+
+#[derive(Default)]
+struct Signalling {
+    is_running: bool,
+    /// What is to be signalled next.
+    next: Option<EventFd>,
+}
+
+impl Signal {
+    fn signal(&self, eventfd: &EventFd) {
+        let mut state = lock(&self.0);
+        state.next = match eventfd.try_clone() {
+            Ok(eventfd) => Some(eventfd),
+            Err(error) => return tracing::warn!(%error, "a queue is not signalled"),
+        };
+        if !state.is_running {
+            let shared = Arc::clone(&self.0);
+            let thread = thread::Builder::new().name("vhost-signal".to_owned());
+            match thread.spawn(move || Self::run(&shared)) {
+                Ok(_) => state.is_running = true,
+                Err(error) => tracing::warn!(%error, "a queue is not signalled"),
+            }
+        }
+    }
+
+    fn run(state: &Mutex<Signalling>) {
+        loop {
+            let next = {
+                let mut state = lock(state);
+                state.is_running = state.next.is_some();
+                state.next.take()
+            };
+            let Some(eventfd) = next else { return };
+            // Only a full counter refuses, and then it is signalled already.
+            let _ = eventfd.write(1);
+        }
     }
 }
 

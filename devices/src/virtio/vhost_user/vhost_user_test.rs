@@ -334,3 +334,20 @@ fn sockets_that_nobody_serves_are_told_apart() {
     assert!(matches!(said(full), DaemonError::Busy(_)));
     assert!(matches!(said(directory.path().join("x".repeat(120))), DaemonError::Connect { .. }));
 }
+
+#[test]
+fn a_daemon_that_fills_an_eventfd_holds_up_no_reset() {
+    let mut scene = Scene::new(Habits::default());
+    scene.start();
+    scene.wait_for_rings();
+    scene.daemon.wait_for_event(SET_VRING_KICK, 0);
+    // Flags and counter are shared by all who have it.
+    let mut kick = scene.daemon.file(SET_VRING_KICK, 0);
+    rustix::io::ioctl_fionbio(kick, false).unwrap();
+    std::io::Write::write_all(&mut kick, &(u64::MAX - 1).to_le_bytes()).unwrap();
+    scene.replace(Habits::default());
+    scene.wait_for_rings();
+    let Scene { guest, mut daemon, .. } = scene;
+    std::thread::spawn(move || guest.write(0x14, &[0]));
+    (0..2).for_each(|_| drop(daemon.wait_for(GET_VRING_BASE)));
+}
