@@ -20,6 +20,7 @@ pub(super) fn all() -> Vec<Case> {
         case("topology/a device is plugged in and out of a container, 39 bits", narrow(), container),
         case("topology/the host takes a device back and the guest goes on", host(), taken_back),
         case("topology/a device that comes moves memory out of CMA", host().mostly_cma(), moves_memory),
+        case("topology/3 times two devices in and out under I/O", host(), |ctx| many_times(ctx, 3)),
         case("long/25 times two devices in and out under I/O", host(), |ctx| many_times(ctx, 25)),
         case("long/25 times two devices in and out under I/O, 39 bits", narrow(), |ctx| many_times(ctx, 25)),
         case("topology/a plugged device survives a reboot, one that was asked for does not", host(), reboots),
@@ -244,7 +245,7 @@ fn many_times(ctx: &Ctx, rounds: u32) -> TestResult {
     guest(ctx, &[ANSWERS_AT_ONCE, READS_ALL_THE_TIME].concat())?;
     let (acquired, released) = pins(ctx)?;
     let held = acquired - released;
-    let mut guest = start(ctx, "--pcie-ports 2 --cpus 2", 200 + 60 * u64::from(rounds))?;
+    let mut guest = start(ctx, "--pcie-ports 2 --cpus 2", 150 + 30 * u64::from(rounds))?;
     for _ in 0..rounds {
         ctl(ctx, &format!("add-device {NVME}"))?;
         ctl(ctx, &format!("add-device {NIC}"))?;

@@ -40,6 +40,8 @@ fn only_what_the_emulator_did_is_run_again_and_once() {
     let fault = "  | stderr: error: the guest failed\n  | stderr:   cause: triple fault on vCPU 1 at rip 0xfff0 (cr2 0x0, cr3 0x0)\n";
     assert!(was_lost_by_emulator(fault));
     assert!(!was_lost_by_emulator("  | stderr:   cause: KVM_RUN failed on vCPU 1\n"));
+    assert!(was_lost_by_emulator("  | RIP: 0010:irq_wait_on_inprogress+0x23/0x60\n"));
+    assert!(!was_lost_by_emulator("  | RIP: 0010:pciehp_power_off_slot+0x23/0x60\n"));
 
     let queue = Queue::new(Vec::new());
     let again = || queue.put_back(case("a", HostSpec::default(), |_| Ok(())));
