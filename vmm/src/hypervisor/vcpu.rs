@@ -37,6 +37,14 @@ pub fn kick_signal() -> i32 {
     SIGRTMIN()
 }
 
+/// Keeps [`kick_signal`] from ending the process. To be called before there is anybody to kick.
+pub fn catch_kicks() -> io::Result<()> {
+    static HANDLER: Once = Once::new();
+    let mut registered = Ok(());
+    HANDLER.call_once(|| registered = register_signal_handler(kick_signal(), leave_guest));
+    registered.map_err(|error| io::Error::from_raw_os_error(error.errno()))
+}
+
 extern "C" fn leave_guest(_: libc::c_int, _: *mut libc::siginfo_t, _: *mut libc::c_void) {
     let run = RUNNING.get();
     if !run.is_null() {
@@ -174,10 +182,7 @@ impl Vcpu {
 
     /// Makes this thread the vCPU's, so that [`kick_signal`] sent to it makes [`Vcpu::run`] return.
     pub fn enter(&mut self) -> io::Result<Entered<'_>> {
-        static HANDLER: Once = Once::new();
-        let mut registered = Ok(());
-        HANDLER.call_once(|| registered = register_signal_handler(kick_signal(), leave_guest));
-        registered.map_err(|error| io::Error::from_raw_os_error(error.errno()))?;
+        catch_kicks()?;
         let run = ptr::from_mut(self.fd.get_kvm_run());
         RUNNING.set(run);
         Ok(Entered { vcpu: self, run })

@@ -11,7 +11,7 @@ use super::ending::{End, Ending};
 use super::gate::Gate;
 use super::platform::Platform;
 use crate::hypervisor::exits::{ExitCounts, Exits};
-use crate::hypervisor::vcpu::{Buses, GuestFailure, Stop, Vcpu, kick_signal};
+use crate::hypervisor::vcpu::{Buses, GuestFailure, Stop, Vcpu, catch_kicks, kick_signal};
 
 /// Running vCPUs.
 pub struct VcpuThreads {
@@ -30,6 +30,8 @@ struct Shared {
 impl VcpuThreads {
     /// Starts one thread for each vCPU. When one cannot be started the others are stopped again.
     pub fn start(vcpus: Vec<Vcpu>, platform: &Arc<Platform>, ending: &Arc<Ending>) -> io::Result<Self> {
+        // A machine that is stopped at once kicks threads that have not begun yet.
+        catch_kicks()?;
         let gate = Gate::new(vcpus.len())?;
         let shared = Arc::new(Shared { platform: platform.clone(), ending: ending.clone(), gate });
         let exits = vcpus.iter().map(|vcpu| vcpu.exits().clone()).collect();
