@@ -27,6 +27,7 @@ use crate::info::RegionInfo;
 use crate::ioas::Attachment;
 use crate::kvm::KvmMember;
 use crate::mapping::BarMapping;
+use crate::mark;
 use crate::session::OpenError;
 use crate::sys;
 use crate::sysfs::Host;
@@ -59,6 +60,7 @@ impl Device {
     /// Describes the device at `address`, which is open and attached to `space`.
     pub(crate) fn new(handle: Handle, address: PciAddress, space: &Arc<DmaSpace>) -> Result<Self, OpenError> {
         let failed = |call| move |source| OpenError::Device { address, call, source };
+        mark::keep();
         let Handle { attachment, member, file } = handle;
         let info = sys::device_info(&file).map_err(failed("VFIO_DEVICE_GET_INFO"))?;
         if info.flags & VFIO_DEVICE_FLAGS_PCI == 0 {

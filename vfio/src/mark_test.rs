@@ -10,6 +10,8 @@ fn a_mark_stays_until_it_is_taken_back() {
     let device = host.find(address).unwrap();
     assert_eq!(host.mark(&device), None);
     host.set_mark(address, None);
+    // From here on by the thread that keeps them, which is waited for.
+    super::keep();
     host.set_mark(address, Some("it does not answer"));
     host.set_mark(address, Some("it was not reset"));
     assert_eq!(host.mark(&device).as_deref(), Some("it was not reset"));
