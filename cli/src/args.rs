@@ -7,6 +7,7 @@ use clap_complete::Shell;
 use devices::pci::PciAddress;
 
 use crate::config::args::MachineArgs;
+use crate::config::sandbox::Sandbox;
 use crate::ctl::args::{CtlArgs, MemoryArgs};
 use crate::top::args::TopArgs;
 
@@ -33,6 +34,9 @@ pub(crate) struct Cli {
     /// Wait for a machine to be created over this socket (docs/operating.md): a path, or fd=N for a socket handed in.
     #[arg(long, value_name = "PATH")]
     pub(crate) api_socket: Option<String>,
+    /// With --api-socket: let vmm ask of the kernel what it needs and no more, or anything.
+    #[arg(long, value_name = "HOW", value_enum, requires = "api_socket")]
+    pub(crate) sandbox: Option<Sandbox>,
     #[command(subcommand)]
     pub(crate) command: Option<Command>,
 }
@@ -87,7 +91,7 @@ On a terminal the guest's serial console gets every key but Ctrl-A: Ctrl-A x end
 Ctrl-A a sends Ctrl-A.
 
 Exit codes: 0 guest powered off, 1 guest failed, 2 usage, 3 the host lacks something, 4 memory could not be pinned, \
-5 internal error.";
+5 internal error, 6 the sandbox stopped vmm.";
 
 #[derive(Debug, Args)]
 #[command(after_help = RUN_HELP)]

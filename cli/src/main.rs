@@ -2,7 +2,7 @@
 //! boots by default. Nobody but this crate prints.
 //!
 //! Exit codes: 0 the guest powered off, 1 the guest failed, 2 usage, 3 the host lacks something, 4 memory could not
-//! be pinned, 5 internal. A guest that writes `v` to the debug-exit port ends it with `(v << 1) | 1`. `vmm ctl` has its
+//! be pinned, 5 internal, 6 the sandbox stopped it. A guest that writes `v` to the debug-exit port ends it with `(v << 1) | 1`. `vmm ctl` has its
 //! own, in `ctl`.
 
 mod args;
@@ -71,6 +71,6 @@ fn obey(cli: Cli) -> Result<u8, Problems> {
         }
         Some(Command::Completions { shell }) => generated::completions(shell),
         Some(Command::Man { directory }) => generated::man_pages(&directory),
-        None => run::wait(cli.api_socket),
+        None => run::wait(cli.api_socket, cli.sandbox),
     }
 }

@@ -14,6 +14,7 @@ use vmm::{Class, Event, InitrdSource, MachineSpec, Observer, Outcome, Plan, Prob
 
 use crate::args::RunArgs;
 use crate::config::effective::{self, Found};
+use crate::config::sandbox::{self, Sandbox};
 use crate::config::{Config, Initrd, OnPanic, OnReboot};
 use crate::events::EventLog;
 use crate::grammar::Reading;
@@ -37,6 +38,7 @@ pub(crate) fn run(args: RunArgs, api_socket: Option<String>) -> Result<u8, Probl
     if args.dry_run {
         return dry_run(&reading, kernel, problems);
     }
+    sandbox::arm(config.sandbox)?;
     let events = config.events.as_ref();
     let events = events.and_then(|events| problems.keep(Class::Usage, EventLog::open(events))).map(Arc::new);
     let socket = config.api_socket.clone().or(api_socket);
@@ -99,7 +101,8 @@ fn dry_run(reading: &Reading<Config>, kernel: Option<PathBuf>, problems: Problem
 }
 
 /// Waits for a machine to be created, and runs it; returns the exit code.
-pub(crate) fn wait(api_socket: Option<String>) -> Result<u8, Problems> {
+pub(crate) fn wait(api_socket: Option<String>, asked: Option<Sandbox>) -> Result<u8, Problems> {
+    sandbox::arm(asked)?;
     let mut problems = Problems::default();
     let listener = listen(api_socket, &mut problems);
     let defaults = blank(&mut problems);

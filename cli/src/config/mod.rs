@@ -11,6 +11,7 @@ mod fs;
 mod net;
 mod panic;
 mod pinning;
+pub(crate) mod sandbox;
 mod vfio;
 mod virtio;
 
@@ -88,6 +89,8 @@ pub(crate) struct Config {
     /// Let the machine be controlled over this socket: a path, or fd=N for a socket handed in.
     #[schemars(extend("x-value" = "PATH"))]
     pub(crate) api_socket: Option<String>,
+    /// Let vmm ask of the kernel what it needs and no more (`on`), or anything (`off`).
+    pub(crate) sandbox: Option<sandbox::Sandbox>,
     /// How long a guest may take to power off when a signal asked it to: 500ms, 30s, 2m; 0 stops it at once.
     pub(crate) grace: Duration,
     /// End when the guest writes a value v to port 0xf4, with exit code (v << 1) | 1.
@@ -142,6 +145,7 @@ impl Default for Config {
             metrics: None,
             events: None,
             api_socket: None,
+            sandbox: None,
             grace: seconds(30),
             debug_exit: false,
         }

@@ -14,6 +14,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, chan
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use memory::pin::Progress;
+use sandbox::Role;
 use serde_json::{Value, json};
 use vmm::{Event, MachineSpec, Outcome, Problems};
 
@@ -46,6 +47,7 @@ impl EventLog {
         let (lines, waiting) = sync_channel::<String>(WAITING);
         let (writing, written) = channel();
         std::thread::Builder::new().name("events".to_owned()).spawn(move || {
+            Role::Events.enter();
             let _writing = writing;
             for line in waiting {
                 if let Err(error) = file.write_all(line.as_bytes()) {

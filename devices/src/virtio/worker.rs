@@ -4,6 +4,7 @@ use std::io;
 use std::thread::{self, JoinHandle};
 
 use event_manager::{EventManager, EventOps, EventSet, Events, MutEventSubscriber, SubscriberOps};
+use sandbox::Role;
 use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 
 use super::device::Active;
@@ -29,6 +30,7 @@ impl<S: MutEventSubscriber + Send + 'static> Worker<S> {
         let served = Served { subscriber, stop: stop.try_clone()?, stopped: false };
         let id = manager.add_subscriber(served);
         let work = move || {
+            Role::Device.enter();
             while manager.subscriber_mut(id).is_ok_and(|served| !served.stopped) {
                 if let Err(error) = manager.run() {
                     tracing::error!(%error, "event loop of a device fails");

@@ -23,6 +23,7 @@ mod passthrough;
 mod pinning;
 mod refusals;
 mod reset;
+mod sandbox;
 mod soak;
 mod topology;
 mod traffic;
@@ -52,6 +53,7 @@ pub(crate) fn all() -> Vec<Case> {
         faults::all(),
         virtual_functions::all(),
         traffic::all(),
+        sandbox::all(),
         soak::all(),
         config::all(),
         virtio::all(),

@@ -13,6 +13,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use sandbox::Role;
 
 use super::connection::{Connection, Step};
 use super::http::{Request, Response};
@@ -60,7 +61,10 @@ impl Server {
             under_way: 0,
             short_of_resources: false,
         };
-        let thread = thread::Builder::new().name("api".to_owned()).spawn(move || service.run())?;
+        let thread = thread::Builder::new().name("api".to_owned()).spawn(move || {
+            Role::Api.enter();
+            service.run();
+        })?;
         Ok(Self { shared, thread: Some(thread) })
     }
 }

@@ -61,7 +61,7 @@ impl Drop for RawMode {
 }
 
 /// Restores the terminal if it is raw. Async-signal-safe.
-fn restore() {
+pub fn restore() {
     let saved = SAVED.swap(ptr::null_mut(), Ordering::SeqCst);
     if !saved.is_null() {
         // SAFETY: `saved` was leaked by `enter`, so it is valid for ever; tcsetattr is async-signal-safe.

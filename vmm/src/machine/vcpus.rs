@@ -4,6 +4,7 @@ use std::io;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 
+use sandbox::Role;
 use vmm_sys_util::eventfd::EventFd;
 use vmm_sys_util::signal::Killable;
 
@@ -102,6 +103,7 @@ impl VcpuThreads {
 }
 
 fn run(mut vcpu: Vcpu, shared: &Shared) -> Vcpu {
+    Role::Vcpu.enter();
     vcpu.exits().begin();
     loop {
         vcpu = shared.gate.pass(vcpu, Vcpu::index, &shared.ending);

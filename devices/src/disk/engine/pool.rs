@@ -5,6 +5,7 @@ use std::io;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 
+use sandbox::Role;
 use vmm_sys_util::eventfd::EventFd;
 
 use super::{Completion, Operation};
@@ -107,6 +108,7 @@ impl Pool {
 
 impl Shared {
     fn work(&self) {
+        Role::Device.enter();
         let mut state = lock(&self.state);
         loop {
             if let Some(job) = state.jobs.pop_front() {

@@ -1,0 +1,107 @@
+//! What each thread may ask of the kernel (seccomp, Documentation/userspace-api/seccomp_filter.rst), so that whoever takes a
+//! thread over from a guest, a disk image or a client gets no further than that. Threads that serve a guest give up all rights
+//! that they do not need as well ([`rights`]).
+//!
+//! [`arm`] is called once, before other threads start. Every thread then says what it is, as the first thing it does:
+//! [`Role::enter`]. Threads inherit the filters of those that start them, so a role may do all that the roles may which it
+//! starts, and the main thread what any may. What a role may do is in one [`table`]. Anything else ends the process, with
+//! a line that says what it was ([`violation`]).
+//!
+//! This crate is below all others, since threads are started in most of them.
+
+mod filter;
+mod names;
+mod rights;
+mod table;
+mod violation;
+
+use std::sync::OnceLock;
+
+use seccompiler::BpfProgram;
+use thiserror::Error;
+
+pub use violation::EXIT_CODE;
+
+/// What a thread is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// The main thread; and those that load files, pin memory and plug devices, which may do as much.
+    Main,
+    /// Runs a vCPU, and answers what its guest does to devices.
+    Vcpu,
+    /// Serves a device's queues, or does its slow requests.
+    Device,
+    /// Talks to clients of the API, and answers them.
+    Api,
+    /// Writes down what happens.
+    Events,
+}
+
+impl Role {
+    const ALL: [Self; 5] = [Self::Main, Self::Vcpu, Self::Device, Self::Api, Self::Events];
+
+    /// Who starts its threads.
+    const fn parent(self) -> Option<Self> {
+        match self {
+            Self::Main => None,
+            // Those of a device start when its driver says that it is ready, hence on a vCPU.
+            Self::Device => Some(Self::Vcpu),
+            Self::Vcpu | Self::Api | Self::Events => Some(Self::Main),
+        }
+    }
+
+    /// Whether all that its threads will ever work with is open when they start.
+    const fn has_all(self) -> bool {
+        matches!(self, Self::Vcpu | Self::Device | Self::Events)
+    }
+
+    /// Confines the calling thread, and all that it starts, for good. Does nothing in a process that is not [armed](arm).
+    /// A thread that cannot be confined ends the process.
+    pub fn enter(self) {
+        let Some(filters) = FILTERS.get() else { return };
+        if self.has_all()
+            && let Err(error) = rights::give_up()
+        {
+            violation::unconfined(&error);
+        }
+        for (_, program) in filters.iter().filter(|(role, _)| *role == self) {
+            if let Err(error) = seccompiler::apply_filter(program) {
+                violation::unconfined(&error);
+            }
+        }
+    }
+}
+
+/// Why nothing can be confined.
+#[derive(Debug, Error)]
+pub enum SandboxError {
+    /// The table makes no filter.
+    #[error("the table of system calls makes no filter")]
+    Table(#[from] seccompiler::BackendError),
+    /// The kernel takes no filter.
+    #[error("the kernel takes no seccomp filter (CONFIG_SECCOMP_FILTER)")]
+    Kernel(#[from] seccompiler::Error),
+}
+
+/// The filters of a process that is armed.
+static FILTERS: OnceLock<Vec<(Role, BpfProgram)>> = OnceLock::new();
+
+/// Confines this process for good: the calling thread as [`Role::Main`], others as they [enter](Role::enter) their roles. No
+/// program that is executed later gains privileges (`no_new_privs`). `last` is called before the process ends for a violation, in
+/// a signal handler: it must be async-signal-safe.
+///
+/// # Errors
+/// The kernel has no seccomp.
+pub fn arm(last: fn()) -> Result<(), SandboxError> {
+    let mut filters = Vec::new();
+    for role in Role::ALL {
+        filters.extend(filter::refusals(role)?.into_iter().map(|program| (role, program)));
+        filters.push((role, filter::of(role)?));
+    }
+    violation::explain(last);
+    for (_, program) in filters.iter().filter(|(role, _)| *role == Role::Main) {
+        seccompiler::apply_filter(program)?;
+    }
+    FILTERS.get_or_init(|| filters);
+    Ok(())
+}

@@ -1,0 +1,306 @@
+//! The table: which system calls, for what, by whom. Who starts a thread may what that thread may
+//! ([`Role::parent`]), so a row names the innermost roles only.
+//!
+//! Arguments are looked at where they are numbers and the choice is worth it: the commands of ioctl(2) by their type (bits 8
+//! to 15, Documentation/userspace-api/ioctl/ioctl-number.rst), the flags of clone(2), no executable memory, families of sockets.
+
+use libc::*;
+
+use crate::Role::{self, Api, Device, Events, Main, Vcpu};
+
+/// When a call is allowed. Arguments count from 0; their lower 32 bits are compared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum When {
+    /// Whatever its arguments.
+    Always,
+    /// An argument has this value.
+    Is(u8, u64),
+    /// Of an argument, the bits of a mask have this value.
+    Bits(u8, u64, u64),
+}
+
+/// What some roles may do.
+pub(crate) struct Row {
+    #[cfg_attr(not(test), expect(dead_code, reason = "said for the reader"))]
+    pub(crate) what: &'static str,
+    pub(crate) roles: &'static [Role],
+    pub(crate) calls: &'static [(c_long, When)],
+}
+
+const fn row(what: &'static str, roles: &'static [Role], calls: &'static [(c_long, When)]) -> Row {
+    Row { what, roles, calls }
+}
+
+const fn any(call: c_long) -> (c_long, When) {
+    (call, When::Always)
+}
+
+/// An ioctl by number.
+const fn ioctl(command: u64) -> (c_long, When) {
+    (SYS_ioctl, When::Is(1, command))
+}
+
+/// All ioctls of a type.
+const fn ioctls(kind: u8) -> (c_long, When) {
+    (SYS_ioctl, When::Bits(1, 0xff00, (kind as u64) << 8))
+}
+
+/// Memory that nobody can execute.
+const fn data(call: c_long) -> (c_long, When) {
+    (call, When::Bits(2, PROT_EXEC as u64, 0))
+}
+
+/// Flags of clone(2) that matter: those of threads, of a process that borrows our memory until it executes another
+/// program, and of new namespaces.
+const CLONE: u64 = (CLONE_THREAD | CLONE_VM | CLONE_VFORK | NAMESPACES) as u64;
+const NAMESPACES: c_int =
+    CLONE_NEWNS | CLONE_NEWCGROUP | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWUSER | CLONE_NEWPID | CLONE_NEWNET;
+
+const EVERYONE: &[Role] = &[Device, Api, Events];
+const SERVERS: &[Role] = &[Device, Api];
+
+const KVM: u8 = 0xae;
+/// VFIO and iommufd.
+const VFIO: u8 = b';';
+const VHOST: u8 = 0xaf;
+const BLOCK: u8 = 0x12;
+
+/// All of it.
+pub(crate) const TABLE: &[Row] = &[
+    row(
+        "memory, locks and the end of a thread",
+        EVERYONE,
+        &[
+            data(SYS_mmap),
+            data(SYS_mprotect),
+            any(SYS_munmap),
+            any(SYS_mremap),
+            any(SYS_madvise),
+            any(SYS_brk),
+            any(SYS_futex),
+            any(SYS_sched_yield),
+            any(SYS_sched_getaffinity),
+            any(SYS_gettid),
+            any(SYS_getpid),
+            any(SYS_close),
+            any(SYS_exit),
+            any(SYS_exit_group),
+        ],
+    ),
+    row("files of the C library's own: refused, see below", &[Device, Events], &[READ_FILE]),
+    row(
+        "signals, and the abort of a process that panics",
+        EVERYONE,
+        &[
+            any(SYS_rt_sigaction),
+            any(SYS_rt_sigprocmask),
+            any(SYS_rt_sigreturn),
+            any(SYS_sigaltstack),
+            any(SYS_tgkill),
+            any(SYS_restart_syscall),
+            ioctl(TCSETS),
+        ],
+    ),
+    row(
+        "time, where the kernel gives it by call only",
+        EVERYONE,
+        &[any(SYS_clock_gettime), any(SYS_clock_nanosleep)],
+    ),
+    row("the log, and what is written down", EVERYONE, &[any(SYS_write), any(SYS_writev)]),
+    row(
+        "names of threads, and what confines them",
+        EVERYONE,
+        &[
+            (SYS_prctl, When::Is(0, PR_SET_NAME as u64)),
+            (SYS_prctl, When::Is(0, PR_GET_NAME as u64)),
+            (SYS_prctl, When::Is(0, PR_SET_NO_NEW_PRIVS as u64)),
+            any(SYS_seccomp),
+            any(SYS_capset),
+            any(SYS_landlock_create_ruleset),
+            any(SYS_landlock_restrict_self),
+        ],
+    ),
+    row(
+        "threads",
+        SERVERS,
+        &[
+            any(SYS_clone3),
+            (SYS_clone, When::Bits(0, CLONE & !(CLONE_VFORK as u64), (CLONE_THREAD | CLONE_VM) as u64)),
+            any(SYS_rseq),
+            any(SYS_set_robust_list),
+        ],
+    ),
+    row(
+        "open files",
+        SERVERS,
+        &[
+            any(SYS_read),
+            any(SYS_readv),
+            any(SYS_pread64),
+            any(SYS_pwrite64),
+            any(SYS_lseek),
+            any(SYS_fcntl),
+            any(SYS_fstat),
+            any(SYS_statx),
+            any(SYS_newfstatat),
+            any(SYS_ftruncate),
+            any(SYS_getrandom),
+        ],
+    ),
+    row(
+        "disks",
+        &[Device],
+        &[
+            any(SYS_preadv),
+            any(SYS_pwritev),
+            any(SYS_fdatasync),
+            any(SYS_fsync),
+            any(SYS_fallocate),
+            ioctls(BLOCK),
+            any(SYS_io_uring_setup),
+            any(SYS_io_uring_enter),
+            any(SYS_io_uring_register),
+        ],
+    ),
+    row("events", SERVERS, &[any(SYS_poll), any(SYS_ppoll), any(SYS_eventfd2), ioctl(FIONBIO)]),
+    row(
+        "event loops of devices",
+        &[Device],
+        &[
+            any(SYS_epoll_create1),
+            any(SYS_epoll_ctl),
+            any(SYS_epoll_wait),
+            any(SYS_timerfd_create),
+            any(SYS_timerfd_settime),
+        ],
+    ),
+    row(
+        "streams of a vsock, and clients of the API",
+        SERVERS,
+        &[
+            any(SYS_accept4),
+            any(SYS_recvfrom),
+            any(SYS_sendto),
+            any(SYS_shutdown),
+            (SYS_socket, When::Is(0, AF_UNIX as u64)),
+            any(SYS_connect),
+        ],
+    ),
+    row("daemons of vhost-user devices", &[Device], &[any(SYS_sendmsg), any(SYS_recvmsg)]),
+    row(
+        "network cards",
+        &[Device],
+        &[ioctl(TUNSETQUEUE), ioctl(TUNSETOFFLOAD), ioctl(TUNSETVNETHDRSZ), ioctls(VHOST)],
+    ),
+    row(
+        "changes of interfaces that the kernel's vhost serves",
+        &[Vcpu],
+        &[(SYS_socket, When::Is(0, AF_NETLINK as u64)), any(SYS_bind)],
+    ),
+    row("the guest, and passed-through devices", &[Vcpu], &[ioctls(KVM), ioctls(VFIO)]),
+    row(
+        "looking at the host: /proc, /sys, files of disks",
+        &[Api],
+        &[
+            any(SYS_open),
+            any(SYS_openat),
+            any(SYS_readlink),
+            any(SYS_getdents64),
+            any(SYS_uname),
+            any(SYS_prlimit64),
+            any(SYS_geteuid),
+            any(SYS_capget),
+            any(SYS_faccessat),
+            any(SYS_getcwd),
+            any(SYS_fstatfs),
+        ],
+    ),
+    row(
+        "starting, watching and ending pin helpers, which are this very binary",
+        &[Api],
+        &[
+            (SYS_clone, When::Bits(0, CLONE, (CLONE_VM | CLONE_VFORK) as u64)),
+            any(SYS_execve),
+            any(SYS_dup2),
+            any(SYS_socketpair),
+            any(SYS_kill),
+            any(SYS_wait4),
+            any(SYS_memfd_create),
+        ],
+    ),
+    row(
+        "what pin helpers do until they confine themselves further",
+        &[Api],
+        &[
+            any(SYS_arch_prctl),
+            any(SYS_set_tid_address),
+            any(SYS_close_range),
+            (SYS_prctl, When::Is(0, PR_SET_PDEATHSIG as u64)),
+            (SYS_prctl, When::Is(0, PR_GET_AUXV)),
+            any(SYS_io_uring_setup),
+            any(SYS_io_uring_register),
+            ioctl(UDMABUF_CREATE),
+        ],
+    ),
+    row(
+        "files that vmm makes: reports, marks, locks, sockets",
+        &[Main],
+        &[
+            any(SYS_flock),
+            any(SYS_fchmod),
+            any(SYS_mkdir),
+            any(SYS_rename),
+            any(SYS_unlink),
+            any(SYS_listen),
+            any(SYS_getsockopt),
+        ],
+    ),
+    row(
+        "taps: their state, MTU and changes of it",
+        &[Main],
+        &[
+            (SYS_socket, When::Is(0, AF_INET as u64)),
+            ioctl(TUNSETIFF),
+            ioctl(TUNGETIFF),
+            ioctl(SIOCGIFMTU),
+            ioctl(SIOCSIFMTU),
+            ioctl(SIOCGIFFLAGS),
+            ioctl(SIOCSIFFLAGS),
+        ],
+    ),
+    row(
+        "terminals",
+        &[Main],
+        &[ioctl(TCGETS), ioctl(TCGETS2), ioctl(TCSETS2), ioctl(TIOCGPTN), ioctl(TIOCSPTLCK), any(SYS_dup)],
+    ),
+    row("NUMA nodes of the threads that pin", &[Main], &[any(SYS_sched_setaffinity)]),
+];
+
+/// A call that fails instead of being a violation.
+pub(crate) struct Refused {
+    /// By whom, and all that it starts.
+    pub(crate) by: Role,
+    pub(crate) call: (c_long, When),
+    pub(crate) errno: c_int,
+}
+
+/// What the C library tries, and does without. It is in [`TABLE`] as well, or it would be a violation.
+pub(crate) const REFUSED: &[Refused] = &[
+    // The flags of clone3(2) are in memory, where no filter sees them. Then clone(2) is used.
+    Refused { by: Main, call: any(SYS_clone3), errno: ENOSYS },
+    // The allocator looks for /proc/sys/vm/overcommit_memory when the heap of a thread first shrinks.
+    Refused { by: Vcpu, call: READ_FILE, errno: EACCES },
+    Refused { by: Events, call: READ_FILE, errno: EACCES },
+];
+
+/// Opening a file for reading, as the C library does it for itself.
+const READ_FILE: (c_long, When) = (SYS_openat, When::Is(2, (O_RDONLY | O_CLOEXEC) as u64));
+
+/// include/uapi/linux/prctl.h, from Linux 6.4 on; the standard library asks.
+const PR_GET_AUXV: u64 = 0x4155_5856;
+/// include/uapi/linux/udmabuf.h
+const UDMABUF_CREATE: u64 = 0x4018_7542;
+
+#[cfg(test)]
+#[path = "table_test.rs"]
+mod tests;
