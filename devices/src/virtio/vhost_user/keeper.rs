@@ -145,7 +145,8 @@ impl Keeper {
             }
             Err(error) => tracing::warn!(device, index, %error, "a queue keeps the interrupt it had"),
         };
-        self.rings.insert(index, Ring::new(queue, tell)?);
+        let signals = lock(&self.shared.signals).entry(index).or_default().clone();
+        self.rings.insert(index, Ring::new(queue, signals, tell)?);
         self.take_calls();
         Ok(())
     }

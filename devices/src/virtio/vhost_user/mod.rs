@@ -19,6 +19,7 @@ mod ring;
 #[cfg(test)]
 mod scripted;
 
+use std::collections::BTreeMap;
 use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
@@ -31,6 +32,7 @@ use crate::sync::lock;
 pub use error::DaemonError;
 use keeper::Kept;
 use link::Link;
+use ring::Signals;
 
 /// Time that a daemon has for an answer. Ending a queue may wait for the daemon's own disk.
 pub const PATIENCE: Duration = Duration::from_secs(10);
@@ -108,6 +110,8 @@ struct Shared {
     config: Mutex<Vec<u8>>,
     /// While no driver is there.
     link: Mutex<Option<Link>>,
+    /// By queue.
+    signals: Mutex<BTreeMap<u16, Signals>>,
 }
 
 impl VhostUser {
@@ -122,7 +126,7 @@ impl VhostUser {
         let offered = link.offered() & (wanted.features | RING_FEATURES) | wanted.ours | reset;
         let (config, link) = (Mutex::new(config), Mutex::new(Some(link)));
         let wanted = Wanted { ours: wanted.ours | reset, ..wanted };
-        Ok(Self(Arc::new(Shared { wanted, offered, config, link })))
+        Ok(Self(Arc::new(Shared { wanted, offered, config, link, signals: Mutex::default() })))
     }
 }
 

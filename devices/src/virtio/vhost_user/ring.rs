@@ -42,8 +42,7 @@ pub(super) struct Ring {
     pub(super) call: EventFd,
     /// Signalled by the daemon when the ring makes no sense.
     pub(super) error: EventFd,
-    kicked: Signal,
-    called: Signal,
+    signals: Signals,
     /// Whether a daemon has served it already.
     begun: bool,
     _raised: RaisedOutside,
@@ -51,13 +50,16 @@ pub(super) struct Ring {
 
 impl Ring {
     /// For `queue`, whose interrupts are raised by whatever eventfd `tell` is told of.
-    pub(super) fn new(queue: Queue, tell: impl Fn(&EventFd) + Send + 'static) -> io::Result<Self> {
+    pub(super) fn new(
+        queue: Queue,
+        signals: Signals,
+        tell: impl Fn(&EventFd) + Send + 'static,
+    ) -> io::Result<Self> {
         let config = config(&queue).map_err(io::Error::other)?;
         let eventfd = || EventFd::new(EFD_NONBLOCK | EFD_CLOEXEC);
         let (call, error) = (eventfd()?, eventfd()?);
         let _raised = queue.notifier().raised_outside(queue.index(), tell)?;
-        let (kicked, called) = <(Signal, Signal)>::default();
-        Ok(Self { queue, config, call, error, kicked, called, begun: false, _raised })
+        Ok(Self { queue, config, call, error, signals, begun: false, _raised })
     }
 
     /// Has the daemon serve it from now on.
@@ -79,13 +81,13 @@ impl Ring {
 
     /// Makes up for what was signalled while nobody listened, on either side: to be told once too often does no harm.
     pub(super) fn catch_up(&self) {
-        self.kicked.signal(self.queue.kick());
+        self.signals.kick.signal(self.queue.kick());
         self.interrupt();
     }
 
     /// Raises the queue's interrupt.
     pub(super) fn interrupt(&self) {
-        self.called.signal(&self.call);
+        self.signals.call.signal(&self.call);
     }
 
     fn used(&self) -> u16 {
@@ -94,9 +96,16 @@ impl Ring {
     }
 }
 
+/// What a queue is signalled by. They outlive its rings, so that there are never more threads than two for a queue.
+#[derive(Clone, Default)]
+pub(super) struct Signals {
+    kick: Signal,
+    call: Signal,
+}
+
 /// Signals an eventfd that a daemon has too. It can fill the counter of that, and have writes wait (`O_NONBLOCK` belongs to the
 /// file, not to the descriptor), so nobody who must not wait does it, but a thread that nobody waits for: one at a time.
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct Signal(Arc<Mutex<Signalling>>);
 
 #[derive(Default)]
