@@ -69,3 +69,7 @@ pub(crate) fn all() -> Vec<Case> {
     .flatten()
     .collect()
 }
+
+#[cfg(test)]
+#[path = "specification_test.rs"]
+mod tests;
