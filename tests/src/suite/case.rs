@@ -24,6 +24,28 @@ const LAST_WORDS: &str = r"for vmm in $(pidof vmm); do for fd in /proc/$vmm/fd/*
         grep -aE -A 30 'not syncing: [^%]|RIP: 0010:|stalls on CPUs/tasks:$|blocked for more than [0-9]' | head -n 150;; esac
 done; done";
 
+/// Where the kernel waits for locks; guests have the host's.
+const SPINS: &str =
+    "grep -wE 'queued_spin_lock_slowpath|irq_wait_on_inprogress' /proc/kallsyms | cut -d ' ' -f 1";
+/// Bytes of such a function.
+const SPIN_BYTES: u64 = 0x80;
+/// How often it is looked, as a CPU is in its guest for a part of the time only.
+const SAMPLES: u32 = 40;
+/// A guest's CPU was seen to wait for a lock with interrupts off.
+pub(super) const SPINNING: &str = "[a CPU of a guest that hangs spins for a lock with its interrupts off]\n";
+
+/// Whether one of the CPUs is at one of these places with interrupts off, as QEMU shows its registers.
+fn is_spinning(registers: &str, places: &[u64]) -> bool {
+    registers.lines().filter_map(|line| line.strip_prefix("RIP=")).any(|line| {
+        let mut words = line.split([' ', '=']);
+        let mut hex = || words.next().and_then(|word| u64::from_str_radix(word, 16).ok());
+        let (at, _, flags) = (hex(), hex(), hex());
+        let (Some(at), Some(flags)) = (at, flags) else { return false };
+        // Bit 9 is IF.
+        flags >> 9 & 1 == 0 && places.iter().any(|place| (*place..*place + SPIN_BYTES).contains(&at))
+    })
+}
+
 /// A test that runs in a lab host.
 pub(crate) struct Case {
     /// Topic and promise, such as "host/cma is as asked".
@@ -146,6 +168,16 @@ impl<'a> Ctx<'a> {
     /// Something hangs: writes down what can still be had of the guests, once.
     fn look_for_last_words(&self) {
         if !self.looked.swap(true, Ordering::Relaxed) {
+            let spins = self.run(SPINS).output().map(|found| found.stdout).unwrap_or_default();
+            let spins: Vec<u64> =
+                spins.split_whitespace().flat_map(|address| u64::from_str_radix(address, 16)).collect();
+            let seen = (0..SAMPLES).any(|_| {
+                let registers = self.host.monitor("info registers -a").unwrap_or_default();
+                is_spinning(&registers, &spins)
+            });
+            if seen {
+                self.note(SPINNING);
+            }
             let _ = self.monitor("info registers -a");
             let _ = self.run(LAST_WORDS).output();
         }

@@ -6,6 +6,7 @@ use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use super::case::SPINNING;
 use super::{Case, Cost, Ctx, Tally};
 use crate::Error;
 use crate::host::{Host, HostError, HostSpec, last_lines};
@@ -119,11 +120,11 @@ impl Queue {
 
 /// Whether the report has the signs of what QEMU does now and then (docs/lab.md): the host stands still while it boots, before
 /// anything of ours has run there, or its kernel dies of an interrupt between a guest's exit and the STGI after it, or a guest's CPU
-/// shuts down out of the blue, or takes an interrupt while it has them off: in the handler of the same one, for whose end it then waits.
+/// shuts down out of the blue, or takes an interrupt while it has them off, and then waits for itself: for the end of the handler of the same one, or for a lock.
 fn was_lost_by_emulator(report: &str) -> bool {
     let (case, console) = report.split_once("--- the host's console").unwrap_or((report, ""));
     let host = ["Kernel panic", "irqentry_enter", "__svm_vcpu_run"].iter().all(|sign| console.contains(sign));
-    let guest = ["cause: triple fault on vCPU ", "RIP: 0010:irq_wait_on_inprogress"]
+    let guest = ["cause: triple fault on vCPU ", "RIP: 0010:irq_wait_on_inprogress", SPINNING.trim_end()]
         .iter()
         .any(|sign| case.contains(sign));
     let boot = case.contains("the lab host did not come up (QEMU: killed after ");
