@@ -7,8 +7,8 @@ pub(super) fn all() -> Vec<Case> {
     let host = HostSpec::default;
     vec![
         case("virtio/an entropy device, its driver gone at any moment, beside a drive", host(), entropy),
-        case("virtio/vsock: 32 connections each way, byte by byte", host(), |ctx| vsock(ctx, 0)),
-        case("long/vsock, its driver gone at any moment", host(), |ctx| vsock(ctx, 3)),
+        case("virtio/vsock: 32 connections each way, byte by byte", host(), |ctx| vsock(ctx, 1, 0)),
+        case("long/vsock, its driver gone at any moment", host(), |ctx| vsock(ctx, 2, 3)),
     ]
 }
 
@@ -87,7 +87,7 @@ const VSOCK: &str = r#"
     poweroff -f"#;
 
 /// Between two rounds the driver is taken away so many times.
-fn vsock(ctx: &Ctx, times: u32) -> TestResult {
+fn vsock(ctx: &Ctx, cpus: u32, times: u32) -> TestResult {
     let program = ctx.program("vsock")?;
     let script = VSOCK
         .replace("CONNECTIONS", &CONNECTIONS.to_string())
@@ -96,7 +96,7 @@ fn vsock(ctx: &Ctx, times: u32) -> TestResult {
     let initrd = GuestInitrd::with_script(ctx.artefacts, &script)?;
     ctx.put("/tmp/guest.cpio", &initrd.file("bin/vsock", &ctx.get(&program)?)?.build()?)?;
     let command =
-        format!("vmm run --vsock /tmp/vm.vsock --memory 256M --cpus 2 {QUIET} --initrd /tmp/guest.cpio");
+        format!("vmm run --vsock /tmp/vm.vsock --memory 256M --cpus {cpus} {QUIET} --initrd /tmp/guest.cpio");
     let mut guest = ctx.run(&command).deadline(400).start()?;
     // A port of the host that nobody serves.
     guest.wait_for("reset by peer")?;
