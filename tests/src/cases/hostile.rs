@@ -1,7 +1,7 @@
 //! Guests that mean harm: what their root does with the devices they are given hurts nobody but themselves.
 
 use crate::host::{HostSpec, NVME};
-use crate::suite::{Case, Ctx, GuestInitrd, QUIET, TestResult, case, ensure};
+use crate::suite::{Case, Ctx, Failure, GuestInitrd, QUIET, TestResult, case, ensure};
 
 pub(super) fn all() -> Vec<Case> {
     let host = HostSpec::default;
@@ -43,7 +43,7 @@ fn held(ctx: &Ctx) -> TestResult<(u64, u64, u64)> {
     let said = ctx.run(HELD).expect_success()?.stdout;
     let numbers: Vec<u64> = said.split_whitespace().flat_map(str::parse).collect();
     let [descriptors, threads, kib] = numbers[..] else {
-        return Err(crate::suite::Failure::new(format!("vmm is gone: {said}")));
+        return Err(Failure::new(format!("vmm is gone: {said}")));
     };
     ensure!(kib < MOST_KIB, "it holds {kib} KiB");
     Ok((descriptors, threads, kib))

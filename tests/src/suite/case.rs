@@ -316,7 +316,10 @@ impl Interactive<'_> {
     /// Whether it prints `text` within so many seconds, for what may never come.
     pub(crate) fn prints_within(&mut self, seconds: u64, text: &str) -> bool {
         let until = std::mem::replace(&mut self.until, Deadline::after(Duration::from_secs(seconds)));
+        // That it does not come is no hang, so no cause is looked for.
+        let looked = self.ctx.looked.swap(true, Ordering::Relaxed);
         let printed = self.wait_for(text).is_ok();
+        self.ctx.looked.store(looked, Ordering::Relaxed);
         self.until = until;
         printed
     }
