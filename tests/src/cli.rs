@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use crate::bench::Bench;
-use crate::host::{HostKernel, HostSpec};
+use crate::host::{Clock, HostKernel, HostSpec};
 
 /// Virtual hosts with KVM, an IOMMU, CMA and devices to pass through, on any machine.
 #[derive(Parser)]
@@ -107,6 +107,9 @@ pub(crate) struct HostOptions {
     /// Leave the NVMe (0000:00:01.0) and the NIC (0000:00:02.0) to the host's drivers
     #[arg(long)]
     pub(crate) no_bind: bool,
+    /// Have the host's clock count instructions, a nanosecond each; it has one CPU then, and what it measures repeats
+    #[arg(long)]
+    pub(crate) count_instructions: bool,
     /// Also write the host's console to this file
     #[arg(long, value_name = "FILE")]
     pub(crate) console: Option<PathBuf>,
@@ -115,7 +118,7 @@ pub(crate) struct HostOptions {
 impl HostOptions {
     /// The machine that was asked for.
     pub(crate) fn spec(&self) -> HostSpec {
-        HostSpec {
+        let spec = HostSpec {
             kernel: self.host_kernel,
             memory_mib: self.memory,
             cpus: self.cpus,
@@ -123,8 +126,10 @@ impl HostOptions {
             append: self.append.clone(),
             qemu: self.qemu.clone(),
             bind: !self.no_bind,
+            clock: Clock::Time,
             add: self.add.clone(),
-        }
+        };
+        if self.count_instructions { spec.counting_instructions() } else { spec }
     }
 }
 

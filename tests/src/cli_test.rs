@@ -47,6 +47,7 @@ fn every_option_reaches_the_host() {
         append: "cma=900M".into(),
         qemu: "-device edu".into(),
         bind: false,
+        clock: Clock::Time,
         add: vec!["a".into(), "b".into()],
     };
     assert_eq!(options.host.spec(), expected);

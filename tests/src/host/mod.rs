@@ -24,7 +24,7 @@ use thiserror::Error;
 pub(crate) use console::{Console, last_lines};
 pub(crate) use initramfs::guest_base;
 pub(crate) use session::{Deadline, Event, Session};
-pub(crate) use spec::{HostKernel, HostSpec, NIC, NVME};
+pub(crate) use spec::{Clock, HostKernel, HostSpec, NIC, NVME};
 
 use crate::setup::Artefacts;
 use crate::wire::{ExecRequest, Ready};

@@ -8,7 +8,7 @@ use std::os::unix::net::UnixStream;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use super::{Console, HostError, HostSpec, tsc};
+use super::{Clock, Console, HostError, HostSpec, tsc};
 use crate::agent::NO_BIND;
 use crate::setup::{Artefacts, Debian};
 use crate::wire::PORT;
@@ -98,7 +98,11 @@ fn arguments(spec: &HostSpec, artefacts: &Artefacts, descriptors: &Descriptors) 
     let Descriptors { initramfs, port, control } = descriptors;
     // The lab's own as an ELF image: QEMU enters it where PVH does, and nothing is to be decompressed.
     let kernel = artefacts.stock(spec.kernel).map_or_else(|| artefacts.kernel.vmlinux(), Debian::vmlinuz);
-    let mut append = format!("{APPEND} tsc_early_khz={}", tsc::khz());
+    let (accelerator, tsc_khz) = match spec.clock {
+        Clock::Time => ("-accel tcg,thread=multi", tsc::khz()),
+        Clock::Instructions => ("-accel tcg,thread=single -icount shift=0,sleep=off", 1_000_000),
+    };
+    let mut append = format!("{APPEND} tsc_early_khz={tsc_khz}");
     if !spec.bind {
         append = format!("{append} {NO_BIND}");
     }
@@ -106,9 +110,12 @@ fn arguments(spec: &HostSpec, artefacts: &Artefacts, descriptors: &Descriptors) 
     let SlotsOf { nvme, nic, random, serial } = SLOTS;
     // Without xsave: QEMU 7.2 lets a nested guest set XCR0 behind KVM's back, which then tells it of a state size
     // that is too small, and the guest overwrites its own memory. No CPU has AVX without it, and Linux 7 counts on that.
-    let mut all = words(
-        "-accel tcg,thread=multi -M q35 -cpu max,xsave=off,avx=off -nodefaults -display none -no-reboot",
-    );
+    // Without erms and fsrm: kernels that have them clear and copy pages with `rep stosb` and `rep movsb`, which TCG does byte by
+    // byte. On a page that held code it looks at all of that code for each byte; a third of a guest's boot went there.
+    let mut all = words(accelerator);
+    all.extend(words(
+        "-M q35 -cpu max,xsave=off,avx=off,erms=off,fsrm=off -nodefaults -display none -no-reboot",
+    ));
     all.extend(words(&format!("-smp {} -m {}", spec.cpus, spec.memory_mib)));
     all.extend(words("-chardev stdio,id=console,signal=off -serial chardev:console"));
     let aw_bits = spec.aw_bits;

@@ -22,6 +22,15 @@ pub(crate) enum HostKernel {
     Debian7,
 }
 
+/// What the clocks of a host count.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Clock {
+    /// Time, on as many CPUs as it has.
+    Time,
+    /// Instructions of one CPU, one a nanosecond; those of its guests too. Nothing that the machine does meanwhile matters.
+    Instructions,
+}
+
 /// A machine to boot. Cases with equal specs share a host.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct HostSpec {
@@ -36,6 +45,8 @@ pub(crate) struct HostSpec {
     pub(crate) qemu: String,
     /// Bind the NVMe and the NIC to vfio-pci.
     pub(crate) bind: bool,
+    /// What its clocks count.
+    pub(crate) clock: Clock,
     /// Files and directories to put under /lab.
     pub(crate) add: Vec<PathBuf>,
 }
@@ -50,6 +61,7 @@ impl Default for HostSpec {
             append: String::new(),
             qemu: String::new(),
             bind: true,
+            clock: Clock::Time,
             add: Vec::new(),
         }
     }
@@ -86,6 +98,11 @@ impl HostSpec {
     /// This machine with its devices left to its own drivers.
     pub(crate) fn unbound(self) -> HostSpec {
         HostSpec { bind: false, ..self }
+    }
+
+    /// This machine with one CPU, whose clock counts instructions.
+    pub(crate) fn counting_instructions(self) -> HostSpec {
+        HostSpec { cpus: 1, clock: Clock::Instructions, ..self }
     }
 
     /// This machine with guest memory in pages of 4 KiB, as kernels have it by default.
