@@ -41,7 +41,7 @@ const ERRAND_DEADLINE: Duration = Duration::from_secs(120);
 #[derive(Debug, Error)]
 pub(crate) enum HostError {
     /// QEMU cannot be started.
-    #[error("cannot start qemu-system-x86_64")]
+    #[error("cannot start QEMU")]
     Start(#[source] io::Error),
     /// A file for the host's root cannot be read.
     #[error("cannot put {} into the host", .path.display())]

@@ -5,7 +5,7 @@ use std::fs;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Stdio};
 use std::time::Duration;
 
 use super::{Clock, Console, HostError, HostSpec, tsc};
@@ -48,7 +48,7 @@ impl Qemu {
         let (agent, port) = UnixStream::pair().map_err(local("make the agent's port"))?;
         let (monitor, control) = UnixStream::pair().map_err(local("make QEMU's monitor"))?;
         let (reader, writer) = io::pipe().map_err(local("make the host's console"))?;
-        let mut command = Command::new("qemu-system-x86_64");
+        let mut command = artefacts.qemu.command();
         let descriptors = Descriptors {
             initramfs: initramfs.as_raw_fd(),
             port: port.as_raw_fd(),

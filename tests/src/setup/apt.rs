@@ -21,6 +21,8 @@ pub(super) struct Apt<'a> {
     cache: &'a Cache,
     /// A release of Debian's other than the system's.
     release: Option<&'static str>,
+    /// Take from its backports what they have.
+    backports: bool,
     updated: bool,
 }
 
@@ -34,12 +36,17 @@ pub(super) struct Package {
 impl Apt<'_> {
     /// Nothing is asked of the network before a package is.
     pub(super) fn new(cache: &Cache) -> Apt<'_> {
-        Apt { cache, release: None, updated: false }
+        Apt { cache, release: None, backports: false, updated: false }
     }
 
     /// Packages of one release of Debian's, whatever the system's.
     pub(super) fn of_release<'a>(cache: &'a Cache, release: &'static str) -> Apt<'a> {
-        Apt { cache, release: Some(release), updated: false }
+        Apt { cache, release: Some(release), backports: false, updated: false }
+    }
+
+    /// The same, and of its backports what they have.
+    pub(super) fn of_backports<'a>(cache: &'a Cache, release: &'static str) -> Apt<'a> {
+        Apt { cache, release: Some(release), backports: true, updated: false }
     }
 
     /// The newest package whose name matches `pattern`, a regular expression, by the version in its name.
@@ -108,23 +115,12 @@ impl Apt<'_> {
         Ok(())
     }
 
-    /// Installs a package on the system, as root, from the backports to the system's release.
-    pub(super) fn install_backport(&mut self, package: &str) -> Result<(), SetupError> {
-        self.update()?;
-        let suite = format!("{}{BACKPORTS_SUFFIX}", codename()?);
-        announce(&format!("installing {package} from {suite}"));
-        let mut install = self.command("apt-get")?;
-        install.env("DEBIAN_FRONTEND", "noninteractive");
-        install.args(["install", "--yes", "--no-install-recommends", "--target-release", &suite, package]);
-        Ok(tool::show(&mut install)?)
-    }
-
     fn update(&mut self) -> Result<(), SetupError> {
         if self.updated {
             return Ok(());
         }
         let mut sources = match self.release {
-            Some(release) => source_of(release)?,
+            Some(release) => sources_of(release, self.backports)?,
             None => sources()?,
         };
         let file = self.directory("")?.join("sources.list");
@@ -142,6 +138,8 @@ impl Apt<'_> {
 
     fn command(&self, program: &str) -> Result<Command, SetupError> {
         let sources = self.directory("")?.join("sources.list");
+        let target =
+            self.release.filter(|_| self.backports).map(|release| format!("{release}{BACKPORTS_SUFFIX}"));
         self.directory("lists/partial")?;
         self.directory("cache/archives/partial")?;
         let mut command = Command::new(program);
@@ -156,11 +154,15 @@ impl Apt<'_> {
         ] {
             command.arg("-o").arg(format!("{option}={}", value.display()));
         }
+        if let Some(target) = target {
+            command.arg("-o").arg(format!("APT::Default-Release={target}"));
+        }
         Ok(command)
     }
 
     fn directory(&self, name: &str) -> Result<PathBuf, SetupError> {
-        self.cache.work(&format!("apt{}/{name}", self.release.unwrap_or_default()))
+        let suffix = if self.backports { BACKPORTS_SUFFIX } else { "" };
+        self.cache.work(&format!("apt{}{suffix}/{name}", self.release.unwrap_or_default()))
     }
 }
 
@@ -171,11 +173,14 @@ fn sources() -> Result<Vec<String>, SetupError> {
     if lines.is_empty() { Err(SetupError::NoMirror { codename }) } else { Ok(lines) }
 }
 
-/// One line, for a release at the mirror that has the system's.
-fn source_of(release: &str) -> Result<Vec<String>, SetupError> {
+/// One line for a release at the mirror that has the system's, and one for its backports if they are wanted.
+fn sources_of(release: &str, backports: bool) -> Result<Vec<String>, SetupError> {
     let codename = codename()?;
-    let line = source_line(&targets()?, &codename, release);
-    line.map(|line| vec![line]).ok_or(SetupError::NoMirror { codename })
+    let targets = targets()?;
+    let suites = [release.to_owned(), format!("{release}{BACKPORTS_SUFFIX}")];
+    let suites = suites.iter().take(if backports { 2 } else { 1 });
+    let lines: Option<Vec<String>> = suites.map(|suite| source_line(&targets, &codename, suite)).collect();
+    lines.ok_or(SetupError::NoMirror { codename })
 }
 
 /// The system's sources, as lines of "site release".

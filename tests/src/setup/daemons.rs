@@ -3,23 +3,17 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use super::SetupError;
 use super::apt::Apt;
 use super::cache::{self, Cache};
+use super::programs::{self, LOADER, RELEASE};
 use crate::files::During;
-use crate::tool::{self, announce};
+use crate::tool::announce;
 
-/// The release that they are of.
-const RELEASE: &str = "trixie";
 /// Each with the package that brings it.
 const PROGRAMS: [(&str, &str); 2] =
     [("usr/libexec/virtiofsd", "virtiofsd"), ("usr/bin/qemu-storage-daemon", "qemu-utils")];
-/// Where its packages have libraries.
-const LIBRARIES: &str = "usr/lib/x86_64-linux-gnu";
-/// The program that loads them.
-const LOADER: &str = "ld-linux-x86-64.so.2";
 
 /// The daemons, each in a directory with what it loads, the loader included.
 #[derive(Debug, Clone)]
@@ -42,7 +36,14 @@ impl Daemons {
         if !directory.exists() {
             let unpacked = cache.work("daemons")?.join(&version);
             apt.unpack_whole(&PROGRAMS.map(|(_, package)| package), &unpacked)?;
-            cache.stage(&directory, |part| take(&unpacked, part))?;
+            cache.stage(&directory, |part| {
+                let take = |(program, _): (&str, _)| {
+                    let name = Path::new(program).file_name().unwrap_or_default();
+                    programs::take(&unpacked, program, &part.join(name))
+                };
+                PROGRAMS.into_iter().try_for_each(take)
+            })?;
+            announce("took vhost-user daemons and their libraries");
         }
         Ok(Daemons { directory })
     }
@@ -74,36 +75,6 @@ impl Daemons {
         let packages = PROGRAMS.map(|(program, package)| format!("{program} {package}")).join(" ");
         cache::key(&[b"daemons 2", RELEASE.as_bytes(), packages.as_bytes()])
     }
-}
-
-/// Takes the programs out of the unpacked packages, and what they load.
-fn take(unpacked: &Path, part: &Path) -> Result<(), SetupError> {
-    let libraries = unpacked.join(LIBRARIES);
-    let copy = |from: &Path, directory: &str| -> Result<(), SetupError> {
-        let directory = part.join(directory);
-        fs::create_dir_all(&directory).during("create", &directory)?;
-        let to = directory.join(from.file_name().unwrap_or_default());
-        fs::copy(from, &to).during("copy", from)?;
-        Ok(())
-    };
-    for (program, _) in PROGRAMS {
-        let program = unpacked.join(program);
-        let name = program.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        copy(&program, &name)?;
-        let mut list = Command::new(libraries.join(LOADER));
-        let list = tool::capture(list.arg("--library-path").arg(&libraries).arg("--list").arg(&program))?;
-        for library in loaded(&list, &libraries) {
-            copy(Path::new(library), &name)?;
-        }
-    }
-    announce("took vhost-user daemons and their libraries");
-    Ok(())
-}
-
-/// What a loader says that it loads from a directory.
-fn loaded<'a>(list: &'a str, from: &Path) -> Vec<&'a str> {
-    let path = |line: &'a str| line.split_once("=> ")?.1.split_whitespace().next();
-    list.lines().filter_map(path).filter(|path| Path::new(path).starts_with(from)).collect()
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ mod debian;
 mod disk;
 mod kernel;
 mod packages;
+mod programs;
 mod qemu;
 mod verify;
 mod version;
@@ -22,6 +23,7 @@ pub(crate) use daemons::Daemons;
 pub(crate) use debian::Debian;
 pub(crate) use disk::Disk;
 pub(crate) use kernel::Kernel;
+pub(crate) use qemu::Qemu;
 pub(crate) use verify::{check_host, group_members};
 
 use crate::files::FileError;
@@ -107,6 +109,8 @@ pub(crate) struct Artefacts {
     pub(crate) disk: Disk,
     /// What serves devices of guests beside vmm.
     pub(crate) daemons: Daemons,
+    /// What runs hosts.
+    pub(crate) qemu: Qemu,
     /// Stock kernels that only some hosts run.
     others: Vec<(HostKernel, Debian)>,
 }
@@ -115,7 +119,6 @@ pub(crate) struct Artefacts {
 pub(crate) fn ensure() -> Result<Artefacts, SetupError> {
     let cache = Cache::open()?;
     packages::ensure()?;
-    qemu::ensure(&mut apt::Apt::new(&cache))?;
     match find(&cache)? {
         Some(artefacts) => Ok(artefacts),
         None => make(&cache, false),
@@ -127,12 +130,18 @@ pub(crate) fn ensure() -> Result<Artefacts, SetupError> {
 pub(crate) fn run(renew: bool) -> Result<(), SetupError> {
     let cache = Cache::open()?;
     packages::ensure()?;
-    qemu::ensure(&mut apt::Apt::new(&cache))?;
     let artefacts = make(&cache, renew)?;
     for directory in artefacts.directories() {
         announce(&format!("in place: {}", directory.display()));
     }
     Ok(())
+}
+
+/// A QEMU alone, for whoever needs no host.
+pub(crate) fn qemu() -> Result<Qemu, SetupError> {
+    let cache = Cache::open()?;
+    let _lock = cache.lock()?;
+    Qemu::ensure(&cache, false)
 }
 
 impl Artefacts {
@@ -170,16 +179,20 @@ impl Artefacts {
             self.disk.directory(),
             self.daemons.directory(),
         ];
-        usual.into_iter().chain(self.others.iter().map(|(_, debian)| debian.directory())).collect()
+        usual
+            .into_iter()
+            .chain(self.qemu.directory())
+            .chain(self.others.iter().map(|(_, debian)| debian.directory()))
+            .collect()
     }
 }
 
 fn find(cache: &Cache) -> Result<Option<Artefacts>, SetupError> {
     let (kernel, debian) = (Kernel::find(cache)?, Debian::find(cache, Series::USUAL)?);
     let (busybox, disk, daemons) = (Busybox::find(cache)?, Disk::find(cache), Daemons::find(cache));
-    Ok(match (kernel, debian, busybox, disk, daemons) {
-        (Some(kernel), Some(debian), Some(busybox), Some(disk), Some(daemons)) => {
-            Some(Artefacts { kernel, debian, busybox, disk, daemons, others: Vec::new() })
+    Ok(match (kernel, debian, busybox, disk, daemons, Qemu::find(cache)) {
+        (Some(kernel), Some(debian), Some(busybox), Some(disk), Some(daemons), Some(qemu)) => {
+            Some(Artefacts { kernel, debian, busybox, disk, daemons, qemu, others: Vec::new() })
         }
         _ => None,
     })
@@ -189,6 +202,7 @@ fn make(cache: &Cache, renew: bool) -> Result<Artefacts, SetupError> {
     let _lock = cache.lock()?;
     let mut apt = apt::Apt::new(cache);
     let artefacts = Artefacts {
+        qemu: Qemu::ensure(cache, renew)?,
         disk: Disk::ensure(cache)?,
         daemons: Daemons::ensure(cache, renew)?,
         busybox: Busybox::ensure(cache, &mut apt, renew)?,

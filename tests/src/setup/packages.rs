@@ -14,8 +14,7 @@ enum Need {
 }
 
 /// What is needed, and its package in Debian.
-const NEEDS: [(Need, &str); 16] = [
-    (Need::Program("qemu-system-x86_64"), "qemu-system-x86"),
+const NEEDS: [(Need, &str); 15] = [
     (Need::Program("gcc"), "gcc"),
     (Need::File(&["/usr/lib/x86_64-linux-gnu/libc.a", "/usr/lib64/libc.a", "/usr/lib/libc.a"]), "libc6-dev"),
     (Need::Program("make"), "make"),

@@ -1,38 +1,111 @@
-//! A QEMU that is new enough. Debian 12's own, 7.2, loses a nested guest's timer interrupt now and then, which stops it.
+//! A QEMU that is new enough: the system's, or one of Debian's backports in the cache, with the libraries that it loads.
+//!
+//! Older ones lose interrupts under nested guests now and then. A CPU that leaves a guest clears a bit in a word which other threads
+//! set bits in, and did so without either of them knowing (`do_vmexit` in target/i386/tcg/system/svm_helper.c); a timer interrupt
+//! that came at that moment was forgotten, and with it the CPU.
 
+use std::fs;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use super::SetupError;
 use super::apt::Apt;
-use super::{SetupError, packages};
-use crate::tool;
+use super::cache::{self, Cache};
+use super::programs::{self, LOADER, RELEASE};
+use crate::files::During;
+use crate::tool::{self, announce};
 
-/// Known to be good.
-const OLDEST: u32 = 10;
+/// Major and minor of the oldest that will do.
+const OLDEST: (u32, u32) = (10, 2);
+const NAME: &str = "qemu-system-x86_64";
 const PACKAGE: &str = "qemu-system-x86";
+/// Where packages have its firmware, and where the cache has it.
+const FIRMWARE: [&str; 2] = ["usr/share/qemu", "usr/share/seabios"];
+const SHARE: &str = "share";
 
-/// Installs it from the backports where that is possible.
-pub(super) fn ensure(apt: &mut Apt) -> Result<(), SetupError> {
-    if new_enough()? {
-        return Ok(());
-    }
-    if packages::can_install() {
-        apt.install_backport(PACKAGE)?;
-    }
-    if new_enough()? {
-        return Ok(());
-    }
-    let missing = vec![format!("QEMU {OLDEST} or newer")];
-    Err(SetupError::Missing { missing, packages: vec![PACKAGE.to_owned()] })
+/// How to start it.
+#[derive(Debug, Clone)]
+pub(crate) struct Qemu {
+    /// Where it is with all that it needs, unless it is the system's.
+    directory: Option<PathBuf>,
 }
 
-fn new_enough() -> Result<bool, SetupError> {
-    let text = tool::capture(Command::new("qemu-system-x86_64").arg("--version"))?;
-    Ok(major(&text).is_some_and(|major| major >= OLDEST))
+impl Qemu {
+    /// The system's if it will do, else the cache's if it is there.
+    pub(super) fn find(cache: &Cache) -> Option<Qemu> {
+        match tool::capture(Command::new(NAME).arg("--version")) {
+            Ok(text) if will_do(&text) => Some(Qemu { directory: None }),
+            _ => cache.find("qemu", &Self::key()).map(|directory| Qemu { directory: Some(directory) }),
+        }
+    }
+
+    pub(super) fn ensure(cache: &Cache, renew: bool) -> Result<Qemu, SetupError> {
+        if let Some(qemu) = Self::find(cache).filter(|qemu| !renew || qemu.directory.is_none()) {
+            return Ok(qemu);
+        }
+        let mut apt = Apt::of_backports(cache, RELEASE);
+        let version = apt.newest(&format!("^{PACKAGE}$"))?.version;
+        // Without the epoch: a loader takes a colon in a path for the end of it.
+        let version = version.rsplit(':').next().unwrap_or(&version);
+        let directory = cache.place("qemu", &Self::key(), version);
+        if !directory.exists() {
+            let unpacked = cache.work("qemu")?.join(version);
+            apt.unpack_whole(&[PACKAGE], &unpacked)?;
+            cache.stage(&directory, |part| take(&unpacked, part))?;
+        }
+        Ok(Qemu { directory: Some(directory) })
+    }
+
+    pub(super) fn directory(&self) -> Option<&Path> {
+        self.directory.as_deref()
+    }
+
+    /// It, with no arguments of the caller's yet.
+    pub(crate) fn command(&self) -> Command {
+        let Some(directory) = &self.directory else { return Command::new(NAME) };
+        let mut command = Command::new(directory.join(LOADER));
+        command.arg("--library-path").arg(directory).arg(directory.join(NAME));
+        command.arg("-L").arg(directory.join(SHARE));
+        // Else it would load the system's, which are another version's.
+        command.env("QEMU_MODULE_DIR", directory);
+        command
+    }
+
+    fn key() -> String {
+        cache::key(&[b"qemu 1", RELEASE.as_bytes(), PACKAGE.as_bytes()])
+    }
 }
 
-/// From `QEMU emulator version 10.0.2 (Debian ...)`.
-fn major(text: &str) -> Option<u32> {
-    text.split_once("version ")?.1.split('.').next()?.parse().ok()
+/// Takes it out of the unpacked packages, with its firmware.
+fn take(unpacked: &Path, part: &Path) -> Result<(), SetupError> {
+    programs::take(unpacked, &format!("usr/bin/{NAME}"), part)?;
+    let share = part.join(SHARE);
+    fs::create_dir(&share).during("create", &share)?;
+    for directory in FIRMWARE.map(|directory| unpacked.join(directory)) {
+        for entry in fs::read_dir(&directory).during("read", &directory)? {
+            let path = entry.during("read", &directory)?.path();
+            if path.is_file() && path.extension().is_some_and(|kind| kind == "bin" || kind == "rom") {
+                programs::copy(&path, &share)?;
+            }
+        }
+    }
+    let version = Qemu { directory: Some(part.to_owned()) }.command().arg("--version").output();
+    let version = version.during("run", part)?.stdout;
+    if !will_do(&String::from_utf8_lossy(&version)) {
+        let missing = vec![format!("QEMU {}.{} or newer", OLDEST.0, OLDEST.1)];
+        return Err(SetupError::Missing { missing, packages: vec![PACKAGE.to_owned()] });
+    }
+    announce("took QEMU and its libraries");
+    Ok(())
+}
+
+/// Whether a QEMU that says this of itself is new enough: `QEMU emulator version 11.1.3 (Debian ...)`.
+fn will_do(text: &str) -> bool {
+    let version = || {
+        let mut numbers = text.split_once("version ")?.1.split(['.', ' ', '\n']);
+        Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
+    };
+    version().is_some_and(|version: (u32, u32)| version >= OLDEST)
 }
 
 #[cfg(test)]

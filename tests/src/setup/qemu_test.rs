@@ -1,8 +1,15 @@
 use super::*;
 
 #[test]
-fn the_major_version_is_read() {
-    assert_eq!(major("QEMU emulator version 10.0.2 (Debian 1:10.0.2+ds-2)\nCopyright"), Some(10));
-    assert_eq!(major("QEMU emulator version 7.2.22"), Some(7));
-    assert_eq!(major("qemu?"), None);
+fn a_qemu_says_whether_it_will_do() {
+    for new in
+        ["QEMU emulator version 11.1.3 (Debian 1:11.1.3+ds-1)\nCopyright", "QEMU emulator version 10.2.0"]
+    {
+        assert!(will_do(new), "{new}");
+    }
+    for old in
+        ["QEMU emulator version 10.1.9", "QEMU emulator version 7.2.22 (Debian)", "QEMU version 11", "qemu?"]
+    {
+        assert!(!will_do(old), "{old}");
+    }
 }

@@ -7,11 +7,11 @@ use std::process::Command;
 use super::MEMORY_MIB;
 use super::guest::Guest;
 use crate::product::{self, ProductError};
+use crate::setup::Qemu;
 
 /// The name of the contender that the others are compared with.
 pub(super) const BARE: &str = "bare KVM calls";
 pub(super) const VMM: &str = "vmm";
-const QEMU: &str = "qemu-system-x86_64";
 /// No device of QEMU's that the guest does not use, and none of its defaults.
 const MICROVM: &str = "microvm,accel=kvm,acpi=off,pic=off,pit=off,rtc=off,isa-serial=on";
 /// Everything that KVM has but an MSR that not every KVM lets QEMU set.
@@ -26,7 +26,7 @@ pub(super) struct Contender {
 enum Kind {
     Bare(PathBuf),
     Vmm { binary: PathBuf, initrd: Initrd },
-    Microvm,
+    Microvm(Qemu),
 }
 
 /// What vmm gives its guest to boot from.
@@ -40,7 +40,7 @@ enum Initrd {
 
 impl Contender {
     /// The bare calls first. What is not there yet is built: `vmm` too, unless these binaries of it are to be measured.
-    pub(super) fn all(binaries: &[PathBuf]) -> Result<Vec<Contender>, ProductError> {
+    pub(super) fn all(binaries: &[PathBuf], qemu: Qemu) -> Result<Vec<Contender>, ProductError> {
         let mut all =
             vec![Contender { name: BARE.to_owned(), kind: Kind::Bare(product::program("bare_start")?) }];
         let mut vmm = |name: String, binary: PathBuf| {
@@ -52,7 +52,7 @@ impl Contender {
             vmm(VMM.to_owned(), product::release()?);
         }
         binaries.iter().for_each(|path| vmm(format!("{VMM} {}", path.display()), path.clone()));
-        all.push(Contender { name: "QEMU microvm".to_owned(), kind: Kind::Microvm });
+        all.push(Contender { name: "QEMU microvm".to_owned(), kind: Kind::Microvm(qemu) });
         Ok(all)
     }
 
@@ -70,7 +70,7 @@ impl Contender {
         match self.kind {
             Kind::Bare(_) => true,
             Kind::Vmm { .. } => thread.starts_with("vcpu"),
-            Kind::Microvm => thread.starts_with("CPU "),
+            Kind::Microvm(_) => thread.starts_with("CPU "),
         }
     }
 
@@ -92,8 +92,8 @@ impl Contender {
                 }
                 command
             }
-            Kind::Microvm => {
-                let mut command = Command::new(QEMU);
+            Kind::Microvm(qemu) => {
+                let mut command = qemu.command();
                 command.args(["-M", MICROVM, "-cpu", MICROVM_CPU, "-m", &memory]);
                 command.args(["-name", "guest,debug-threads=on", "-nodefaults", "-no-user-config"]);
                 command.args(["-display", "none", "-serial", "stdio"]);

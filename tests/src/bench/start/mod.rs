@@ -22,6 +22,7 @@ use super::table;
 use crate::Error;
 use crate::cli::BenchOptions;
 use crate::product;
+use crate::setup;
 use crate::tool::{self, announce};
 use contender::Contender;
 use guest::Guest;
@@ -50,7 +51,7 @@ struct Record {
 
 /// Measures all contenders, or those that were asked for; the bare calls always, which the others are compared with.
 pub(super) fn run(options: &BenchOptions) -> Result<ExitCode, Error> {
-    let all = Contender::all(&options.vmm)?;
+    let all = Contender::all(&options.vmm, setup::qemu()?)?;
     let started = Instant::now();
     let directory = product::target().join("bench");
     let (brief, idle) = (Guest::brief(&directory)?, Guest::idle(&directory)?);
