@@ -2,6 +2,7 @@
 //! of its table as soon as it has it, writes all of them as JSON, and says whether what it measured is what was promised.
 
 mod figures;
+mod instructions;
 mod pin;
 mod start;
 mod table;
@@ -18,6 +19,8 @@ use crate::cli::BenchOptions;
 pub(crate) enum Bench {
     /// Starts with a passed-through device on hosts that keep memory busy: ours, and as others do it
     Pin,
+    /// Starts in a host whose clock counts instructions, beside QEMU: with and without a passed-through device
+    Instructions,
     /// Starts of a guest of a few instructions on this machine's own KVM, beside the bare KVM calls and QEMU: time, CPU
     /// time, resident memory, wake-ups
     Start,
@@ -26,6 +29,7 @@ pub(crate) enum Bench {
 /// Runs what was asked for; fails if it is not as promised.
 pub(crate) fn run(options: &BenchOptions) -> Result<ExitCode, Error> {
     match options.name {
+        Bench::Instructions => instructions::run(options),
         Bench::Pin => pin::run(options),
         Bench::Start => start::run(options),
     }

@@ -56,19 +56,26 @@ impl Qemu {
         Ok(Qemu { directory: Some(directory) })
     }
 
-    pub(super) fn directory(&self) -> Option<&Path> {
+    /// Where it is with all that it needs; `None` for the system's.
+    pub(crate) fn directory(&self) -> Option<&Path> {
         self.directory.as_deref()
     }
 
     /// It, with no arguments of the caller's yet.
     pub(crate) fn command(&self) -> Command {
         let Some(directory) = &self.directory else { return Command::new(NAME) };
-        let mut command = Command::new(directory.join(LOADER));
-        command.arg("--library-path").arg(directory).arg(directory.join(NAME));
-        command.arg("-L").arg(directory.join(SHARE));
+        let [loader, arguments @ ..] = Self::words_at(&directory.to_string_lossy());
+        let mut command = Command::new(loader);
+        command.args(arguments);
         // Else it would load the system's, which are another version's.
         command.env("QEMU_MODULE_DIR", directory);
         command
+    }
+
+    /// How it starts from a copy of its directory.
+    pub(crate) fn words_at(directory: &str) -> [String; 6] {
+        let file = |name: &str| format!("{directory}/{name}");
+        [file(LOADER), "--library-path".into(), directory.into(), file(NAME), "-L".into(), file(SHARE)]
     }
 
     fn key() -> String {

@@ -1,0 +1,106 @@
+//! `cargo lab bench instructions`: a machine from the exec of its monitor to the end of the process, in a lab host whose clock counts
+//! instructions: of the monitor, of the host's kernel and of the guest. Whatever else the measuring machine does, it repeats.
+//!
+//! It fails unless vmm keeps what it promises; see `verdict`.
+
+mod contender;
+mod row;
+mod verdict;
+
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use serde::Serialize;
+
+use super::table;
+use crate::cli::BenchOptions;
+use crate::files::During;
+use crate::host::{Deadline, Host, HostError, HostSpec};
+use crate::product::{self, Product};
+use crate::suite::GuestInitrd;
+use crate::{Error, setup};
+use contender::{Contender, Guest};
+use row::{Row, TABLE};
+
+/// One start is an outlier only if the host had something else to do.
+const ROUNDS: u32 = 3;
+/// Where the guest's file system is, and the program that measures.
+const INITRD: &str = "/lab/guest.cpio";
+const STOPWATCH: &str = "/lab/stopwatch";
+/// For one start, in the measuring machine's time.
+const DEADLINE: Duration = Duration::from_secs(600);
+
+/// The JSON file.
+#[derive(Serialize)]
+struct Record {
+    schema: &'static str,
+    seconds: u64,
+    kernel: String,
+    rows: Vec<Row>,
+    /// What is not as promised.
+    complaints: Vec<String>,
+}
+
+/// Measures all contenders in turns, or those that were asked for.
+pub(super) fn run(options: &BenchOptions) -> Result<ExitCode, Error> {
+    let started = Instant::now();
+    let artefacts = setup::ensure()?;
+    let vmm = match options.vmm.first() {
+        Some(binary) => binary.clone(),
+        None => product::release()?,
+    };
+    let mut spec = HostSpec::default().counting_instructions();
+    spec.add.extend(artefacts.qemu.directory().map(Into::into));
+    let host = Host::boot(&spec, &artefacts, Some(&vmm))?;
+    let stopwatch = Product::build()?.program("stopwatch");
+    host.put(STOPWATCH, &std::fs::read(&stopwatch).during("read", &stopwatch)?)?;
+    let asked =
+        |name: &str| options.only.is_empty() || options.only.iter().any(|only| name.contains(only.as_str()));
+    let mut rows: Vec<Row> = Vec::new();
+    println!("{}", TABLE.head());
+    for guest in [Guest::Plain, Guest::Nvme] {
+        let initrd = GuestInitrd::with_script(&artefacts, guest.script())?;
+        host.put(INITRD, &initrd.build()?)?;
+        let contenders: Vec<Contender> = Contender::all(guest, &artefacts.qemu, host.release())
+            .into_iter()
+            .filter(|contender| asked(&contender.name))
+            .collect();
+        let mut measured: Vec<Result<Vec<f64>, String>> = contenders.iter().map(|_| Ok(Vec::new())).collect();
+        for _ in 0..options.starts.clamp(1, ROUNDS) {
+            for (contender, measured) in contenders.iter().zip(&mut measured) {
+                let Ok(seconds) = measured else { continue };
+                match time(&host, contender)? {
+                    Ok(more) => seconds.push(more),
+                    Err(why) => *measured = Err(why),
+                }
+            }
+        }
+        for (contender, measured) in contenders.into_iter().zip(measured) {
+            let row = Row::new(contender.name, measured);
+            println!("{}", row.lines());
+            rows.push(row);
+        }
+    }
+    let complaints = verdict::complaints(&rows);
+    let path = options.json.clone().unwrap_or_else(|| product::target().join("bench/instructions.json"));
+    let seconds = started.elapsed().as_secs();
+    println!("\n{seconds} s: {}", path.display());
+    for complaint in &complaints {
+        println!("not as promised: {complaint}");
+    }
+    let success = complaints.is_empty();
+    let kernel = host.release().to_owned();
+    let record = Record { schema: "vmm-bench-instructions/1", seconds, kernel, rows, complaints };
+    table::write_json(&path, &record)?;
+    Ok(if success { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Seconds of the host from exec to exit, or why there are none.
+fn time(host: &Host, contender: &Contender) -> Result<Result<f64, String>, HostError> {
+    let command: Vec<&str> =
+        [STOPWATCH].into_iter().chain(contender.command.iter().map(String::as_str)).collect();
+    let ran = host.run(&command, &[], Deadline::after(DEADLINE))?;
+    let output = String::from_utf8_lossy(&ran.stdout);
+    Ok(row::seconds(&output)
+        .ok_or_else(|| format!("it failed: {output} {}", String::from_utf8_lossy(&ran.stderr))))
+}
