@@ -9,7 +9,7 @@ use vmm::console::terminal;
 use vmm::{Class, Problem, Problems};
 
 /// What is done if nobody says.
-const DEFAULT: Sandbox = Sandbox::Off;
+const DEFAULT: Sandbox = Sandbox::On;
 
 /// Whether vmm confines itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema, ValueEnum)]
@@ -34,11 +34,9 @@ pub(crate) fn arm(asked: Option<Sandbox>) -> Result<(), Problems> {
     match asked.unwrap_or(DEFAULT) {
         Sandbox::On => sandbox::arm(terminal::restore).map_err(NoSandbox).map_err(Problem::of(Class::Host)),
         Sandbox::Off => {
-            if asked.is_some() {
-                eprintln!(
-                    "warning: --sandbox off: a guest that takes vmm over may do all that this user may do on the host"
-                );
-            }
+            eprintln!(
+                "warning: --sandbox off: a guest that takes vmm over may do all that this user may do on the host"
+            );
             Ok(())
         }
     }

@@ -18,7 +18,7 @@ const LOOK: &str = r#"
 fn rights(ctx: &Ctx) -> TestResult {
     let initrd = GuestInitrd::with_script(ctx.artefacts, "echo the guest is up; read x; poweroff -f")?;
     ctx.put("/tmp/guest.cpio", &initrd.build()?)?;
-    let flags = format!("--sandbox on --rng --vfio {NVME} --events /tmp/events --api-socket /tmp/api.sock");
+    let flags = format!("--rng --vfio {NVME} --events /tmp/events --api-socket /tmp/api.sock");
     let mut guest =
         ctx.run(&format!("vmm run {QUIET} --memory 128M --initrd /tmp/guest.cpio {flags}")).start()?;
     guest.wait_for("the guest is up")?;
