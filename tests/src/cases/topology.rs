@@ -20,9 +20,11 @@ pub(super) fn all() -> Vec<Case> {
         case("topology/a device is plugged in and out of a container, 39 bits", narrow(), container),
         case("topology/the host takes a device back and the guest goes on", host(), taken_back),
         case("topology/a device that comes moves memory out of CMA", host().mostly_cma(), moves_memory),
-        case("topology/3 times two devices in and out under I/O", host(), |ctx| many_times(ctx, 3)),
-        case("long/25 times two devices in and out under I/O", host(), |ctx| many_times(ctx, 25)),
-        case("long/25 times two devices in and out under I/O, 39 bits", narrow(), |ctx| many_times(ctx, 25)),
+        case("topology/3 times two devices in and out under I/O", host().one_cpu(), |ctx| many_times(ctx, 3)),
+        case("long/25 times two devices in and out under I/O", host().one_cpu(), |ctx| many_times(ctx, 25)),
+        case("long/25 times two devices in and out under I/O, 39 bits", narrow().one_cpu(), |ctx| {
+            many_times(ctx, 25)
+        }),
         case("topology/a plugged device survives a reboot, one that was asked for does not", host(), reboots),
         case("topology/a guest that does not let go keeps its device", host(), keeps),
     ]

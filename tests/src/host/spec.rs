@@ -100,6 +100,11 @@ impl HostSpec {
         HostSpec { bind: false, ..self }
     }
 
+    /// This machine with one CPU. Nobody else's can then take it by surprise in a guest; see docs/lab.md.
+    pub(crate) fn one_cpu(self) -> HostSpec {
+        HostSpec { cpus: 1, ..self }
+    }
+
     /// This machine with one CPU, whose clock counts instructions.
     pub(crate) fn counting_instructions(self) -> HostSpec {
         HostSpec { cpus: 1, clock: Clock::Instructions, ..self }
