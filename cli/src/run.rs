@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use devices::pci::PciAddress;
 use vmm::api::{self, ApiListener, Configuration, Manager};
+use vmm::machine::control::PluggedPlace;
 use vmm::machine::phases::Phase;
 use vmm::machine::signals::Signals;
 use vmm::problem::Unexpected;
@@ -176,6 +177,7 @@ pub(crate) fn spec(config: &Config, problems: &mut Problems) -> MachineSpec {
         vfio: vfio::Request::default(),
         pcie_ports: config.pcie_ports,
         virtio: config.virtio_spec(problems),
+        plugged: Vec::new(),
         on_panic: config.on_panic.map(OnPanic::means),
         stop_on_reset: config.on_reboot == OnReboot::Stop,
         pin: config.pin_options(problems),
@@ -235,6 +237,10 @@ impl Observer for Narrator {
             Event::Unplugged { hosts } => {
                 hosts.iter().for_each(|host| eprint!("vmm: {host} is unplugged and the host's again\r\n"));
             }
+            Event::VirtioPlugged(PluggedPlace { id, guest }) => {
+                eprint!("vmm: {id} is plugged in, the guest sees it at {guest}\r\n");
+            }
+            Event::VirtioUnplugged { id } => eprint!("vmm: {id} is unplugged\r\n"),
             Event::Rebooting => eprint!("vmm: the guest reboots\r\n"),
             Event::AskedToPowerOff { signal, grace } => {
                 eprint!("vmm: {signal}: the guest has {grace:?} to power off; a second signal stops it\r\n");

@@ -1,5 +1,7 @@
 //! Every precondition of a machine, checked before anything is allocated, all that is wrong reported at once.
 
+use std::sync::Arc;
+
 use memory::layout::AddressLimits;
 use memory::{Layout, pin};
 use vfio::{DeviceRequest, PreflightError, Prepared, Request};
@@ -10,6 +12,7 @@ use crate::machine::seats::Guest;
 use crate::problem::{Class, Problems};
 use crate::spec::{InitrdSource, MachineSpec, SpecError};
 use crate::virtio::VirtioDevices;
+use crate::virtio::plugged::{self, Plugged};
 
 /// A machine that can be built, as far as can be known.
 pub struct Plan {
@@ -22,6 +25,8 @@ pub struct Plan {
     pub(crate) guests: Vec<Guest>,
     /// The virtio devices, with what they need of the host.
     pub(crate) virtio: VirtioDevices,
+    /// Those behind root ports.
+    pub(crate) plugged: Vec<Arc<Plugged>>,
 }
 
 impl Plan {
@@ -43,13 +48,14 @@ impl Plan {
         let guests = spec.vfio.devices.iter().map(guest).collect();
         let devices = check_devices(std::mem::take(&mut spec.vfio), &mut problems);
         let virtio = spec.virtio.open(spec.cpus, &mut problems);
+        let plugged = plugged::open(&spec.plugged, spec.cpus, &mut problems);
         for error in admit(spec.memory) {
             problems.add(Class::Memory, error);
         }
 
         match (hypervisor, payload) {
             (Some(hypervisor), Some(payload)) if problems.0.is_empty() => {
-                Ok(Self { spec, hypervisor, payload, devices, guests, virtio })
+                Ok(Self { spec, hypervisor, payload, devices, guests, virtio, plugged })
             }
             _ => Err(problems),
         }

@@ -12,6 +12,7 @@ use crate::boot::InitrdPart;
 use crate::machine::seats::{self, SEATS};
 use crate::problem::{Class, Problems};
 use crate::virtio::VirtioSpec;
+use crate::virtio::plugged::{self, PluggedSpec};
 
 /// Guest memory comes in pages of this many bytes.
 const PAGE: u64 = 4096;
@@ -36,6 +37,8 @@ pub struct MachineSpec {
     pub pcie_ports: u8,
     /// Virtio devices.
     pub virtio: VirtioSpec,
+    /// Virtio devices behind root ports of their own, from where they can be taken out.
+    pub plugged: Vec<PluggedSpec>,
     /// What becomes of a guest that panics; it has a device to say so through. Without, nobody hears of it.
     pub on_panic: Option<OnPanic>,
     /// Whether a reset ends the machine. One after a panic is `on_panic`'s.
@@ -155,11 +158,11 @@ impl MachineSpec {
             problems.add(Class::Usage, SpecError::NoCpus);
         }
         let devices = seats::devices(&self.vfio.addresses()).len();
-        let own = self.virtio.count() + usize::from(self.on_panic.is_some());
+        let own = self.virtio.count() + self.plugged.len() + usize::from(self.on_panic.is_some());
         if devices + own + usize::from(self.pcie_ports) > SEATS {
             problems.add(Class::Usage, SpecError::NoSeats { devices, own, ports: self.pcie_ports });
         }
-        self.virtio.validate(problems);
+        plugged::validate(&self.virtio, &self.plugged, problems);
         let memory = match self.memory {
             0 => Err(SpecError::NoMemory),
             bytes if !bytes.is_multiple_of(PAGE) => Err(SpecError::Unaligned(bytes)),

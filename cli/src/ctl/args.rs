@@ -85,7 +85,55 @@ pub(crate) enum Ask {
         #[arg(long)]
         id: Option<String>,
     },
-    /// Take a device out, and wait until it is the host's again.
+    /// Plug in a disk.
+    AddDisk {
+        /// Its image, or a block device.
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+        /// The guest cannot write to it.
+        #[arg(long)]
+        ro: bool,
+        /// A name for it, to remove it by.
+        #[arg(long)]
+        id: Option<String>,
+    },
+    /// Plug in a network card.
+    AddNet {
+        /// Its tap, which is made if there is none.
+        #[arg(value_name = "TAP")]
+        tap: String,
+        /// Its MAC address; made up without it.
+        #[arg(long)]
+        mac: Option<String>,
+        /// A name for it, to remove it by.
+        #[arg(long)]
+        id: Option<String>,
+    },
+    /// Plug in a directory that virtiofsd shares.
+    AddFs {
+        /// Where its daemon listens.
+        #[arg(value_name = "SOCKET")]
+        daemon: PathBuf,
+        /// What the guest mounts it by.
+        #[arg(value_name = "TAG")]
+        tag: String,
+        /// A name for it, to remove it by.
+        #[arg(long)]
+        id: Option<String>,
+    },
+    /// Plug in a vsock.
+    AddVsock {
+        /// What programs of the host connect to.
+        #[arg(value_name = "SOCKET")]
+        path: PathBuf,
+        /// The guest's address.
+        #[arg(value_name = "CID")]
+        cid: u32,
+        /// A name for it, to remove it by.
+        #[arg(long)]
+        id: Option<String>,
+    },
+    /// Take a device out, and wait until the host has all of it again.
     RemoveDevice {
         /// Its name, as `info` shows it, or its address on the host.
         #[arg(value_name = "ID")]
@@ -93,7 +141,7 @@ pub(crate) enum Ask {
     },
     /// Make a disk larger, and tell the guest.
     ResizeDisk {
-        /// `_disk0` for the first --disk, or its image as --disk was given it.
+        /// Its name, which is `_disk0` for the first --disk, or its image as it was given.
         #[arg(value_name = "ID")]
         id: String,
         /// In bytes or with a suffix K, M, G or T (powers of 1024).

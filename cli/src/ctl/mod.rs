@@ -68,15 +68,23 @@ pub(crate) fn ctl(args: &CtlArgs) -> Result<u8, Problems> {
                 None => Ok(code),
             }
         }
-        Ask::AddDevice { device, id } => {
-            let mut body = json!({ "path": format!("/sys/bus/pci/devices/{device}") });
-            if let (Some(id), Some(body)) = (id, body.as_object_mut()) {
-                body.insert("id".to_owned(), id.as_str().into());
-            }
-            let body = body.to_string();
-            let answer =
-                wait::with_progress(&client, || client.put("/api/v1/vm.add-device", body.as_bytes()));
-            show(args, &answer, show::added)
+        Ask::AddDevice { device, id } => add(
+            args,
+            &client,
+            "vm.add-device",
+            json!({ "path": format!("/sys/bus/pci/devices/{device}"), "id": id }),
+        ),
+        Ask::AddDisk { file, ro, id } => {
+            add(args, &client, "vm.add-disk", json!({ "path": file, "readonly": ro, "id": id }))
+        }
+        Ask::AddNet { tap, mac, id } => {
+            add(args, &client, "vm.add-net", json!({ "tap": tap, "mac": mac, "id": id }))
+        }
+        Ask::AddFs { daemon, tag, id } => {
+            add(args, &client, "vm.add-fs", json!({ "socket": daemon, "tag": tag, "id": id }))
+        }
+        Ask::AddVsock { path, cid, id } => {
+            add(args, &client, "vm.add-vsock", json!({ "socket": path, "cid": cid, "id": id }))
         }
         Ask::RemoveDevice { id } => {
             put(args, &client, "vm.remove-device", json!({ "id": id }).to_string().as_bytes())
@@ -108,6 +116,13 @@ fn client(args: &Socket) -> Result<Client, Problems> {
 
 fn put(args: &Socket, client: &Client, call: &str, body: &[u8]) -> Result<u8, Problems> {
     show(args, &client.put(&format!("/api/v1/{call}"), body), show::text)
+}
+
+/// Adds a device, which may have all guest memory pinned.
+fn add(args: &Socket, client: &Client, call: &str, device: Value) -> Result<u8, Problems> {
+    let body = device.to_string();
+    let add = || client.put(&format!("/api/v1/{call}"), body.as_bytes());
+    show(args, &wait::with_progress(client, add), show::added)
 }
 
 /// Prints an answer, for people by `table`.

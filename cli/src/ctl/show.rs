@@ -60,7 +60,28 @@ pub(crate) fn info(answer: &Answer) -> String {
         let place = guest.map(|guest| format!(", {guest} in the guest")).unwrap_or_default();
         rows.push(vec!["device".to_owned(), format!("{id}: {host}{place}")]);
     }
+    rows.extend(plugged(&body));
     table(&rows)
+}
+
+/// A row for each virtio device that can be taken out: those have names.
+fn plugged(body: &Value) -> Vec<Vec<String>> {
+    let list = |list: &str, what: &str| {
+        let devices = body.pointer(&format!("/config/{list}"));
+        let devices = devices.map(|it| it.as_array().cloned().unwrap_or_else(|| vec![it.clone()]));
+        let row = |device: &Value| {
+            let id = device.get("id")?.as_str()?;
+            let guest = body.get("device_tree").and_then(|tree| tree.get(id));
+            let place =
+                guest.map(|node| format!(", {} in the guest", word(node, "pci_bdf"))).unwrap_or_default();
+            Some(vec!["device".to_owned(), format!("{id}: {}{place}", word(device, what))])
+        };
+        devices.iter().flatten().filter_map(row).collect::<Vec<_>>()
+    };
+    [("disks", "path"), ("net", "tap"), ("fs", "tag"), ("vsock", "socket")]
+        .into_iter()
+        .flat_map(|(devices, what)| list(devices, what))
+        .collect()
 }
 
 /// A table for each kind of part: a row for each part, a column for what it counts.

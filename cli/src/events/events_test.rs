@@ -2,6 +2,7 @@ use std::io::{BufRead, BufReader, Read};
 use std::os::fd::{AsRawFd, OwnedFd};
 
 use memory::pin::{PinError, Step};
+use vmm::machine::control::PluggedPlace;
 use vmm::machine::phases::Phase;
 use vmm::{Class, Problem};
 
@@ -40,6 +41,8 @@ fn what_happens_is_a_line_each() {
         Event::ConsoleHelp,
         Event::AskedToPowerOff { signal: "SIGTERM", grace: Duration::from_secs(30) },
         Event::Unplugged { hosts: &["0000:01:00.0".parse().unwrap()] },
+        Event::VirtioPlugged(&PluggedPlace { id: "data".to_owned(), guest: "0000:02:00.0".parse().unwrap() }),
+        Event::VirtioUnplugged { id: "data" },
     ] {
         log.note(&spec(), &event);
     }
@@ -58,18 +61,22 @@ fn what_happens_is_a_line_each() {
             r#"{"event":"rebooting"}"#,
             r#"{"event":"asked-to-power-off","signal":"SIGTERM","grace_ms":30000}"#,
             r#"{"event":"unplugged","device":"0000:01:00.0"}"#,
+            r#"{"event":"plugged","device":"data","guest":"0000:02:00.0"}"#,
+            r#"{"event":"unplugged","device":"data"}"#,
             r#"{"event":"ended","code":0,"cause":"powered-off"}"#,
         ]
     );
 
     // More is added at the end.
+    let before = lines.len();
     let log = EventLog::open(&Events { path: Some(path.clone()), fd: None }).unwrap();
     log.note(&spec(), &Event::PinFailed(&PinError::NoPinner { reason: "none".to_owned() }));
     let failed = Problem::of(Class::Memory)(PinError::NoPinner { reason: "none".to_owned() });
     log.ended(&Err(failed), 4);
     drop(log);
     let written = std::fs::read_to_string(&path).unwrap();
-    let lines: Vec<Value> = written.lines().skip(9).map(|line| serde_json::from_str(line).unwrap()).collect();
+    let lines: Vec<Value> =
+        written.lines().skip(before).map(|line| serde_json::from_str(line).unwrap()).collect();
     assert_eq!(
         (&lines[0]["event"], &lines[0]["failed"]["kind"]),
         (&"pin-failed".into(), &"no_pinner".into())

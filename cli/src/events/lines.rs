@@ -4,6 +4,7 @@ use std::error::Error;
 
 use memory::pin::{PinError, PinReport, Progress, Record, Step};
 use serde_json::{Value, json};
+use vmm::machine::control::PluggedPlace;
 use vmm::problem::Problem;
 use vmm::{Class, Event, MachineSpec, Outcome, Problems};
 
@@ -33,6 +34,10 @@ pub(super) fn of(spec: &MachineSpec, event: &Event) -> Vec<Value> {
         Event::Unplugged { hosts } => {
             hosts.iter().map(|host| json!({ "event": "unplugged", "device": host.to_string() })).collect()
         }
+        Event::VirtioPlugged(PluggedPlace { id, guest }) => {
+            vec![json!({ "event": "plugged", "device": id, "guest": guest.to_string() })]
+        }
+        Event::VirtioUnplugged { id } => vec![json!({ "event": "unplugged", "device": id })],
         Event::AskedToPowerOff { signal, grace } => {
             vec![
                 json!({ "event": "asked-to-power-off", "signal": signal, "grace_ms": grace.as_millis() as u64 }),

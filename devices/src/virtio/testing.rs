@@ -207,8 +207,12 @@ impl Guest {
     /// A guest whose device is decoded, with MSI-X on and every vector unmasked.
     pub(crate) fn new(device: Arc<dyn VirtioDevice>) -> Self {
         let (controller, doorbells, ram) = (FakeController::new(), Arc::<FakeDoorbells>::default(), ram());
-        let around =
-            Surroundings { ram: ram.clone(), controller: controller.clone(), doorbells: doorbells.clone() };
+        let around = Surroundings {
+            ram: ram.clone(),
+            controller: controller.clone(),
+            doorbells: doorbells.clone(),
+            behind_port: false,
+        };
         let vectors = device.queue_sizes().len() as u64 + 1;
         let function = VirtioPci::new(device, around).unwrap();
         let guest = Self { function, controller, doorbells, ram };

@@ -11,8 +11,11 @@ use vfio::{DeviceRequest, Request};
 use super::error::ApiError;
 use super::fields::Fields;
 use super::virtio;
+use crate::machine::control::DeviceName;
 use crate::problem::Problems;
 use crate::spec::{InitrdSource, MachineSpec, Serial};
+use crate::virtio::disk;
+use crate::virtio::plugged::{self, Pluggable, PluggedSpec};
 
 /// Where VFIO devices are named.
 const PCI_DEVICES: &str = "/sys/bus/pci/devices";
@@ -22,7 +25,8 @@ const PCI_DEVICES: &str = "/sys/bus/pci/devices";
 pub struct Configuration {
     /// What it is.
     pub spec: MachineSpec,
-    /// The names its devices have in the API; each device has one.
+    /// The names its passed-through devices have in the API; each has one. Virtio devices behind root ports have theirs in
+    /// `spec`.
     pub ids: BTreeMap<String, PciAddress>,
 }
 
@@ -87,7 +91,7 @@ impl Configuration {
     /// Adds a device under this name, or under a free one; gives the name.
     pub fn add(&mut self, id: Option<String>, address: PciAddress) -> Result<String, String> {
         let id = id.unwrap_or_else(|| self.free_id());
-        if self.ids.contains_key(&id) {
+        if self.is_taken(&id) {
             return Err(format!("is `{id}`, as another device's is"));
         }
         if self.ids.values().any(|other| *other == address) {
@@ -98,6 +102,22 @@ impl Configuration {
         Ok(id)
     }
 
+    /// Adds a virtio device behind a root port, under this name or under a free one; gives the name.
+    pub fn plug(&mut self, id: Option<String>, device: Pluggable) -> Result<String, ApiError> {
+        let id = id.unwrap_or_else(|| self.free_id_for(&device));
+        if self.is_taken(&id) {
+            return Err(ApiError::new(409, format!("the device's name is `{id}`, as another device's is")));
+        }
+        self.spec.plugged.push(PluggedSpec { id: id.clone(), device });
+        let mut problems = Problems::default();
+        plugged::validate(&self.spec.virtio, &self.spec.plugged, &mut problems);
+        if !problems.0.is_empty() {
+            self.spec.plugged.pop();
+            return Err(ApiError::bad_request(ApiError::from(&problems).messages));
+        }
+        Ok(id)
+    }
+
     /// Has a device behind a root port whenever the machine boots, so that it can be taken out.
     pub fn put_behind_a_port(&mut self, address: PciAddress) {
         let devices = self.spec.vfio.devices.iter_mut();
@@ -105,15 +125,45 @@ impl Configuration {
     }
 
     /// Takes a device out.
-    pub fn remove(&mut self, address: PciAddress) {
-        self.ids.retain(|_, other| *other != address);
-        self.spec.vfio.devices.retain(|other| other.address != address);
+    pub fn remove(&mut self, name: &DeviceName) {
+        match name {
+            DeviceName::Host(address) => {
+                self.ids.retain(|_, other| other != address);
+                self.spec.vfio.devices.retain(|other| other.address != *address);
+            }
+            DeviceName::Virtio(id) => self.spec.plugged.retain(|other| other.id != *id),
+        }
     }
 
-    /// The device of this name, or at this address on the host.
-    pub fn device(&self, id: &str) -> Option<PciAddress> {
+    /// The device of this name that can be taken out, or at this address on the host.
+    pub fn device(&self, id: &str) -> Option<DeviceName> {
+        if self.spec.plugged.iter().any(|plugged| plugged.id == id) {
+            return Some(DeviceName::Virtio(id.to_owned()));
+        }
         let at = || id.parse().ok().filter(|address| self.ids.values().any(|other| other == address));
-        self.ids.get(id).copied().or_else(at)
+        self.ids.get(id).copied().or_else(at).map(DeviceName::Host)
+    }
+
+    /// Why there is no device of this name to be taken out.
+    pub(super) fn no_device(&self, id: &str) -> ApiError {
+        if !self.is_taken(id) {
+            return ApiError::unknown_device(id);
+        }
+        let fixed =
+            format!("{id} cannot be unplugged: it is on the guest's bus 0, where nothing comes or goes");
+        let help = "help: what is added while the machine is there, as with vm.add-disk, can be removed";
+        ApiError { status: 500, messages: vec![fixed, help.to_owned()] }
+    }
+
+    /// The taps of its network cards, by the names of the cards.
+    pub(super) fn taps(&self) -> Vec<(String, &str)> {
+        let fixed = self.spec.virtio.nets.iter().enumerate();
+        let fixed = fixed.map(|(number, net)| (net_id(number), net.tap.name()));
+        let plugged = self.spec.plugged.iter().filter_map(|plugged| match &plugged.device {
+            Pluggable::Net(net) => Some((plugged.id.clone(), net.tap.name())),
+            _ => None,
+        });
+        fixed.chain(plugged).collect()
     }
 
     /// The name of a device.
@@ -121,11 +171,30 @@ impl Configuration {
         self.ids.iter().find(|(_, other)| **other == address).map(|(id, _)| id.as_str())
     }
 
+    /// Whether a device has this name. Disks and network cards that a machine starts with have numbers.
+    fn is_taken(&self, id: &str) -> bool {
+        let virtio = &self.spec.virtio;
+        self.ids.contains_key(id)
+            || self.spec.plugged.iter().any(|plugged| plugged.id == id)
+            || (0..virtio.disks.len()).any(|number| disk::id(number) == id)
+            || (0..virtio.nets.len()).any(|number| net_id(number) == id)
+    }
+
     fn free_id(&self) -> String {
-        (0_u32..)
-            .map(|number| format!("_vfio{number}"))
-            .find(|id| !self.ids.contains_key(id))
-            .unwrap_or_default()
+        self.free(|number| format!("_vfio{number}"))
+    }
+
+    fn free_id_for(&self, device: &Pluggable) -> String {
+        self.free(|number| match device {
+            Pluggable::Disk(_) => disk::id(number),
+            Pluggable::Net(_) => net_id(number),
+            Pluggable::Share(_) => format!("_fs{number}"),
+            Pluggable::Vsock(_) => format!("_vsock{number}"),
+        })
+    }
+
+    fn free(&self, id: impl Fn(usize) -> String) -> String {
+        (0..).map(id).find(|id| !self.is_taken(id)).unwrap_or_default()
     }
 
     /// As the dialect describes it. `pty` is where its serial port is, if that is a pseudo-terminal.
@@ -151,13 +220,18 @@ impl Configuration {
             "console": { "mode": "Off" },
         });
         if let Some(config) = config.as_object_mut() {
-            virtio::describe(&spec.virtio, config);
+            virtio::describe(&spec.virtio, &spec.plugged, config);
             if !devices.is_empty() {
                 config.insert("devices".to_owned(), devices.into());
             }
         }
         config
     }
+}
+
+/// What the network card with this number is called, of those that a machine starts with.
+fn net_id(number: usize) -> String {
+    format!("_net{number}")
 }
 
 /// The JSON in a request's body.

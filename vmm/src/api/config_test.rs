@@ -18,6 +18,7 @@ impl MachineSpec {
             pcie_ports: 0,
             vfio: Request::default(),
             virtio: crate::VirtioSpec::default(),
+            plugged: Vec::new(),
             pin: PinOptions::default(),
             prefault: false,
             on_panic: None,
@@ -231,17 +232,57 @@ fn devices_come_and_go() {
     });
     assert_eq!(configuration.id_of(address("01:00.0")), Some("_vfio0"));
     assert_eq!(configuration.add(None, address("02:00.0")).unwrap(), "_vfio1");
-    assert_eq!(configuration.device("_vfio1"), Some(address("02:00.0")));
-    assert_eq!(configuration.device("0000:02:00.0"), Some(address("02:00.0")));
+    assert_eq!(configuration.device("_vfio1"), Some(DeviceName::Host(address("02:00.0"))));
+    assert_eq!(configuration.device("0000:02:00.0"), Some(DeviceName::Host(address("02:00.0"))));
     assert_eq!(configuration.device("0000:03:00.0"), None);
     configuration.put_behind_a_port(address("02:00.0"));
     let ports: Vec<bool> = configuration.spec.vfio.devices.iter().map(|device| device.port).collect();
     assert_eq!(ports, [false, true]);
     assert!(configuration.add(Some("_vfio1".to_owned()), address("03:00.0")).is_err());
     assert!(configuration.add(None, address("02:00.0")).is_err());
-    configuration.remove(address("01:00.0"));
+    configuration.remove(&DeviceName::Host(address("01:00.0")));
     assert_eq!(configuration.spec.vfio.addresses(), [address("02:00.0")]);
     assert_eq!(configuration.add(None, address("01:00.0")).unwrap(), "_vfio0");
+}
+
+#[test]
+fn virtio_devices_come_and_go() {
+    let machine =
+        json!({ "payload": { "kernel": "/k" }, "disks": [{ "path": "/d" }], "net": [{ "tap": "tap0" }] });
+    let mut configuration = parse(&machine).unwrap();
+    let mut plug = |(id, device): virtio::Described| configuration.plug(id, device);
+    let disk = |body: Value| virtio::disk_of(body.to_string().as_bytes()).unwrap();
+    let net = |body: Value| virtio::net_of(body.to_string().as_bytes()).unwrap();
+    assert_eq!(plug(disk(json!({ "path": "/e" }))).unwrap(), "_disk1");
+    assert_eq!(plug(disk(json!({ "path": "/f", "id": "data" }))).unwrap(), "data");
+    for taken in ["data", "_disk0", "_disk1", "_net0"] {
+        assert_eq!(plug(disk(json!({ "path": "/g", "id": taken }))).unwrap_err().status, 409, "{taken}");
+    }
+    let twice = plug(net(json!({ "tap": "tap0" }))).unwrap_err();
+    assert_eq!((twice.status, twice.messages[0].as_str()), (400, "--net: the tap tap0 is given twice"));
+    assert_eq!(plug(net(json!({ "tap": "tap1" }))).unwrap(), "_net1");
+    let vsock = br#"{"cid":5,"socket":"/run/vm.vsock"}"#;
+    assert_eq!(plug(virtio::vsock_of(vsock).unwrap()).unwrap(), "_vsock0");
+    let second = plug(virtio::vsock_of(vsock).unwrap()).unwrap_err();
+    assert_eq!(second.messages[0], "a machine cannot have two vsocks");
+    let share = virtio::fs_of(br#"{"tag":"home","socket":"/run/home.sock"}"#).unwrap();
+    assert_eq!(plug(share.clone()).unwrap(), "_fs0");
+    assert_eq!(plug(share).unwrap_err().status, 400);
+
+    let described = configuration.to_json(None);
+    let ids = |list: &str| {
+        described[list].as_array().unwrap().iter().map(|it| it["id"].clone()).collect::<Vec<_>>()
+    };
+    assert_eq!(ids("disks"), [Value::Null, json!("_disk1"), json!("data")]);
+    assert_eq!((ids("net"), ids("fs")), (vec![Value::Null, json!("_net1")], vec![json!("_fs0")]));
+    assert_eq!((&described["vsock"]["id"], &described["vsock"]["cid"]), (&json!("_vsock0"), &json!(5)));
+    let taps: Vec<_> = configuration.taps();
+    assert_eq!(taps, [("_net0".to_owned(), "tap0"), ("_net1".to_owned(), "tap1")]);
+
+    assert_eq!(configuration.device("data"), Some(DeviceName::Virtio("data".to_owned())));
+    configuration.remove(&DeviceName::Virtio("data".to_owned()));
+    assert_eq!((configuration.device("data"), configuration.no_device("data").status), (None, 404));
+    assert_eq!((configuration.device("_disk0"), configuration.no_device("_disk0").status), (None, 500));
 }
 
 /// Any JSON, with names that mean something more often than not.

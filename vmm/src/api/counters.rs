@@ -73,7 +73,7 @@ fn vcpus(counters: &Counters) -> Vec<Part> {
 }
 
 fn disks(counters: &Counters) -> impl Iterator<Item = Part> {
-    counters.disks.iter().enumerate().map(|(index, disk)| {
+    counters.disks.iter().map(|(id, disk)| {
         let counts = [
             ("read_bytes", disk.read_bytes),
             ("read_ops", disk.reads),
@@ -81,20 +81,19 @@ fn disks(counters: &Counters) -> impl Iterator<Item = Part> {
             ("write_ops", disk.writes),
             ("other_ops", disk.others),
         ];
-        Part::new("disk", format!("_disk{index}"), counts)
+        Part::new("disk", id.clone(), counts)
     })
 }
 
 /// A tap that is gone, or in another network namespace, counts nothing.
 fn nets(configuration: &Configuration, interfaces: &Path) -> Vec<Part> {
-    let nets = configuration.spec.virtio.nets.iter().enumerate();
-    let part = |(index, tap): (usize, &str)| {
+    let part = |(id, tap): (String, &str)| {
         let statistics = interfaces.join(tap).join("statistics");
         let read = |name: &str| fs::read_to_string(statistics.join(name)).ok()?.trim().parse().ok();
         let counts = TAP.map(|(name, of_host)| (name, read(of_host).unwrap_or(0)));
-        Part::new("net", format!("_net{index}"), counts)
+        Part::new("net", id, counts)
     };
-    nets.map(|(index, net)| part((index, net.tap.name()))).collect()
+    configuration.taps().into_iter().map(part).collect()
 }
 
 /// CPU time of a thread of ours in microseconds, that in the guest included (proc(5), `/proc/pid/task/tid/stat`).

@@ -24,7 +24,12 @@ fn configuration(taps: &[&str]) -> Configuration {
 fn each_part_has_its_counters() {
     let disk = DiskCounts { reads: 2, read_bytes: 8192, writes: 1, written_bytes: 512, others: 3 };
     let exits = ExitCounts { port: 7, ..ExitCounts::default() };
-    let counters = Counters { exits: vec![exits], threads: vec![0], disks: vec![disk], allocated: 1 << 20 };
+    let counters = Counters {
+        exits: vec![exits],
+        threads: vec![0],
+        disks: vec![("_disk0".to_owned(), disk)],
+        allocated: 1 << 20,
+    };
     let overview =
         Overview { configuration: configuration(&["no-such-tap0"]), info: None, starting: false, pty: None };
     let json = json_of(parts(&counters, &overview));

@@ -8,18 +8,21 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
+use devices::pci::PciAddress;
 use rustix::event::{PollFd, PollFlags, poll};
 
 use super::config::{Configuration, device_of};
 use super::error::ApiError;
 use super::record::{Recorder, StartRecord};
+use super::virtio::Described;
 use crate::console::OpenConsole;
-use crate::machine::control::{self, Control, Counters, DevicePlace, Info};
+use crate::machine::control::{self, Control, ControlError, Counters, DeviceName, Info};
 use crate::machine::signals::Signals;
 use crate::machine::{Machine, Observer, Outcome};
 use crate::preflight::Plan;
 use crate::problem::{Class, Problem, Problems, Unexpected};
 use crate::spec::MachineSpec;
+use crate::virtio::plugged::PluggedSpec;
 use crate::wake::Wake;
 
 /// Makes the observer of a machine that is about to be built.
@@ -334,41 +337,69 @@ impl Manager {
         }
     }
 
-    /// `vm.add-device`: plugs a device into the machine that runs, or into what is to be booted. Gives its name, and
-    /// where the guest sees it.
-    pub fn add_device(&self, body: &[u8]) -> Result<(String, Option<DevicePlace>), ApiError> {
+    /// `vm.add-device`: plugs a device of the host into the machine that runs, or into what is to be booted. Gives its
+    /// name, and where the guest sees it.
+    pub fn add_device(&self, body: &[u8]) -> Result<(String, Option<PciAddress>), ApiError> {
         let (address, id) = device_of(body)?;
-        let mut state = self.lock();
+        let note = |configuration: &mut Configuration| {
+            let taken = |why| ApiError::new(409, format!("the device's name or address {why}"));
+            let id = configuration.add(id, address).map_err(taken)?;
+            configuration.put_behind_a_port(address);
+            Ok((id, DeviceName::Host(address)))
+        };
+        self.add(note, |control, _| Ok(control.add_device(address)?.guest))
+    }
+
+    /// `vm.add-disk` and the like: the same with a virtio device.
+    pub(super) fn add_virtio(
+        &self,
+        (id, device): Described,
+    ) -> Result<(String, Option<PciAddress>), ApiError> {
+        let note = |configuration: &mut Configuration| {
+            let id = configuration.plug(id, device.clone())?;
+            Ok((id.clone(), DeviceName::Virtio(id)))
+        };
+        self.add(note, |control, id| {
+            control.add_virtio(PluggedSpec { id: id.to_owned(), device: device.clone() })
+        })
+    }
+
+    /// Notes a device, so that its name is taken, and plugs it in if the machine runs. Not noted any more if that fails.
+    fn add(
+        &self,
+        note: impl FnOnce(&mut Configuration) -> Result<(String, DeviceName), ApiError>,
+        plug: impl FnOnce(&Control, &str) -> Result<PciAddress, ControlError>,
+    ) -> Result<(String, Option<PciAddress>), ApiError> {
+        // One that is being started has been told already what it has.
+        let mut state = self.settled(self.lock());
         let configuration = state.configuration.as_mut().ok_or_else(ApiError::not_created)?;
-        let taken = |why| ApiError::new(409, format!("the device's name or address {why}"));
-        let id = configuration.add(id, address).map_err(taken)?;
-        configuration.put_behind_a_port(address);
+        let (id, name) = note(configuration)?;
         let control = if let Life::On(control) = &state.life { Some(control.clone()) } else { None };
         drop(state);
         let Some(control) = control else { return Ok((id, None)) };
-        match control.add_device(address) {
-            Ok(place) => Ok((id, Some(place))),
+        match plug(&control, &id) {
+            Ok(guest) => Ok((id, Some(guest))),
             Err(error) => {
                 if let Some(configuration) = &mut self.lock().configuration {
-                    configuration.remove(address);
+                    configuration.remove(&name);
                 }
                 Err(error.into())
             }
         }
     }
 
-    /// `vm.remove-device`: returns when the device is the host's again.
+    /// `vm.remove-device`: returns when the host has all of the device again.
     pub fn remove_device(&self, id: &str) -> Result<(), ApiError> {
-        let state = self.lock();
+        let state = self.settled(self.lock());
         let configuration = state.configuration.as_ref().ok_or_else(ApiError::not_created)?;
-        let address = configuration.device(id).ok_or_else(|| ApiError::unknown_device(id))?;
+        let name = configuration.device(id).ok_or_else(|| configuration.no_device(id))?;
         let control = if let Life::On(control) = &state.life { Some(control.clone()) } else { None };
         drop(state);
         if let Some(control) = control {
-            control.remove_device(address)?;
+            control.remove_device(name.clone())?;
         }
         if let Some(configuration) = &mut self.lock().configuration {
-            configuration.remove(address);
+            configuration.remove(&name);
         }
         Ok(())
     }

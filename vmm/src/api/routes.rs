@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use ::memory::residency::Placements;
+use devices::pci::PciAddress;
 use serde_json::{Value, json};
 
 use super::config::json_of;
@@ -14,6 +15,7 @@ use super::http::{Method, Request, Response};
 use super::manager::{Manager, Overview};
 use super::memory;
 use super::metrics::{self, Metrics};
+use super::virtio;
 use crate::machine::control::{ControlError, DevicePlace, Pace};
 
 const DIALECT: &str = "/api/v1/";
@@ -22,13 +24,9 @@ const OWN: &str = "/vmm/v1/";
 const PROMETHEUS: &str = "text/plain; version=0.0.4";
 
 /// Calls of the dialect that are known and cannot be had, and why.
-const MISSING: [(&str, &str); 17] = [
+const MISSING: [(&str, &str); 13] = [
     ("vm.resize", "neither vCPUs nor memory can be added to a machine"),
     ("vm.resize-zone", "there are no memory zones"),
-    ("vm.add-disk", "disks are given when a machine starts, with --disk"),
-    ("vm.add-net", "network cards are given when a machine starts, with --net"),
-    ("vm.add-fs", "shared directories are given when a machine starts, with --fs"),
-    ("vm.add-vsock", "a vsock is given when a machine starts, with --vsock"),
     ("vm.add-pmem", "there is no virtio-pmem"),
     ("vm.add-vdpa", "there is no vDPA"),
     ("vm.add-user-device", "there is no vfio-user"),
@@ -45,7 +43,7 @@ const MISSING: [(&str, &str); 17] = [
 type Answer = Result<Response, ApiError>;
 type Call = fn(&Manager, &[u8]) -> Answer;
 
-const CALLS: [(&str, Method, Call); 16] = [
+const CALLS: [(&str, Method, Call); 20] = [
     ("vmm.ping", Method::Get, |_, _| Ok(ping())),
     ("vmm.shutdown", Method::Put, |manager, _| done(manager.exit())),
     ("vm.create", Method::Put, |manager, body| done(manager.create(body))),
@@ -59,7 +57,11 @@ const CALLS: [(&str, Method, Call); 16] = [
     ("vm.reboot", Method::Put, |manager, _| controlled(manager.control()?.reboot())),
     ("vm.power-button", Method::Put, |manager, _| controlled(manager.control()?.power_button())),
     ("vm.nmi", Method::Put, |manager, _| controlled(manager.control()?.nmi())),
-    ("vm.add-device", Method::Put, add_device),
+    ("vm.add-device", Method::Put, |manager, body| Ok(added(manager.add_device(body)?))),
+    ("vm.add-disk", Method::Put, |manager, body| Ok(added(manager.add_virtio(virtio::disk_of(body)?)?))),
+    ("vm.add-net", Method::Put, |manager, body| Ok(added(manager.add_virtio(virtio::net_of(body)?)?))),
+    ("vm.add-fs", Method::Put, |manager, body| Ok(added(manager.add_virtio(virtio::fs_of(body)?)?))),
+    ("vm.add-vsock", Method::Put, |manager, body| Ok(added(manager.add_virtio(virtio::vsock_of(body)?)?))),
     ("vm.remove-device", Method::Put, remove_device),
     ("vm.resize-disk", Method::Put, resize_disk),
 ];
@@ -133,12 +135,13 @@ fn info(manager: &Manager) -> Answer {
         "memory_actual_size": overview.configuration.spec.memory,
     });
     if let (Some(info), Some(body)) = (&overview.info, body.as_object_mut()) {
-        let device = |place: &DevicePlace| {
-            let id = overview.configuration.id_of(place.host)?.to_owned();
-            let node = json!({ "id": id, "resources": [], "parent": null, "children": [], "pci_bdf": place.guest.to_string() });
-            Some((id, node))
+        let node = |id: &str, guest: PciAddress| {
+            let node = json!({ "id": id, "resources": [], "parent": null, "children": [], "pci_bdf": guest.to_string() });
+            (id.to_owned(), node)
         };
-        let tree: serde_json::Map<String, Value> = info.devices.iter().filter_map(device).collect();
+        let device = |place: &DevicePlace| Some(node(overview.configuration.id_of(place.host)?, place.guest));
+        let mut tree: serde_json::Map<String, Value> = info.devices.iter().filter_map(device).collect();
+        tree.extend(info.plugged.iter().map(|place| node(&place.id, place.guest)));
         body.insert("device_tree".to_owned(), tree.into());
     }
     Ok(Response::json(200, &body))
@@ -158,13 +161,12 @@ fn counters(manager: &Manager) -> Answer {
     Ok(Response::json(200, &counters::json_of(parts)))
 }
 
-fn add_device(manager: &Manager, body: &[u8]) -> Answer {
-    let (id, place) = manager.add_device(body)?;
-    Ok(match place {
-        Some(place) => Response::json(200, &json!({ "id": id, "bdf": place.guest.to_string() })),
+fn added((id, guest): (String, Option<PciAddress>)) -> Response {
+    match guest {
+        Some(guest) => Response::json(200, &json!({ "id": id, "bdf": guest.to_string() })),
         // It is there when the machine boots.
         None => Response::done(),
-    })
+    }
 }
 
 fn remove_device(manager: &Manager, body: &[u8]) -> Answer {

@@ -90,8 +90,15 @@ fn a_machine_is_created_changed_and_deleted() {
     assert_eq!(bench.put("vm.remove-device", r#"{"id":"nvme"}"#).0, 204);
     assert!(bench.get("vm.info").1["config"].get("devices").is_none());
 
+    assert_eq!(bench.put("vm.add-disk", r#"{"path":"/d","id":"data"}"#).0, 204);
+    assert_eq!(bench.put("vm.add-disk", r#"{"path":"/e","id":"data"}"#).0, 409);
+    assert_eq!(bench.get("vm.info").1["config"]["disks"][0]["id"], "data");
+    assert_eq!(bench.put("vm.remove-device", r#"{"id":"data"}"#).0, 204);
+    assert!(bench.get("vm.info").1["config"].get("disks").is_none());
+
     assert_eq!(bench.put("vm.delete", "").0, 204);
     assert_eq!(bench.get("vm.info").0, 404);
+    assert_eq!(bench.put("vm.add-disk", r#"{"path":"/d"}"#).0, 404);
     bench.end();
 }
 
@@ -148,6 +155,12 @@ fn bodies_are_checked() {
         ("vm.create", r#"{"payload":{"kernel":"/k"},"fs":[{"tag":"t"}]}"#),
         ("vm.add-device", "{}"),
         ("vm.add-device", r#"{"path":"/0000:01:00.0","fd":7}"#),
+        ("vm.add-disk", "{}"),
+        ("vm.add-disk", r#"{"path":"/d","id":""}"#),
+        ("vm.add-disk", r#"{"path":"/d","vhost_user":true}"#),
+        ("vm.add-net", r#"{"mac":"02:00:5e:10:00:01"}"#),
+        ("vm.add-fs", r#"{"tag":"home"}"#),
+        ("vm.add-vsock", r#"{"cid":3}"#),
         ("vm.remove-device", r#"{"id":7}"#),
         ("vm.remove-device", r#"{"id":"a","force":true}"#),
     ] {

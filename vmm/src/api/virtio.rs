@@ -2,11 +2,14 @@
 
 use serde_json::{Map, Value, json};
 
+use super::config::json_of;
 use super::disks;
+use super::error::ApiError;
 use super::fields::Fields;
 use crate::virtio::VirtioSpec;
 use crate::virtio::fs::FsSpec;
 use crate::virtio::net::{NetSpec, TapSource};
+use crate::virtio::plugged::{Pluggable, PluggedSpec};
 use crate::virtio::vsock::VsockSpec;
 
 /// What the dialect's entropy device may be fed from: the kernel's generator under all its names.
@@ -34,8 +37,46 @@ fn each<T>(config: &mut Fields, name: &str, read: fn(&mut Fields) -> Option<T>) 
     list.into_iter().enumerate().filter_map(read).collect()
 }
 
-/// Adds all of them to a machine's description.
-pub(super) fn describe(spec: &VirtioSpec, config: &mut Map<String, Value>) {
+/// A device that a request's body describes, and the name it is to have.
+pub(super) type Described = (Option<String>, Pluggable);
+
+/// The disk that a request's body describes.
+pub(super) fn disk_of(body: &[u8]) -> Result<Described, ApiError> {
+    one(body, |disk| disks::read(disk).map(Pluggable::Disk))
+}
+
+/// The network card that a request's body describes.
+pub(super) fn net_of(body: &[u8]) -> Result<Described, ApiError> {
+    one(body, |net| read_net(net).map(Pluggable::Net))
+}
+
+/// The shared directory that a request's body describes.
+pub(super) fn fs_of(body: &[u8]) -> Result<Described, ApiError> {
+    one(body, |fs| read_fs(fs).map(Pluggable::Share))
+}
+
+/// The socket device that a request's body describes.
+pub(super) fn vsock_of(body: &[u8]) -> Result<Described, ApiError> {
+    one(body, |vsock| read_vsock(vsock).map(Pluggable::Vsock))
+}
+
+fn one(body: &[u8], read: impl FnOnce(&mut Fields) -> Option<Pluggable>) -> Result<Described, ApiError> {
+    let mut refused = Vec::new();
+    let mut device = Fields::of("", json_of(body)?, &mut refused);
+    let id = device.text("id");
+    if id.as_ref().is_some_and(String::is_empty) {
+        device.refuse("id", "must not be empty; left out, the device gets a name");
+    }
+    let read = read(&mut device);
+    device.finish();
+    match read {
+        Some(read) if refused.is_empty() => Ok((id, read)),
+        _ => Err(ApiError::bad_request(refused)),
+    }
+}
+
+/// Adds all of them to a machine's description; those behind root ports have their names.
+pub(super) fn describe(spec: &VirtioSpec, plugged: &[PluggedSpec], config: &mut Map<String, Value>) {
     if !spec.disks.is_empty() {
         config.insert("disks".to_owned(), spec.disks.iter().map(disks::describe).collect());
     }
@@ -45,12 +86,31 @@ pub(super) fn describe(spec: &VirtioSpec, config: &mut Map<String, Value>) {
     if spec.rng {
         config.insert("rng".to_owned(), json!({ "src": ENTROPY[0], "iommu": false }));
     }
-    if let Some(VsockSpec { cid, socket }) = &spec.vsock {
-        config.insert("vsock".to_owned(), json!({ "cid": cid, "socket": socket, "iommu": false }));
+    if let Some(vsock) = &spec.vsock {
+        config.insert("vsock".to_owned(), describe_vsock(vsock));
     }
     if !spec.shares.is_empty() {
         config.insert("fs".to_owned(), spec.shares.iter().map(describe_fs).collect());
     }
+    for PluggedSpec { id, device } in plugged {
+        let (list, mut described) = match device {
+            Pluggable::Disk(disk) => ("disks", disks::describe(disk)),
+            Pluggable::Net(net) => ("net", describe_net(net)),
+            Pluggable::Share(share) => ("fs", describe_fs(share)),
+            Pluggable::Vsock(vsock) => ("vsock", describe_vsock(vsock)),
+        };
+        if let Some(fields) = described.as_object_mut() {
+            fields.insert("id".to_owned(), id.as_str().into());
+        }
+        match config.entry(list).or_insert_with(|| json!([])) {
+            Value::Array(items) if list != "vsock" => items.push(described),
+            only => *only = described,
+        }
+    }
+}
+
+fn describe_vsock(VsockSpec { cid, socket }: &VsockSpec) -> Value {
+    json!({ "cid": cid, "socket": socket, "iommu": false })
 }
 
 /// A shared directory, as the dialect has it where it says nothing else.

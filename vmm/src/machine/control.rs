@@ -20,6 +20,7 @@ use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 use crate::hypervisor::KvmError;
 use crate::hypervisor::exits::ExitCounts;
 use crate::problem::Problem;
+use crate::virtio::plugged::PluggedSpec;
 
 /// Why a request was not done.
 #[derive(Debug, Error, Diagnostic)]
@@ -101,6 +102,33 @@ pub struct DevicePlace {
     pub guest: PciAddress,
 }
 
+/// What a device that can come and go is known by.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum DeviceName {
+    /// A passed-through one: its address on the host.
+    Host(PciAddress),
+    /// A virtio device: the name that it was given.
+    Virtio(String),
+}
+
+impl fmt::Display for DeviceName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Host(address) => write!(f, "{address}"),
+            Self::Virtio(id) => f.write_str(id),
+        }
+    }
+}
+
+/// A virtio device behind a root port.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PluggedPlace {
+    /// Its name.
+    pub id: String,
+    /// Its address in the guest.
+    pub guest: PciAddress,
+}
+
 /// What a machine is just now.
 #[derive(Clone, Debug)]
 pub struct Info {
@@ -112,6 +140,8 @@ pub struct Info {
     pub memory: u64,
     /// Its passed-through devices.
     pub devices: Vec<DevicePlace>,
+    /// Its virtio devices behind root ports.
+    pub plugged: Vec<PluggedPlace>,
 }
 
 /// What a machine has counted since it was built.
@@ -121,8 +151,8 @@ pub struct Counters {
     pub exits: Vec<ExitCounts>,
     /// The number of each vCPU's thread.
     pub threads: Vec<i32>,
-    /// What each disk has done.
-    pub disks: Vec<DiskCounts>,
+    /// What each disk has done, by its name.
+    pub disks: Vec<(String, DiskCounts)>,
     /// RAM that has pages, in bytes.
     pub allocated: u64,
 }
@@ -149,8 +179,10 @@ pub enum Request {
     Ram(Reply<Arc<GuestRam>>),
     /// Plug a host device in. Answered when the guest can see it.
     AddDevice(PciAddress, Reply<DevicePlace>),
-    /// Unplug a host device. Answered when it is the host's again.
-    RemoveDevice(PciAddress, Reply<()>),
+    /// Plug a virtio device in. Answered when the guest can see it.
+    AddVirtio(Box<PluggedSpec>, Reply<PciAddress>),
+    /// Unplug a device. Answered when the host has all of it again.
+    RemoveDevice(DeviceName, Reply<()>),
     /// Make the disk of this name so many bytes large. Answered when the guest has been told.
     ResizeDisk(String, u64, Reply<()>),
 }
@@ -168,7 +200,8 @@ impl fmt::Debug for Request {
             Self::Counters(_) => f.write_str("counters"),
             Self::Ram(_) => f.write_str("memory"),
             Self::AddDevice(address, _) => write!(f, "add device {address}"),
-            Self::RemoveDevice(address, _) => write!(f, "remove device {address}"),
+            Self::AddVirtio(spec, _) => write!(f, "add {spec:?}"),
+            Self::RemoveDevice(name, _) => write!(f, "remove device {name}"),
             Self::ResizeDisk(id, size, _) => write!(f, "resize disk {id} to {size} bytes"),
         }
     }
@@ -258,9 +291,14 @@ impl Control {
         self.ask(Request::Ram)
     }
 
-    /// Unplugs the host device at `address`; returns when it is the host's again.
-    pub fn remove_device(&self, address: PciAddress) -> Result<(), ControlError> {
-        self.ask(|reply| Request::RemoveDevice(address, reply))
+    /// Plugs in a virtio device; returns where the guest sees it.
+    pub fn add_virtio(&self, spec: PluggedSpec) -> Result<PciAddress, ControlError> {
+        self.ask(|reply| Request::AddVirtio(Box::new(spec), reply))
+    }
+
+    /// Unplugs a device; returns when the host has all of it again.
+    pub fn remove_device(&self, name: DeviceName) -> Result<(), ControlError> {
+        self.ask(|reply| Request::RemoveDevice(name, reply))
     }
 
     /// Makes a disk, named as in [`crate::virtio::disk::find`], so many bytes large.

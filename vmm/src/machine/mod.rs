@@ -43,7 +43,7 @@ use crate::hypervisor::vm::Vm;
 use crate::preflight::Plan;
 use crate::problem::{Class, Problem, Problems, Unexpected};
 use crate::spec::{OnPanic, Serial};
-use control::{DevicePlace, Requests};
+use control::{DevicePlace, PluggedPlace, Requests};
 use ending::{End, Ending};
 use events::{Input, Outside};
 use hotplug::{Devices, Means};
@@ -85,6 +85,13 @@ pub enum Event<'a> {
     Unplugged {
         /// Its functions.
         hosts: &'a [PciAddress],
+    },
+    /// A virtio device was plugged in.
+    VirtioPlugged(&'a PluggedPlace),
+    /// A virtio device was unplugged; the host has all of it again.
+    VirtioUnplugged {
+        /// Its name.
+        id: &'a str,
     },
     /// A signal asked the machine to end, and the guest's power button was pressed. It has so long.
     AskedToPowerOff {
@@ -218,13 +225,15 @@ impl Machine {
         let means = Means {
             vm: vm.clone(),
             ram: ram.clone(),
+            cpus,
             phys_bits: plan.hypervisor.phys_bits(),
             controller: interrupts.clone(),
             space: space.clone(),
             pin: plan.spec.pin.clone(),
             observer: observer.clone(),
         };
-        let devices = Devices::new(means, link, passthrough, &plan.guests, plan.spec.pcie_ports)?;
+        let plugged = std::mem::take(&mut plan.plugged);
+        let devices = Devices::new(means, link, passthrough, &plan.guests, plugged, plan.spec.pcie_ports)?;
         let serial = plan.spec.serial != Serial::Off;
         let acpi = AcpiTables::build(&platform::acpi_spec(&layout, cpus, devices.buses(), serial))
             .map_err(Problem::of(Class::Usage))?;
@@ -293,7 +302,7 @@ impl Machine {
                 debug_exit: self.plan.spec.debug_exit,
             })
         };
-        let platform = self.devices.start(build).map_err(Problem::of(Class::Host))?;
+        let platform = self.devices.start(build)?;
         self.load_kernel()?;
         self.phases.done("load kernel");
         self.observer.notify(&Event::Starting(self.phases.list()));
@@ -326,6 +335,7 @@ impl Machine {
         self.devices.stop();
         self.vcpus = running.threads.stop();
         virtio.iter().for_each(|function| function.reset_device());
+        self.devices.quiet();
         served.map_err(during("the event loop failed"))?;
         Ok(ending.take().unwrap_or(End::Stopped("stopped")))
     }
@@ -336,6 +346,7 @@ impl Machine {
             ram: self.ram.clone(),
             controller: self.interrupts.clone(),
             doorbells: Arc::new(self.vm.doorbells()),
+            behind_port: false,
         };
         let functions =
             self.plan.virtio.all.iter().map(|device| VirtioPci::new(device.clone(), around.clone()));

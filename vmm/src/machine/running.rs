@@ -43,7 +43,7 @@ pub struct Running {
     pub ram: Arc<GuestRam>,
     /// Its passed-through devices.
     pub devices: Arc<Devices>,
-    /// Its disks.
+    /// The disks that it started with.
     pub disks: Vec<Arc<Blk>>,
     /// Whether it runs.
     pub standing: Standing,
@@ -75,6 +75,10 @@ impl Running {
             Request::Nmi(reply) => reply.send(self.raise_nmi()),
             Request::Counters(reply) => reply.send(Ok(self.counters())),
             Request::Ram(reply) => reply.send(Ok(self.ram.clone())),
+            Request::AddVirtio(_, reply) if !self.devices.has_ports() => {
+                reply.send(Err(no_ports("adding a device")));
+            }
+            Request::AddVirtio(spec, reply) => self.plug(reply, move |devices| devices.add_virtio(&spec)),
             Request::AddDevice(_, reply) if !self.devices.has_ports() => {
                 reply.send(Err(no_ports("adding a device")));
             }
@@ -88,10 +92,10 @@ impl Running {
                     help: "resume it: the guest is asked",
                 }));
             }
-            Request::RemoveDevice(address, reply) => {
-                self.plug(reply, move |devices| devices.remove(address, PATIENCE));
+            Request::RemoveDevice(name, reply) => {
+                self.plug(reply, move |devices| devices.remove(&name, PATIENCE));
             }
-            Request::ResizeDisk(id, size, reply) => match disk::find(&self.disks, &id) {
+            Request::ResizeDisk(id, size, reply) => match disk::find(&self.disks(), &id) {
                 Some(disk) => in_background(move || {
                     let grown = disk.grow(size).map_err(|error| Problem::new(Class::Usage, error));
                     reply.send(grown.map_err(ControlError::Failed));
@@ -129,6 +133,7 @@ impl Running {
             cpus: self.threads.exits().len() as u32,
             memory: self.ram.size(),
             devices: self.devices.list(),
+            plugged: self.devices.plugged(),
         }
     }
 
@@ -136,9 +141,15 @@ impl Running {
         Counters {
             exits: self.threads.exits(),
             threads: self.threads.ids(),
-            disks: self.disks.iter().map(|disk| disk.counts()).collect(),
+            disks: self.disks().into_iter().map(|(id, disk)| (id, disk.counts())).collect(),
             allocated: self.ram.allocated(),
         }
+    }
+
+    /// Its disks with their names: those that it started with have numbers.
+    fn disks(&self) -> Vec<(String, Arc<Blk>)> {
+        let fixed = self.disks.iter().enumerate().map(|(number, disk)| (disk::id(number), disk.clone()));
+        fixed.chain(self.devices.disks()).collect()
     }
 
     /// Plugs on a thread of its own, since that takes long, and answers from there.

@@ -92,11 +92,16 @@ pub(super) fn open(disks: &[DiskSpec], cpus: u32, problems: &mut Problems) -> Ve
     opened
 }
 
-/// The disk `id`: `_disk0` is the first, or the path of its image as it was given.
-pub(crate) fn find(disks: &[Arc<Blk>], id: &str) -> Option<Arc<Blk>> {
-    let number = id.strip_prefix(ID).and_then(|number| number.parse::<usize>().ok());
-    let by_path = || disks.iter().find(|disk| disk.disk().path() == Path::new(id));
-    number.and_then(|number| disks.get(number)).or_else(by_path).cloned()
+/// What the disk with this number is called.
+pub(crate) fn id(number: usize) -> String {
+    format!("{ID}{number}")
+}
+
+/// The disk `id`, which is its name, or the path of its image as it was given.
+pub(crate) fn find(disks: &[(String, Arc<Blk>)], id: &str) -> Option<Arc<Blk>> {
+    let by_path = || disks.iter().find(|(_, disk)| disk.disk().path() == Path::new(id));
+    let found = disks.iter().find(|(name, _)| name == id).or_else(by_path);
+    found.map(|(_, disk)| disk.clone())
 }
 
 fn class(error: &DiskError) -> Class {

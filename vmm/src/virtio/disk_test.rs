@@ -42,6 +42,7 @@ fn disks_are_found_by_number_and_by_path() {
     let paths = [image("a"), image("b")];
     let specs: Vec<DiskSpec> = paths.iter().map(|path| DiskSpec::new(DiskOptions::new(path))).collect();
     let disks = open(&specs, 64, &mut Problems::default());
+    let disks: Vec<_> = (0..).map(id).zip(disks).collect();
     let found = |id: &str| find(&disks, id).map(|disk| disk.disk().path().to_owned());
     assert_eq!(found("_disk1").as_deref(), Some(paths[1].as_path()));
     assert_eq!(found(paths[0].to_str().unwrap()).as_deref(), Some(paths[0].as_path()));

@@ -3,6 +3,7 @@
 pub mod disk;
 pub mod fs;
 pub mod net;
+pub mod plugged;
 pub mod served;
 pub mod vsock;
 

@@ -40,6 +40,12 @@ pub enum VsockError {
          give one of {} bytes at most", LONGEST_PATH - LONGEST_PORT
     ))]
     LongSocket(PathBuf),
+    /// Guests know no second one.
+    #[error("a machine cannot have two vsocks")]
+    #[diagnostic(help(
+        "remove the first one, if it was added while the machine runs; programs tell connections apart by their ports"
+    ))]
+    Second,
     /// Nothing can listen there.
     #[error("the guest's vsock cannot have its socket")]
     #[diagnostic(help(

@@ -70,6 +70,8 @@ pub struct Surroundings {
     pub controller: Arc<dyn InterruptController>,
     /// Where doorbells hang.
     pub doorbells: Arc<dyn Doorbells>,
+    /// Whether it is behind a root port.
+    pub behind_port: bool,
 }
 
 /// A virtio device as a PCI function.
@@ -108,7 +110,7 @@ impl VirtioPci {
         let msix = Msix::new(vectors, around.controller.clone(), interrupts.clone());
         let kicks = sizes.iter().map(|_| EventFd::new(EFD_NONBLOCK | EFD_CLOEXEC)).collect::<Result<_, _>>();
         let kicks = kicks.map_err(|source| VirtioPciError::Doorbell { device: device.name(), source })?;
-        let (config, places) = space::lay_out(device.kind(), &msix)
+        let (config, places) = space::lay_out(device.kind(), &msix, around.behind_port)
             .map_err(|source| VirtioPciError::Space { device: device.name(), source })?;
         let registers = Registers::new(device.features(), &sizes);
         let pristine = config.clone();

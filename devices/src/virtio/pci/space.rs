@@ -32,9 +32,14 @@ const FIRST_DEVICE: u16 = 0x1040;
 const VENDOR_SPECIFIC: u8 = 0x09;
 const MSIX: u8 = 0x11;
 const EXPRESS: u8 = 0x10;
-/// Bytes of the capability of an endpoint that is part of the root complex, version 2.
+/// Bytes of the capability of an endpoint, version 2; of one that is part of the root complex, or behind a port.
 const EXPRESS_SIZE: usize = 0x3c;
 const EXPRESS_INTEGRATED: u16 = 2 | 9 << 4;
+const EXPRESS_ENDPOINT: u16 = 2;
+/// Offsets of link capabilities and link status, and a link of 2.5 GT/s with one lane in both, which an endpoint behind a port has.
+const LINK_CAPABILITIES: u16 = 0x0c;
+const LINK_STATUS: u16 = 0x12;
+const LINK: u16 = 1 | 1 << 4;
 /// Function level reset, and errors reported by their role (PCIe base 6.0 §7.5.3.3).
 const DEVICE_CAPABILITIES: u32 = 1 << 28 | 1 << 15;
 /// Error reporting, and packets of any size.
@@ -94,8 +99,12 @@ pub enum SpaceError {
     Bar(#[from] BarError),
 }
 
-/// Configuration space as after power-on.
-pub(super) fn lay_out(kind: DeviceType, msix: &Msix) -> Result<(ConfigSpace, Places), SpaceError> {
+/// Configuration space as after power-on, of a device on bus 0 or behind a root port.
+pub(super) fn lay_out(
+    kind: DeviceType,
+    msix: &Msix,
+    behind_port: bool,
+) -> Result<(ConfigSpace, Places), SpaceError> {
     let mut bars = BarSet::new();
     bars.add(BAR_SPEC)?;
     let identity = Identity {
@@ -109,10 +118,15 @@ pub(super) fn lay_out(kind: DeviceType, msix: &Msix) -> Result<(ConfigSpace, Pla
     };
     let mut config = ConfigSpace::new(&identity, bars);
     let mut express = [0; EXPRESS_SIZE - 2];
-    let header = EXPRESS_INTEGRATED.to_le_bytes().into_iter().chain(DEVICE_CAPABILITIES.to_le_bytes());
+    let flags = if behind_port { EXPRESS_ENDPOINT } else { EXPRESS_INTEGRATED };
+    let header = flags.to_le_bytes().into_iter().chain(DEVICE_CAPABILITIES.to_le_bytes());
     express.iter_mut().zip(header).for_each(|(to, from)| *to = from);
     let express = config.add_capability(EXPRESS, &express, &[])?;
     config.set_writable(express + 8, &DEVICE_CONTROL_WRITABLE);
+    if behind_port {
+        config.set(express + LINK_CAPABILITIES, &LINK.to_le_bytes());
+        config.set(express + LINK_STATUS, &LINK.to_le_bytes());
+    }
     let at = |offset: u64| BarOffset { bar: BAR, offset: offset as u32 };
     let msix = config.add_capability(
         MSIX,

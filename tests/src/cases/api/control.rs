@@ -1,5 +1,6 @@
 //! What can be done to a guest that runs.
 
+use super::devices::{IMAGE, image};
 use super::{READY, SHELL, SOCKET, ctl, machine, number, shell};
 use crate::host::HostSpec;
 use crate::suite::{Case, Ctx, QUIET, TestResult, case, ensure};
@@ -167,8 +168,10 @@ fn signals(ctx: &Ctx) -> TestResult {
 
 fn reset_and_nmi(ctx: &Ctx) -> TestResult {
     shell(ctx)?;
-    let mut guest = ctx.run(&machine("--cpus 2 2>&1")).deadline(240).start()?;
+    let mut guest = ctx.run(&machine("--cpus 2 --pcie-ports 1 2>&1")).deadline(240).start()?;
     guest.wait_for(READY)?;
+    let sum = image(ctx)?;
+    ctl(ctx, &format!("add-disk {IMAGE}"))?;
     ctl(ctx, "nmi")?;
     guest.send("grep NMI: /proc/interrupts | tr -s ' '\n");
     let counts = guest.wait_for("Non-maskable interrupts")?;
@@ -176,6 +179,9 @@ fn reset_and_nmi(ctx: &Ctx) -> TestResult {
     ctl(ctx, "reboot")?;
     guest.wait_for("vmm: the guest reboots")?;
     guest.wait_for(READY)?;
+    // A disk that has been plugged in is there again.
+    guest.send("until [ -e /dev/vda ]; do usleep 100000; done; sha256sum < /dev/vda\n");
+    guest.wait_for(&sum)?;
     ctl(ctx, "metrics")?.stdout_contains("vmm_guest_resets_total 1\n")?;
     ctl(ctx, "shutdown-vmm")?;
     let guest = guest.finish()?;

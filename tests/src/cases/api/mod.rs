@@ -3,12 +3,13 @@
 
 mod clients;
 mod control;
+mod devices;
 mod lifecycle;
 
 use crate::suite::{Case, Ctx, Failure, GuestInitrd, Output, QUIET, TestResult};
 
 pub(super) fn all() -> Vec<Case> {
-    [control::all(), lifecycle::all(), clients::all()].into_iter().flatten().collect()
+    [control::all(), devices::all(), lifecycle::all(), clients::all()].into_iter().flatten().collect()
 }
 
 /// Where the machine's socket is.

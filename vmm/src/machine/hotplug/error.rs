@@ -7,6 +7,8 @@ use memory::GuestRange;
 use miette::Diagnostic;
 use thiserror::Error;
 
+use crate::machine::control::DeviceName;
+
 /// Why a device was not plugged in or out.
 #[derive(Debug, Error, Diagnostic)]
 pub(super) enum HotPlugError {
@@ -18,25 +20,25 @@ pub(super) enum HotPlugError {
     #[error("{0} is passed through already")]
     Present(PciAddress),
     /// It is not there.
-    #[error("{0} is not passed through to this machine")]
-    Absent(PciAddress),
+    #[error("{0} is not a device of this machine")]
+    Absent(DeviceName),
     /// It is not behind a root port.
     #[error("{0} cannot be unplugged: it is on the guest's bus 0, where nothing comes or goes")]
     #[diagnostic(help("give it a root port when the machine starts: --vfio {0},port"))]
-    Fixed(PciAddress),
+    Fixed(DeviceName),
     /// Somebody else is at it.
     #[error("{0} is being unplugged")]
-    Leaving(PciAddress),
+    Leaving(DeviceName),
     /// One slot takes one device.
     #[error("{} functions of different devices do not go into one slot", .0.len())]
     #[diagnostic(help("plug them in one after another"))]
     SeveralDevices(Vec<PciAddress>),
     /// The guest does not let go of it.
-    #[error("the guest did not let go of {address} within {} s: {}", patience.as_secs(), reason(state))]
+    #[error("the guest did not let go of {name} within {} s: {}", patience.as_secs(), reason(state))]
     #[diagnostic(help("{}", remedy(state)))]
     Kept {
         /// The device.
-        address: PciAddress,
+        name: DeviceName,
         /// How long it had.
         patience: Duration,
         /// How far it got.

@@ -1,20 +1,23 @@
-//! The passed-through devices of a session: which there are, where the guest has them, and how they come and go while
+//! The devices of a session that come and go, and all passed-through ones: which there are, where the guest has them, and how they come and go while
 //! it runs.
 //!
 //! Plugging takes seconds: guest memory is pinned and mapped for the first device, and a guest takes its time to let go
 //! of one. So it is done on the thread of whoever asks, and what is known of the devices is in a [`Table`] that is never
 //! locked for long. Order for a device that comes: open it, pin and map memory if it is the first, put it behind a port,
 //! tell the guest. For one that goes: ask the guest, take it from the bus with all that is mapped of it, close it; with
-//! the last one its address space goes, and with that all pins.
+//! the last one its address space goes, and with that all pins. [`virtio`] has what is different for virtio devices.
 
 mod error;
 mod notices;
+mod occupant;
+mod virtio;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use devices::irq::InterruptController;
 use devices::pci::{Departure, Devfn, PciAddress, PciBus, PciBusError, PciFunction, Place, RootPort};
+use devices::virtio::VirtioPci;
 use kvm_ioctls::DeviceFd;
 use memory::GuestRam;
 use memory::layout::AddressLimits;
@@ -23,15 +26,17 @@ use vfio::{DeviceLoss, Passthrough, PassthroughFunction, Request};
 
 use error::HotPlugError;
 use notices::Notices;
+use occupant::Occupant;
 
-use super::control::DevicePlace;
-use super::platform::Platform;
+use super::control::{DeviceName, DevicePlace};
+use super::platform::{Platform, PlatformError};
 use super::seats::{self, Guest, Seat, Stage, Table};
 use super::space::DeviceMemory;
 use super::{Event, Observer};
 use crate::hypervisor::vm::Vm;
 use crate::preflight::check_devices;
 use crate::problem::{Class, Problem, Problems, Unexpected};
+use crate::virtio::plugged::Plugged;
 
 /// How long a guest may take to let go of a device, unless it is said otherwise. Linux blinks for 5 s first, and
 /// waits for a second at the end.
@@ -45,6 +50,8 @@ pub struct Means {
     pub vm: Arc<Vm>,
     /// Its memory.
     pub ram: Arc<GuestRam>,
+    /// Its vCPUs.
+    pub cpus: u32,
     /// Physical address bits of the guest.
     pub phys_bits: u8,
     /// Its interrupts.
@@ -69,7 +76,9 @@ pub struct Devices {
 
 struct State {
     // The functions go before the bus that they are on.
-    table: Table<Arc<PassthroughFunction>>,
+    table: Table<Occupant>,
+    /// The virtio devices that are on the bus, by the numbers of their seats.
+    live: Vec<(u8, Arc<VirtioPci>)>,
     /// While a guest runs.
     bus: Option<Arc<PciBus>>,
     over: bool,
@@ -83,15 +92,16 @@ struct Session {
 }
 
 /// A device for one slot.
-type Card = Vec<(u8, Arc<PassthroughFunction>)>;
+type Card = Vec<(u8, Occupant)>;
 
 impl Devices {
-    /// The devices that are open when the machine starts, and `ports` free slots.
+    /// The devices that are open when the machine starts, the virtio devices among them in slots, and `ports` free slots.
     pub fn new(
         means: Means,
         link: Option<Arc<DeviceFd>>,
         passthrough: Option<Passthrough>,
         guests: &[Guest],
+        plugged: Vec<Arc<Plugged>>,
         ports: u8,
     ) -> Result<Arc<Self>, Problems> {
         let functions = match &passthrough {
@@ -100,8 +110,15 @@ impl Devices {
             }
             None => Vec::new(),
         };
-        let table = Table::new(pick(seats::arrange(guests, ports), &functions));
-        let state = Mutex::new(State { table, bus: None, over: false });
+        let occupants: Vec<Occupant> = functions.iter().cloned().map(Occupant::Host).collect();
+        let slots = ports.saturating_add(u8::try_from(plugged.len()).unwrap_or(u8::MAX));
+        let mut table = Table::new(pick(seats::arrange(guests, slots), &occupants));
+        for device in plugged {
+            if let Some(seat) = table.reserve() {
+                table.settle(seat, vec![(0, Occupant::Virtio(device))]);
+            }
+        }
+        let state = Mutex::new(State { table, live: Vec::new(), bus: None, over: false });
         let notices = Notices::new().map_err(Unexpected::during("cannot make an epoll"))?;
         functions.iter().for_each(|function| notices.listen(function.host_address(), function.notices()));
         let devices = Self { notices, state, session: Mutex::new(Session { link, passthrough }), means };
@@ -117,19 +134,18 @@ impl Devices {
     }
 
     /// Makes the platform of a run, with what there is now. Until [`Devices::stop`] the guest is told of changes.
-    pub fn start<E>(
+    pub fn start(
         &self,
-        build: impl FnOnce(Vec<Seat<Arc<dyn PciFunction>>>) -> Result<Platform, E>,
-    ) -> Result<Arc<Platform>, E> {
+        build: impl FnOnce(Vec<Seat<Arc<dyn PciFunction>>>) -> Result<Platform, PlatformError>,
+    ) -> Result<Arc<Platform>, Problems> {
         let mut state = self.state();
-        let seat = |Seat { slot, functions }: Seat<Arc<PassthroughFunction>>| Seat {
-            slot,
-            functions: functions
-                .into_iter()
-                .map(|(number, it)| (number, it as Arc<dyn PciFunction>))
-                .collect(),
-        };
-        let platform = Arc::new(build(state.table.visible().into_iter().map(seat).collect())?);
+        let (mut seats, mut live) = (Vec::new(), Vec::new());
+        for (device, Seat { slot, functions }) in (1..).zip(state.table.visible()) {
+            let functions = self.functions(device, functions, &mut live)?;
+            seats.push(Seat { slot, functions });
+        }
+        let platform = Arc::new(build(seats).map_err(Problem::of(Class::Host))?);
+        state.live = live;
         state.bus = Some(platform.pci.clone());
         Ok(platform)
     }
@@ -151,8 +167,7 @@ impl Devices {
 
     /// Brings all devices back to their state after power-on, for a guest that reboots.
     pub fn reset(&self) {
-        let functions: Vec<_> =
-            self.state().table.functions().map(|(.., function)| function.clone()).collect();
+        let functions: Vec<_> = self.state().hosts().map(|(.., function)| function.clone()).collect();
         for function in functions {
             if let Err(error) = function.reset() {
                 let cause = std::error::Error::source(&error).map(ToString::to_string);
@@ -173,14 +188,14 @@ impl Devices {
             host: function.host_address(),
             guest: state.address(device, number),
         };
-        state.table.functions().map(place).collect()
+        state.hosts().map(place).collect()
     }
 
     /// Plugs one device of the host in, of which `request` names some functions or all. Returns when the guest has been
     /// told; what it makes of that is its own business. Undone completely when anything fails.
     pub fn add(&self, request: Request) -> Result<Vec<DevicePlace>, Problems> {
         let hosts = request.addresses();
-        let device = self.reserve(&hosts).map_err(Problem::of(Class::Usage))?;
+        let device = self.reserve_for(&hosts).map_err(Problem::of(Class::Usage))?;
         let (card, report) = match self.open(request) {
             Ok(opened) => opened,
             Err(problems) => {
@@ -188,33 +203,29 @@ impl Devices {
                 return Err(problems);
             }
         };
-        let placed = self.place(device, card.clone());
-        if let Err(problems) = placed {
-            self.close(card);
-            return Err(problems);
-        }
-        drop(card);
+        self.place(device, card)?;
         let places: Vec<_> = self.list().into_iter().filter(|place| hosts.contains(&place.host)).collect();
         self.means.observer.notify(&Event::Plugged { places: &places, pinned: report.as_ref() });
         Ok(places)
     }
 
-    /// Unplugs the device that the host's function at `address` belongs to, with all its functions. Asks the guest, which
-    /// has `patience` to let go of it; if it does not, the device stays as it is. Returns when the device is the host's.
-    pub fn remove(&self, address: PciAddress, patience: Duration) -> Result<(), Problems> {
-        let (device, port) = self.ask(address).map_err(Problem::of(Class::Usage))?;
+    /// Unplugs a device, with all its functions if it is the host's. Asks the guest, which
+    /// has `patience` to let go of it; if it does not, the device stays as it is. Returns when the host has all of it.
+    pub fn remove(&self, name: &DeviceName, patience: Duration) -> Result<(), Problems> {
+        let (device, port) = self.ask(name).map_err(Problem::of(Class::Usage))?;
         let departure = port.map_or(Departure::Over, |port| port.eject(patience));
-        self.take(device, address, departure, patience)
+        self.take(device, name, departure, patience)
     }
 
     /// Gives a device back that the host wants. Nothing is done if it is on its way already.
     pub fn give_back(&self, address: PciAddress) -> Result<(), Problems> {
-        let (device, port) = match self.ask(address) {
+        let name = DeviceName::Host(address);
+        let (device, port) = match self.ask(&name) {
             Err(HotPlugError::Absent(_) | HotPlugError::Leaving(_)) => return Ok(()),
             asked => asked.map_err(Problem::of(Class::Usage))?,
         };
         let departure = port.map_or(Departure::Over, |port| port.eject(PATIENCE));
-        self.take(device, address, departure, PATIENCE)
+        self.take(device, &name, departure, PATIENCE)
     }
 
     /// Readable when the host has said something of a device: then [`Devices::losses`] tells what.
@@ -230,8 +241,7 @@ impl Devices {
     /// Whether the guest can be asked for a device, or has been.
     pub fn may_leave(&self, address: PciAddress) -> bool {
         let state = self.state();
-        let mut functions = state.table.functions();
-        let Some((device, ..)) = functions.find(|(.., it)| it.host_address() == address) else { return true };
+        let Some(device) = state.find(&DeviceName::Host(address)) else { return true };
         match state.table.at(device) {
             Some((Some(_), Stage::Settled)) => {
                 let port = state.bus.as_ref().and_then(|bus| bus.port(Devfn::new(device, 0)));
@@ -255,21 +265,18 @@ impl Devices {
         self.session.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Keeps a slot.
-    fn reserve(&self, hosts: &[PciAddress]) -> Result<u8, HotPlugError> {
+    /// Keeps a slot for a device of the host.
+    fn reserve_for(&self, hosts: &[PciAddress]) -> Result<u8, HotPlugError> {
         if seats::devices(hosts).len() != 1 {
             return Err(HotPlugError::SeveralDevices(hosts.to_vec()));
         }
         let mut state = self.state();
-        let mut present = state.table.functions().map(|(.., function)| function.host_address());
+        let mut present = state.hosts().map(|(.., function)| function.host_address());
         if let Some(address) = present.find(|address| hosts.contains(address)) {
             return Err(HotPlugError::Present(address));
         }
         drop(present);
-        if state.over {
-            return Err(HotPlugError::Over);
-        }
-        state.table.reserve().ok_or(HotPlugError::NoPort)
+        state.reserve()
     }
 
     /// Opens a device. The first one has guest memory pinned and mapped.
@@ -302,7 +309,8 @@ impl Devices {
                     .iter()
                     .for_each(|function| self.notices.listen(function.host_address(), function.notices()));
                 let device = |functions| Seat { slot: None, functions };
-                let seats = pick(seats::devices(&hosts).into_iter().map(device).collect(), &functions);
+                let occupants: Vec<_> = functions.into_iter().map(Occupant::Host).collect();
+                let seats = pick(seats::devices(&hosts).into_iter().map(device).collect(), &occupants);
                 Ok((seats.into_iter().flat_map(|seat| seat.functions).collect(), report))
             }
             Err(error) => {
@@ -332,31 +340,38 @@ impl Devices {
         pinned.map_err(Problem::of(Class::Memory))
     }
 
-    /// Puts a device into the slot that was kept for it.
+    /// Puts a device into the slot that was kept for it. What cannot go there is closed.
     fn place(&self, device: u8, card: Card) -> Result<(), Problems> {
         let mut state = self.state();
+        let inserted = self.insert(&mut state, device, &card);
+        let (settled, refused) = if inserted.is_ok() { (card, Vec::new()) } else { (Vec::new(), card) };
+        state.table.settle(device, settled);
+        drop(state);
+        self.close(refused);
+        inserted
+    }
+
+    /// Puts a device on the bus, if there is a guest.
+    fn insert(&self, state: &mut State, device: u8, card: &Card) -> Result<(), Problems> {
         if state.over {
             return Err(Problem::of(Class::Usage)(HotPlugError::Over));
         }
-        let functions =
-            card.iter().map(|(number, it)| (*number, it.clone() as Arc<dyn PciFunction>)).collect();
-        let inserted = state.bus.as_ref().map_or(Ok(()), |bus| bus.insert(Devfn::new(device, 0), functions));
-        let settled = if inserted.is_ok() { card } else { Vec::new() };
-        state.table.settle(device, settled);
-        inserted.map_err(Problem::of::<PciBusError>(Class::Host))
+        let Some(bus) = state.bus.clone() else { return Ok(()) };
+        let mut live = Vec::new();
+        let functions = self.functions(device, card.clone(), &mut live)?;
+        bus.insert(Devfn::new(device, 0), functions).map_err(Problem::of::<PciBusError>(Class::Host))?;
+        state.live.extend(live);
+        Ok(())
     }
 
     /// Notes that a device is asked for, and finds the port to ask at, if a guest runs.
-    fn ask(&self, address: PciAddress) -> Result<(u8, Option<Arc<RootPort>>), HotPlugError> {
+    fn ask(&self, name: &DeviceName) -> Result<(u8, Option<Arc<RootPort>>), HotPlugError> {
         let mut state = self.state();
-        let mut functions = state.table.functions();
-        let found = functions.find(|(.., function)| function.host_address() == address);
-        let (device, ..) = found.ok_or(HotPlugError::Absent(address))?;
-        drop(functions);
+        let device = state.find(name).ok_or_else(|| HotPlugError::Absent(name.clone()))?;
         match state.table.at(device) {
             Some((Some(_), Stage::Settled)) => {}
-            Some((None, _)) | None => return Err(HotPlugError::Fixed(address)),
-            Some((Some(_), _)) => return Err(HotPlugError::Leaving(address)),
+            Some((None, _)) | None => return Err(HotPlugError::Fixed(name.clone())),
+            Some((Some(_), _)) => return Err(HotPlugError::Leaving(name.clone())),
         }
         state.table.ask(device);
         let port = state.bus.as_ref().and_then(|bus| bus.port(Devfn::new(device, 0)));
@@ -367,7 +382,7 @@ impl Devices {
     fn take(
         &self,
         device: u8,
-        address: PciAddress,
+        name: &DeviceName,
         departure: Departure,
         patience: Duration,
     ) -> Result<(), Problems> {
@@ -375,7 +390,7 @@ impl Devices {
         if let Departure::Kept(slot) = departure
             && state.table.keep(device)
         {
-            let kept = HotPlugError::Kept { address, patience, state: slot };
+            let kept = HotPlugError::Kept { name: name.clone(), patience, state: slot };
             return Err(Problem::of(Class::Guest)(kept));
         }
         // A run that has ended since has taken its bus with it.
@@ -384,26 +399,37 @@ impl Devices {
             drop(bus.remove(Devfn::new(device, 0)));
         }
         let card = state.table.take(device);
+        let live = state.take_live(device);
         drop(state);
-        let hosts: Vec<_> = card.iter().map(|(_, function)| function.host_address()).collect();
+        let hosts: Vec<_> = card.iter().filter_map(|(_, it)| it.host().map(|it| it.host_address())).collect();
+        live.into_iter().for_each(virtio::stop);
         self.close(card);
-        self.means.observer.notify(&Event::Unplugged { hosts: &hosts });
+        let observer = &self.means.observer;
+        match name {
+            DeviceName::Host(_) => observer.notify(&Event::Unplugged { hosts: &hosts }),
+            DeviceName::Virtio(id) => observer.notify(&Event::VirtioUnplugged { id }),
+        }
         Ok(())
     }
 
     /// Gives a device that is on no bus back to the host.
     fn close(&self, card: Card) {
         let mut hosts = Vec::new();
-        for (_, function) in card {
+        for (_, occupant) in card {
+            let function = match occupant {
+                Occupant::Host(function) => function,
+                Occupant::Virtio(device) => {
+                    linger(&device);
+                    continue;
+                }
+            };
             hosts.push(function.host_address());
             self.notices.forget(function.host_address());
-            let since = Instant::now();
-            // An access of a vCPU that began before the device was taken from the bus.
-            while Arc::strong_count(&function) > 1 && since.elapsed() < LINGER {
-                std::thread::sleep(Duration::from_millis(1));
-            }
+            linger(&function);
         }
-        self.close_in(&mut self.session(), &hosts);
+        if !hosts.is_empty() {
+            self.close_in(&mut self.session(), &hosts);
+        }
     }
 
     fn close_in(&self, session: &mut Session, hosts: &[PciAddress]) {
@@ -413,6 +439,14 @@ impl Devices {
         if passthrough.devices() == 0 {
             session.passthrough = None;
         }
+    }
+}
+
+/// Waits for what else holds on to something that is on no bus any more: an access of a vCPU that began before.
+fn linger<T: ?Sized>(held: &Arc<T>) {
+    let since = Instant::now();
+    while Arc::strong_count(held) > 1 && since.elapsed() < LINGER {
+        std::thread::sleep(Duration::from_millis(1));
     }
 }
 
@@ -429,6 +463,24 @@ impl Session {
 }
 
 impl State {
+    /// The seat of a device.
+    fn find(&self, name: &DeviceName) -> Option<u8> {
+        self.table.functions().find(|(.., it)| it.name() == *name).map(|(device, ..)| device)
+    }
+
+    /// The host's functions, with the device numbers of their seats and their own.
+    fn hosts(&self) -> impl Iterator<Item = (u8, u8, &Arc<PassthroughFunction>)> {
+        self.table.functions().filter_map(|(device, number, it)| Some((device, number, it.host()?)))
+    }
+
+    /// Keeps a slot.
+    fn reserve(&mut self) -> Result<u8, HotPlugError> {
+        if self.over {
+            return Err(HotPlugError::Over);
+        }
+        self.table.reserve().ok_or(HotPlugError::NoPort)
+    }
+
     /// Where the guest finds a function; before it has given the bus a number, where firmware will.
     fn address(&self, device: u8, number: u8) -> PciAddress {
         let devfn = Devfn::new(device, 0);
