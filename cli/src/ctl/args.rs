@@ -139,6 +139,15 @@ pub(crate) enum Ask {
         #[arg(value_name = "ID")]
         id: String,
     },
+    /// Have so many vCPUs and so much memory, which can only be what the machine has.
+    Resize {
+        /// vCPUs.
+        #[arg(long, value_name = "N")]
+        cpus: Option<u32>,
+        /// In bytes or with a suffix K, M, G or T (powers of 1024).
+        #[arg(long, value_name = "SIZE")]
+        memory: Option<String>,
+    },
     /// Make a disk larger, and tell the guest.
     ResizeDisk {
         /// Its name, which is `_disk0` for the first --disk, or its image as it was given.

@@ -89,10 +89,13 @@ pub(crate) fn ctl(args: &CtlArgs) -> Result<u8, Problems> {
         Ask::RemoveDevice { id } => {
             put(args, &client, "vm.remove-device", json!({ "id": id }).to_string().as_bytes())
         }
+        Ask::Resize { cpus, memory } => {
+            let memory = memory.as_deref().map(bytes).transpose()?;
+            let body = json!({ "desired_vcpus": cpus, "desired_ram": memory });
+            put(args, &client, "vm.resize", body.to_string().as_bytes())
+        }
         Ask::ResizeDisk { id, size } => {
-            let bad = |_| Problem::of(Class::Usage)(CtlError::Size(size.clone()));
-            let types::Size(bytes) = size.parse().map_err(bad)?;
-            let body = json!({ "id": id, "desired_size": bytes });
+            let body = json!({ "id": id, "desired_size": bytes(size)? });
             put(args, &client, "vm.resize-disk", body.to_string().as_bytes())
         }
         Ask::ShutdownVmm => put(args, &client, "vmm.shutdown", b""),
@@ -163,6 +166,11 @@ fn duration(text: &str) -> Result<Duration, Problems> {
     text.parse()
         .map(|types::Duration(duration)| duration)
         .map_err(|_| Problem::of(Class::Usage)(CtlError::Timeout(text.to_owned())))
+}
+
+fn bytes(size: &str) -> Result<u64, Problems> {
+    let bad = |_| Problem::of(Class::Usage)(CtlError::Size(size.to_owned()));
+    size.parse().map(|types::Size(bytes)| bytes).map_err(bad)
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, Problems> {

@@ -24,8 +24,7 @@ const OWN: &str = "/vmm/v1/";
 const PROMETHEUS: &str = "text/plain; version=0.0.4";
 
 /// Calls of the dialect that are known and cannot be had, and why.
-const MISSING: [(&str, &str); 13] = [
-    ("vm.resize", "neither vCPUs nor memory can be added to a machine"),
+const MISSING: [(&str, &str); 12] = [
     ("vm.resize-zone", "there are no memory zones"),
     ("vm.add-pmem", "there is no virtio-pmem"),
     ("vm.add-vdpa", "there is no vDPA"),
@@ -43,7 +42,7 @@ const MISSING: [(&str, &str); 13] = [
 type Answer = Result<Response, ApiError>;
 type Call = fn(&Manager, &[u8]) -> Answer;
 
-const CALLS: [(&str, Method, Call); 20] = [
+const CALLS: [(&str, Method, Call); 21] = [
     ("vmm.ping", Method::Get, |_, _| Ok(ping())),
     ("vmm.shutdown", Method::Put, |manager, _| done(manager.exit())),
     ("vm.create", Method::Put, |manager, body| done(manager.create(body))),
@@ -63,6 +62,7 @@ const CALLS: [(&str, Method, Call); 20] = [
     ("vm.add-fs", Method::Put, |manager, body| Ok(added(manager.add_virtio(virtio::fs_of(body)?)?))),
     ("vm.add-vsock", Method::Put, |manager, body| Ok(added(manager.add_virtio(virtio::vsock_of(body)?)?))),
     ("vm.remove-device", Method::Put, remove_device),
+    ("vm.resize", Method::Put, resize),
     ("vm.resize-disk", Method::Put, resize_disk),
 ];
 
@@ -181,6 +181,29 @@ fn remove_device(manager: &Manager, body: &[u8]) -> Answer {
         Some(id) if refused.is_empty() => done(manager.remove_device(&id)),
         _ => Err(ApiError::bad_request(refused)),
     }
+}
+
+/// Nothing comes or goes, so a machine can only be asked for what it has, which tools do.
+fn resize(manager: &Manager, body: &[u8]) -> Answer {
+    let mut refused = Vec::new();
+    let mut fields = Fields::of("", json_of(body)?, &mut refused);
+    let wanted = ["desired_vcpus", "desired_ram", "desired_balloon"].map(|name| (name, fields.number(name)));
+    fields.finish();
+    if !refused.is_empty() {
+        return Err(ApiError::bad_request(refused));
+    }
+    let spec = manager.overview()?.configuration.spec;
+    let has = [(u64::from(spec.cpus), "--cpus"), (spec.memory, "--memory"), (0, "--memory")];
+    for ((name, wanted), (has, flag)) in wanted.into_iter().zip(has) {
+        if let Some(wanted) = wanted.filter(|wanted| *wanted != has) {
+            let what = format!(
+                "{name} cannot be {wanted}, the machine has {has}: neither vCPUs nor memory come or go"
+            );
+            let help = format!("help: create it anew with what it is to have, with vm.create or {flag}");
+            return Err(ApiError { status: 501, messages: vec![what, help] });
+        }
+    }
+    Ok(Response::done())
 }
 
 fn resize_disk(manager: &Manager, body: &[u8]) -> Answer {

@@ -133,6 +133,34 @@ fn what_is_unknown_and_what_is_not_to_be_had_are_told_apart() {
 }
 
 #[test]
+fn a_machine_can_be_resized_to_what_it_is() {
+    let bench = Bench::new();
+    assert_eq!(bench.put("vm.resize", "{}").0, 404);
+    bench.put(
+        "vm.create",
+        r#"{"payload":{"kernel":"/k"},"cpus":{"boot_vcpus":2},"memory":{"size":268435456}}"#,
+    );
+    let same = r#"{"desired_vcpus":2,"desired_ram":268435456,"desired_balloon":null}"#;
+    for same in [same, "{}", r#"{"desired_balloon":0}"#] {
+        assert_eq!(bench.put("vm.resize", same).0, 204, "{same}");
+    }
+    for (other, has) in [
+        (r#"{"desired_vcpus":3}"#, "desired_vcpus cannot be 3, the machine has 2: "),
+        (r#"{"desired_vcpus":2,"desired_ram":1}"#, "desired_ram cannot be 1, the machine has 268435456: "),
+        (r#"{"desired_balloon":4096}"#, "desired_balloon cannot be 4096, the machine has 0: "),
+    ] {
+        let (status, body) = bench.put("vm.resize", other);
+        assert_eq!(status, 501, "{other}");
+        assert!(body[0].as_str().unwrap().starts_with(has), "{body}");
+        assert!(body[1].as_str().unwrap().starts_with("help: create it anew"), "{body}");
+    }
+    for wrong in [r#"{"desired_vcpus":-1}"#, r#"{"desired_ram":"1G"}"#, r#"{"desired_cpus":2}"#] {
+        assert_eq!(bench.put("vm.resize", wrong).0, 400, "{wrong}");
+    }
+    bench.end();
+}
+
+#[test]
 fn each_call_takes_its_method() {
     let bench = Bench::new();
     for (call, method, _) in CALLS {

@@ -45,7 +45,13 @@ fn ch_remote(ctx: &Ctx) -> TestResult {
             "--pcie-ports",
         ),
         ("PUT", "vm.remove-device", Some("{\"id\":\"none\"}"), 404, "no device is called `none`"),
-        ("PUT", "vm.resize", Some("{\"desired_vcpus\":2}"), 501, "vm.resize is not to be had"),
+        (
+            "PUT",
+            "vm.resize",
+            Some("{\"desired_vcpus\":200}"),
+            501,
+            "desired_vcpus cannot be 200, the machine has ",
+        ),
         (
             "PUT",
             "vm.coredump",
