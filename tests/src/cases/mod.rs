@@ -24,6 +24,7 @@ mod pinning;
 mod refusals;
 mod reset;
 mod sandbox;
+mod service;
 mod soak;
 mod topology;
 mod traffic;
@@ -54,6 +55,7 @@ pub(crate) fn all() -> Vec<Case> {
         virtual_functions::all(),
         traffic::all(),
         sandbox::all(),
+        service::all(),
         soak::all(),
         config::all(),
         virtio::all(),

@@ -11,6 +11,7 @@ mod kernel;
 mod packages;
 mod programs;
 mod qemu;
+mod systemd;
 mod verify;
 mod version;
 
@@ -24,6 +25,7 @@ pub(crate) use debian::Debian;
 pub(crate) use disk::Disk;
 pub(crate) use kernel::Kernel;
 pub(crate) use qemu::Qemu;
+pub(crate) use systemd::Systemd;
 pub(crate) use verify::{check_host, group_members};
 
 use crate::files::FileError;
@@ -111,6 +113,8 @@ pub(crate) struct Artefacts {
     pub(crate) daemons: Daemons,
     /// What runs hosts.
     pub(crate) qemu: Qemu,
+    /// What our unit is for.
+    pub(crate) systemd: Systemd,
     /// Stock kernels that only some hosts run.
     others: Vec<(HostKernel, Debian)>,
 }
@@ -178,6 +182,7 @@ impl Artefacts {
             self.busybox.directory(),
             self.disk.directory(),
             self.daemons.directory(),
+            self.systemd.directory(),
         ];
         usual
             .into_iter()
@@ -189,10 +194,11 @@ impl Artefacts {
 
 fn find(cache: &Cache) -> Result<Option<Artefacts>, SetupError> {
     let (kernel, debian) = (Kernel::find(cache)?, Debian::find(cache, Series::USUAL)?);
-    let (busybox, disk, daemons) = (Busybox::find(cache)?, Disk::find(cache), Daemons::find(cache));
-    Ok(match (kernel, debian, busybox, disk, daemons, Qemu::find(cache)) {
-        (Some(kernel), Some(debian), Some(busybox), Some(disk), Some(daemons), Some(qemu)) => {
-            Some(Artefacts { kernel, debian, busybox, disk, daemons, qemu, others: Vec::new() })
+    let (busybox, disk, qemu) = (Busybox::find(cache)?, Disk::find(cache), Qemu::find(cache));
+    let (daemons, systemd) = (Daemons::find(cache), Systemd::find(cache));
+    Ok(match (kernel, debian, busybox, disk, daemons, systemd, qemu) {
+        (Some(kernel), Some(debian), Some(busybox), Some(disk), Some(daemons), Some(systemd), Some(qemu)) => {
+            Some(Artefacts { kernel, debian, busybox, disk, daemons, systemd, qemu, others: Vec::new() })
         }
         _ => None,
     })
@@ -205,6 +211,7 @@ fn make(cache: &Cache, renew: bool) -> Result<Artefacts, SetupError> {
         qemu: Qemu::ensure(cache, renew)?,
         disk: Disk::ensure(cache)?,
         daemons: Daemons::ensure(cache, renew)?,
+        systemd: Systemd::ensure(cache, renew)?,
         busybox: Busybox::ensure(cache, &mut apt, renew)?,
         debian: Debian::ensure(cache, &mut apt, Series::USUAL, renew)?,
         kernel: Kernel::ensure(cache, &mut apt, renew)?,

@@ -12,7 +12,7 @@ use crate::tool;
 /// The release that they are of, whatever the system's.
 pub(super) const RELEASE: &str = "trixie";
 /// Where its packages have libraries.
-const LIBRARIES: &str = "usr/lib/x86_64-linux-gnu";
+pub(super) const LIBRARIES: &str = "usr/lib/x86_64-linux-gnu";
 /// The program that loads them.
 pub(super) const LOADER: &str = "ld-linux-x86-64.so.2";
 
@@ -37,7 +37,7 @@ pub(super) fn copy(from: &Path, directory: &Path) -> Result<(), SetupError> {
 }
 
 /// What a loader says that it loads from a directory.
-fn loaded<'a>(list: &'a str, from: &Path) -> Vec<&'a str> {
+pub(super) fn loaded<'a>(list: &'a str, from: &Path) -> Vec<&'a str> {
     let path = |line: &'a str| line.split_once("=> ")?.1.split_whitespace().next();
     list.lines().filter_map(path).filter(|path| Path::new(path).starts_with(from)).collect()
 }
