@@ -16,7 +16,7 @@ use vmm::{Class, Event, InitrdSource, MachineSpec, Observer, Outcome, Plan, Prob
 use crate::args::RunArgs;
 use crate::config::effective::{self, Found};
 use crate::config::sandbox::{self, Sandbox};
-use crate::config::{Config, Initrd, OnPanic, OnReboot};
+use crate::config::{Config, Initrd, OnExit, OnPanic, OnReboot};
 use crate::events::EventLog;
 use crate::grammar::Reading;
 use crate::pinning::Teller;
@@ -77,6 +77,9 @@ fn start(
         end_of_input: (config.initrd() == Initrd::BuiltIn).then_some(END_OF_INPUT),
         ..spec(config, &mut problems)
     };
+    if config.on_exit == OnExit::Keep && api_socket.is_none() {
+        problems.add(Class::Usage, KeptForNobody);
+    }
     let listener = listen(api_socket, &mut problems);
     let plan = Plan::check(spec.clone(), problems)?;
     let during = Unexpected::during::<io::Error>;
@@ -136,11 +139,26 @@ fn serve(
     let outcome = manager.serve(plan, &mut signals, &observe);
     // What has been answered is sent before the process ends.
     drop(server);
-    if let Ok(Outcome::Stopped(how)) = outcome {
-        eprintln!("vmm: {how}");
+    if let Ok(outcome) = outcome {
+        eprintln!("vmm: {}", closing_line(outcome));
     }
     outcome
 }
+
+/// Why it ended, if nothing failed; what has failed is told as problems.
+fn closing_line(outcome: Outcome) -> String {
+    match outcome {
+        Outcome::PoweredOff => "the guest powered off".to_owned(),
+        Outcome::DebugExit(value) => format!("the guest wrote {value:#x} to the debug-exit port"),
+        Outcome::Stopped(how) => how.to_owned(),
+    }
+}
+
+/// Nobody could ask for anything.
+#[derive(Debug, thiserror::Error, miette::Diagnostic)]
+#[error("--on-exit keep: without --api-socket nobody could ask for the machine any more")]
+#[diagnostic(help("give --api-socket PATH as well, or leave --on-exit out"))]
+struct KeptForNobody;
 
 /// What the process ends with.
 fn exit_code(outcome: &Result<Outcome, Problems>) -> u8 {
@@ -180,6 +198,7 @@ pub(crate) fn spec(config: &Config, problems: &mut Problems) -> MachineSpec {
         plugged: Vec::new(),
         on_panic: config.on_panic.map(OnPanic::means),
         stop_on_reset: config.on_reboot == OnReboot::Stop,
+        on_exit: config.on_exit.means(),
         pin: config.pin_options(problems),
         prefault: config.prefault.is_some(),
         debug_exit: config.debug_exit,
@@ -241,6 +260,9 @@ impl Observer for Narrator {
                 eprint!("vmm: {id} is plugged in, the guest sees it at {guest}\r\n");
             }
             Event::VirtioUnplugged { id } => eprint!("vmm: {id} is unplugged\r\n"),
+            Event::Kept => {
+                eprintln!("vmm: the guest powered off, and --on-exit is keep: waiting for requests");
+            }
             Event::Rebooting => eprint!("vmm: the guest reboots\r\n"),
             Event::AskedToPowerOff { signal, grace } => {
                 eprint!("vmm: {signal}: the guest has {grace:?} to power off; a second signal stops it\r\n");
@@ -264,3 +286,7 @@ fn log_phase(phase: &Phase) {
         None => tracing::info!("{:<20} {ms:9.2} ms", phase.name),
     }
 }
+
+#[cfg(test)]
+#[path = "run_test.rs"]
+mod tests;

@@ -43,6 +43,8 @@ pub struct MachineSpec {
     pub on_panic: Option<OnPanic>,
     /// Whether a reset ends the machine. One after a panic is `on_panic`'s.
     pub stop_on_reset: bool,
+    /// What becomes of the process when the guest powers off.
+    pub on_exit: OnExit,
     /// How memory is pinned.
     pub pin: PinOptions,
     /// Whether memory is faulted in before the guest runs, though no device needs it.
@@ -64,6 +66,17 @@ pub enum OnPanic {
     Stop,
     /// It is reset, and runs again.
     Reset,
+}
+
+/// What becomes of a machine whose guest powers off. One that a signal asked to is stopped whatever it says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnExit {
+    /// The process ends.
+    Stop,
+    /// The guest is reset, and runs again.
+    Reset,
+    /// The machine gives back what it had; the process answers requests, and can boot it again.
+    Keep,
 }
 
 /// Where the initrd comes from.

@@ -48,6 +48,7 @@ net = []  # default
 fs = []  # default
 rng = false  # default
 on-reboot = \"reset\"  # default
+on-exit = \"stop\"  # default
 pin-verify = \"census\"  # default
 pin-deadline = \"10s\"  # default
 pin-root-help = [\"split\", \"compact\"]  # vm.toml:3, --pin-root-help

@@ -1,4 +1,4 @@
-//! What becomes of a guest that panics, or asks for a reset.
+//! What becomes of a guest that panics, asks for a reset, or powers off.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -27,4 +27,24 @@ pub(crate) enum OnReboot {
     #[default]
     Reset,
     Stop,
+}
+
+/// `--on-exit`
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum OnExit {
+    #[default]
+    Stop,
+    Reset,
+    Keep,
+}
+
+impl OnExit {
+    pub(crate) fn means(self) -> vmm::OnExit {
+        match self {
+            Self::Stop => vmm::OnExit::Stop,
+            Self::Reset => vmm::OnExit::Reset,
+            Self::Keep => vmm::OnExit::Keep,
+        }
+    }
 }

@@ -8,8 +8,8 @@ pub(crate) mod args;
 mod disk;
 pub(crate) mod effective;
 mod fs;
+mod lifecycle;
 mod net;
-mod panic;
 mod pinning;
 pub(crate) mod sandbox;
 mod vfio;
@@ -25,8 +25,8 @@ use crate::grammar::schema;
 use crate::grammar::types::{Duration, Size};
 use disk::Disk;
 use fs::SharedDirectory;
+pub(crate) use lifecycle::{OnExit, OnPanic, OnReboot};
 pub(crate) use net::NetCard;
-pub(crate) use panic::{OnPanic, OnReboot};
 pub(crate) use pinning::{PinRootHelp, PinVerify, Prefault};
 pub(crate) use vfio::{Iommufd, VfioDevice};
 pub(crate) use virtio::Vsock;
@@ -66,6 +66,9 @@ pub(crate) struct Config {
     pub(crate) on_panic: Option<OnPanic>,
     /// What a reset is, whoever asks for it: the guest runs again (`reset`), or the machine ends (`stop`).
     pub(crate) on_reboot: OnReboot,
+    /// What a guest's powering off is: the end (`stop`), a reset (`reset`), or the end of the machine but not of vmm, which goes on
+    /// answering over --api-socket (`keep`).
+    pub(crate) on_exit: OnExit,
     /// Connect the guest with the host by sockets that need no network (vsock).
     pub(crate) vsock: Option<Vsock>,
     /// Fault all memory in before the guest runs. With --vfio that is done anyway, outside CMA, as `pin` says;
@@ -136,6 +139,7 @@ impl Default for Config {
             rng: false,
             on_panic: None,
             on_reboot: OnReboot::Reset,
+            on_exit: OnExit::Stop,
             vsock: None,
             prefault: None,
             pin_verify: PinVerify::Census,

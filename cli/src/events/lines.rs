@@ -22,6 +22,7 @@ pub(super) fn of(spec: &MachineSpec, event: &Event) -> Vec<Value> {
             let running = json!({ "event": "running", "cpus": spec.cpus, "memory_bytes": spec.memory, "devices": devices(spec) });
             phases.iter().map(phase).chain([running]).collect()
         }
+        Event::Kept => vec![json!({ "event": "kept" })],
         Event::Rebooting => vec![json!({ "event": "rebooting" })],
         Event::Plugged { places, pinned: report } => {
             let hosts: Vec<String> = places.iter().map(|place| place.host.to_string()).collect();

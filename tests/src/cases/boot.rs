@@ -15,6 +15,7 @@ pub(super) fn all() -> Vec<Case> {
         case("boot/a triple fault is a failure that says where", host(), triple_fault),
         case("boot/a panic is told, and ends or resets the guest", host(), panics),
         case("boot/the debug-exit port sets the status", host(), debug_exit),
+        case("boot/a guest that powers off ends vmm, is reset, or leaves vmm to be asked", host(), on_exit),
         case("boot/ACPI tables raise no complaint", host(), acpi),
     ]
 }
@@ -24,7 +25,7 @@ fn default_guest(ctx: &Ctx) -> TestResult {
     guest.stdout_contains("cpus 1 online")?;
     guest.stdout_contains("summary complete: 1 PCI devices, 0 disks read, 0 problems")?;
     guest.stdout_contains("reboot: Power down")?;
-    ensure!(guest.stderr.is_empty(), "standard error is {:?}", guest.stderr);
+    ensure!(guest.stderr == "vmm: the guest powered off\n", "standard error is {:?}", guest.stderr);
     Ok(())
 }
 
@@ -124,11 +125,44 @@ fn debug_exit(ctx: &Ctx) -> TestResult {
     // mov al, 5; out 0xf4, al; mov dx, 0x602; mov al, 6; out dx, al; hlt
     let code = [0xb0, 5, 0xe6, 0xf4, 0x66, 0xba, 0x02, 0x06, 0xb0, 6, 0xee, 0xf4];
     ctx.put("/tmp/kernel", &tiny_kernel(&code))?;
-    ctx.run("vmm run --kernel /tmp/kernel --debug-exit").expect_status(5 << 1 | 1)?;
+    let exit = ctx.run("vmm run --kernel /tmp/kernel --debug-exit").expect_status(5 << 1 | 1)?;
+    exit.stderr_contains("vmm: the guest wrote 0x5 to the debug-exit port\n")?;
     // Without the flag nothing answers at the port, and the guest resets for ever.
     let resets = ctx.run("timeout -s TERM 3 vmm run --kernel /tmp/kernel; rm /tmp/kernel").output()?;
     resets.stderr_contains("vmm: the guest reboots")?;
     resets.stderr_contains("vmm: stopped by SIGTERM")?;
+    Ok(())
+}
+
+fn on_exit(ctx: &Ctx) -> TestResult {
+    // mov dx, 0x600; mov al, SLP_EN | 5 << 2; out dx, al; hlt
+    ctx.put("/tmp/kernel", &tiny_kernel(&[0x66, 0xba, 0x00, 0x06, 0xb0, 0x34, 0xee, 0xf4]))?;
+    let vmm = "vmm run --kernel /tmp/kernel --initrd none --memory 32M";
+    ctx.run(vmm).expect_success()?.stderr_contains("vmm: the guest powered off\n")?;
+    let mut reset = ctx.run(&format!("exec {vmm} --on-exit reset 2>&1")).start()?;
+    for _ in 0..2 {
+        reset.wait_for("the guest has powered off and is reset")?;
+    }
+    ctx.run("kill -TERM $(pidof vmm)").expect_success()?;
+    let reset = reset.finish()?;
+    reset.stdout_contains("vmm: stopped by SIGTERM\n")?;
+    ensure!(reset.status == 0, "it ended with status {}", reset.status);
+
+    let refused = ctx.run(&format!("{vmm} --on-exit keep")).expect_status(2)?;
+    refused.stderr_contains("error: --on-exit keep: without --api-socket")?;
+    let keep = format!("exec {vmm} --on-exit keep --api-socket /tmp/kept.sock --events /tmp/events 2>&1");
+    let mut kept = ctx.run(&keep).start()?;
+    for _ in 0..2 {
+        kept.wait_for("vmm: the guest powered off, and --on-exit is keep: waiting for requests\n")?;
+        ctx.run("vmm ctl -s /tmp/kept.sock phases").expect_success()?.stdout_contains("load kernel")?;
+        // It may be over before it is answered.
+        ctx.run("vmm ctl -s /tmp/kept.sock boot").output()?;
+    }
+    ctx.run("vmm ctl -s /tmp/kept.sock shutdown-vmm").expect_success()?;
+    let kept = kept.finish()?;
+    kept.stdout_contains("vmm: stopped by request\n")?;
+    ensure!(kept.status == 0, "it ended with status {}", kept.status);
+    ctx.run("grep -c '\"event\":\"kept\"' /tmp/events; rm /tmp/events /tmp/kernel").expect_success()?;
     Ok(())
 }
 

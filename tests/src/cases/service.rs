@@ -78,6 +78,7 @@ fn unit(ctx: &Ctx) -> TestResult {
     for line in [
         "vmm: SIGTERM: the guest has 30s to power off",
         "the power button was pressed",
+        "vmm: the guest powered off",
         "Deactivated successfully",
     ] {
         journal.wait_for(line)?;

@@ -23,6 +23,7 @@ impl MachineSpec {
             prefault: false,
             on_panic: None,
             stop_on_reset: false,
+            on_exit: crate::OnExit::Stop,
             debug_exit: false,
             serial: Serial::Null,
             end_of_input: None,

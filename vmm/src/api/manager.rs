@@ -18,10 +18,10 @@ use super::virtio::Described;
 use crate::console::OpenConsole;
 use crate::machine::control::{self, Control, ControlError, Counters, DeviceName, Info};
 use crate::machine::signals::Signals;
-use crate::machine::{Machine, Observer, Outcome};
+use crate::machine::{Event, Machine, Observer, Outcome};
 use crate::preflight::Plan;
 use crate::problem::{Class, Problem, Problems, Unexpected};
-use crate::spec::MachineSpec;
+use crate::spec::{MachineSpec, OnExit};
 use crate::virtio::plugged::PluggedSpec;
 use crate::wake::Wake;
 
@@ -46,7 +46,7 @@ struct State {
     life: Life,
     /// Why the last boot has failed.
     failure: Option<ApiError>,
-    /// The end of this machine was asked for.
+    /// The end of this machine was asked for, or is not to be that of the process.
     stopping: bool,
     /// The end of the process was asked for.
     exiting: bool,
@@ -79,7 +79,7 @@ struct Ended {
     result: Result<Outcome, Problems>,
     /// It did not get as far as its guest, which whoever asked for it is told.
     told: bool,
-    /// Its end was asked for.
+    /// Its end was asked for, or is not to be that of the process.
     stopping: bool,
 }
 
@@ -219,13 +219,20 @@ impl Manager {
         signals.set_fatal(true);
         let machine = plan
             .map_or_else(|| Plan::check(spec.clone(), Problems::default()), Ok)
-            .and_then(|plan| Machine::build(plan, recorder));
+            .and_then(|plan| Machine::build(plan, recorder.clone()));
         signals.set_fatal(false);
         let machine = machine?;
         let mut open =
             OpenConsole::open(&spec.serial, spec.end_of_input).map_err(Problem::of(Class::Host))?;
         self.lock().pty = open.pty.clone();
-        machine.run(&mut open.console, signals, &requests)
+        let outcome = machine.run(&mut open.console, signals, &requests)?;
+        // The terminal is given back before anything is said.
+        drop(open);
+        if keeps(spec.on_exit, outcome, signals.have_asked()) {
+            self.lock().stopping = true;
+            recorder.notify(&Event::Kept);
+        }
+        Ok(outcome)
     }
 
     /// The guest runs, or runs again.
@@ -414,3 +421,12 @@ impl Manager {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+/// Whether the process outlives a machine that ended so. Not if a signal asked for its end: the sender waits for the process.
+fn keeps(on_exit: OnExit, outcome: Outcome, asked: bool) -> bool {
+    on_exit == OnExit::Keep && outcome == Outcome::PoweredOff && !asked
+}
+
+#[cfg(test)]
+#[path = "manager_test.rs"]
+mod tests;

@@ -182,6 +182,7 @@ impl Service<'_> {
                 Ok(()) => match self.overdue.reset(grace, None) {
                     Ok(()) => {
                         self.asked_by = Some(signal);
+                        self.outside.signals.note_asked();
                         let asked = Event::AskedToPowerOff { signal: signal.name, grace };
                         return self.outside.observer.notify(&asked);
                     }

@@ -42,7 +42,7 @@ use crate::hypervisor::vcpu::{GuestFailure, Vcpu};
 use crate::hypervisor::vm::Vm;
 use crate::preflight::Plan;
 use crate::problem::{Class, Problem, Problems, Unexpected};
-use crate::spec::{OnPanic, Serial};
+use crate::spec::{OnExit, OnPanic, Serial};
 use control::{DevicePlace, PluggedPlace, Requests};
 use ending::{End, Ending};
 use events::{Input, Outside};
@@ -100,6 +100,8 @@ pub enum Event<'a> {
         /// How long.
         grace: Duration,
     },
+    /// The guest powered off, and the process stays to answer requests.
+    Kept,
     /// The operator asked what the console keys do.
     ConsoleHelp,
 }
@@ -262,6 +264,11 @@ impl Machine {
                     self.reset()?;
                 }
                 End::Panicked => return Err(Problem::of(Class::Guest)(Panicked)),
+                End::PowerOff if self.plan.spec.on_exit == OnExit::Reset && !signals.have_asked() => {
+                    tracing::warn!("the guest has powered off and is reset");
+                    self.observer.notify(&Event::Rebooting);
+                    self.reset()?;
+                }
                 End::PowerOff => return Ok(Outcome::PoweredOff),
                 End::DebugExit(value) => return Ok(Outcome::DebugExit(value)),
                 End::Stopped(how) => return Ok(Outcome::Stopped(how)),

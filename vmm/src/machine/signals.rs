@@ -47,6 +47,8 @@ pub struct Signals {
     signals: Vec<Signal>,
     /// They end the process.
     fatal: Arc<AtomicBool>,
+    /// A guest was asked to power off for one of them.
+    asked: bool,
 }
 
 impl Signals {
@@ -55,7 +57,7 @@ impl Signals {
         let fatal = Arc::new(AtomicBool::new(false));
         let signals =
             SIGNALS.into_iter().map(|name| Signal::catch(name, &fatal)).collect::<io::Result<_>>()?;
-        Ok(Self { signals, fatal })
+        Ok(Self { signals, fatal, asked: false })
     }
 
     /// Whether from now on they end the process, as if they were not caught.
@@ -66,6 +68,16 @@ impl Signals {
     /// One that has arrived and was not returned before.
     pub fn arrived(&mut self) -> Option<SignalName> {
         self.signals.iter_mut().find_map(|signal| signal.has_arrived().then_some(signal.name))
+    }
+
+    /// The guest was asked to power off for one of them.
+    pub fn note_asked(&mut self) {
+        self.asked = true;
+    }
+
+    /// Whether a guest was, so that its end is what the sender waits for.
+    pub fn have_asked(&self) -> bool {
+        self.asked
     }
 
     /// Readable when one has arrived.
