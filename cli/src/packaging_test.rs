@@ -1,5 +1,6 @@
 //! What is packaged beside the binary fits it: the systemd unit, the example machine, the package's list of files.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -104,20 +105,83 @@ fn the_example_is_a_machine() {
     assert_eq!((reading.value.vfio.len(), reading.value.disk.len()), (1, 1));
 }
 
+/// What the package has: source relative to this crate, directory, mode.
+fn assets() -> Vec<[String; 3]> {
+    let manifest: toml::Table = toml::from_str(include_str!("../Cargo.toml")).unwrap();
+    let assets = manifest["package"]["metadata"]["deb"]["assets"].as_array().unwrap();
+    let part = |asset: &toml::Value, index: usize| asset[index].as_str().unwrap().to_owned();
+    assets.iter().map(|asset| [0, 1, 2].map(|index| part(asset, index))).collect()
+}
+
+/// Files of the repository that are packaged, relative to its root.
+fn packaged() -> BTreeSet<PathBuf> {
+    let sources =
+        assets().into_iter().filter_map(|[source, ..]| Some(source.strip_prefix("../")?.to_owned()));
+    let mut files = BTreeSet::new();
+    for source in sources.filter(|source| !source.starts_with("target/")) {
+        match source.split_once("/*") {
+            None => drop(files.insert(PathBuf::from(source))),
+            Some((directory, end)) => {
+                for entry in std::fs::read_dir(root().join(directory)).unwrap() {
+                    let name = entry.unwrap().file_name().into_string().unwrap();
+                    if name.ends_with(end) {
+                        files.insert(Path::new(directory).join(name));
+                    }
+                }
+            }
+        }
+    }
+    files
+}
+
+/// What packaged documents may link to without its being packaged: it is about the repository.
+const OF_THE_REPOSITORY: [&str; 3] = ["CONTRIBUTING.md", "LICENSE", "docs/lab.md"];
+
+#[test]
+fn packaged_documents_link_to_packaged_documents() {
+    let packaged = packaged();
+    let mut links = 0;
+    for document in packaged.iter().filter(|file| file.extension().is_some_and(|end| end == "md")) {
+        let text = read(document.to_str().unwrap());
+        for link in text.split("](").skip(1).filter_map(|rest| rest.split([')', '#']).next()) {
+            if link.is_empty() || link.contains("://") {
+                continue;
+            }
+            let directory = document.parent().unwrap();
+            let (mut up, mut link) = (directory, link);
+            while let Some(rest) = link.strip_prefix("../") {
+                (up, link) = (up.parent().unwrap(), rest);
+            }
+            let target = up.join(link);
+            let of_the_repository = OF_THE_REPOSITORY.iter().any(|it| target == Path::new(it))
+                || target.extension().is_some_and(|end| end == "rs");
+            let known = packaged.contains(&target) || of_the_repository;
+            assert!(known, "{} links to {}", document.display(), target.display());
+            links += 1;
+        }
+    }
+    assert!(links > 50, "only {links} links were found");
+}
+
+#[test]
+fn the_script_takes_every_line_of_the_list() {
+    // As its sed does: one asset a line.
+    let lines = include_str!("../Cargo.toml").lines();
+    let taken: Vec<&str> =
+        lines.filter(|line| line.starts_with("    [\"") && line.ends_with("\"],")).collect();
+    assert_eq!(taken.len(), assets().len());
+    assert!(read("packaging/deb").contains(
+        r#"sed -n 's/^    \["\([^"]*\)", "\([^"]*\)", "\([^"]*\)"\],$/\1 \2 \3/p' cli/Cargo.toml"#
+    ));
+}
+
 #[test]
 fn the_package_has_what_there_is() {
-    let manifest: toml::Table = toml::from_str(include_str!("../Cargo.toml")).unwrap();
-    let deb = manifest["package"]["metadata"]["deb"].as_table().unwrap();
-    let assets: Vec<Vec<&str>> = deb["assets"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .map(|asset| asset.as_array().unwrap().iter().map(|part| part.as_str().unwrap()).collect())
-        .collect();
+    let assets = assets();
     assert!(assets.iter().any(|asset| asset[..2] == ["target/release/vmm", "usr/bin/"]));
     let script = read("packaging/deb");
     for asset in &assets {
-        let source = asset[0];
+        let source = asset[0].as_str();
         let made = source.strip_prefix("../target/dist/").map(|made| made.trim_end_matches("*.1.gz"));
         let there = match (made, source.split_once('*')) {
             (Some(made), _) => script.contains(&format!("$dist/{made}")),
