@@ -10,6 +10,7 @@ mod config;
 mod config_space;
 mod console;
 mod disks;
+mod docs;
 mod extra;
 mod faults;
 mod host;
@@ -61,6 +62,7 @@ pub(crate) fn all() -> Vec<Case> {
         virtio::all(),
         vhost_user::all(),
         disks::all(),
+        docs::all(),
         config_space::all(),
         pinning::all(),
         campaign::all(),
