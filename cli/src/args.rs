@@ -37,6 +37,9 @@ pub(crate) struct Cli {
     /// With --api-socket: let vmm ask of the kernel what it needs and no more, or anything.
     #[arg(long, value_name = "HOW", value_enum, requires = "api_socket")]
     pub(crate) sandbox: Option<Sandbox>,
+    /// With --api-socket: write what happens to machines as JSON, a line for each event: to a file, or to fd=N.
+    #[arg(long, value_name = "FILE", requires = "api_socket")]
+    pub(crate) events: Option<String>,
     #[command(subcommand)]
     pub(crate) command: Option<Command>,
 }

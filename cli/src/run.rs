@@ -17,8 +17,8 @@ use crate::args::RunArgs;
 use crate::config::effective::{self, Found};
 use crate::config::sandbox::{self, Sandbox};
 use crate::config::{Config, Initrd, OnExit, OnPanic, OnReboot};
-use crate::events::EventLog;
-use crate::grammar::Reading;
+use crate::events::{EventLog, Events};
+use crate::grammar::{self, Reading, flag};
 use crate::pinning::Teller;
 use crate::{default_kernel, initramfs, report};
 
@@ -105,18 +105,37 @@ fn dry_run(reading: &Reading<Config>, kernel: Option<PathBuf>, problems: Problem
 }
 
 /// Waits for a machine to be created, and runs it; returns the exit code.
-pub(crate) fn wait(api_socket: Option<String>, asked: Option<Sandbox>) -> Result<u8, Problems> {
+pub(crate) fn wait(
+    api_socket: Option<String>,
+    asked: Option<Sandbox>,
+    events: Option<&str>,
+) -> Result<u8, Problems> {
     sandbox::arm(asked)?;
     let mut problems = Problems::default();
+    let events = events.and_then(|text| events_of(text, &mut problems)).map(Arc::new);
     let listener = listen(api_socket, &mut problems);
     let defaults = blank(&mut problems);
     if !problems.0.is_empty() {
         return Err(problems);
     }
     let manager = Manager::new(None, defaults).map_err(Unexpected::during("cannot make an eventfd"))?;
-    let outcome = serve(&manager, listener.as_ref(), None, &Config::default(), None);
+    let outcome = serve(&manager, listener.as_ref(), None, &Config::default(), events.clone());
     let code = exit_code(&outcome);
+    if let Some(events) = events {
+        events.ended(&outcome, code);
+    }
     outcome.map(|_| code)
+}
+
+/// What `--events` asks for that has no machine beside it.
+fn events_of(text: &str, problems: &mut Problems) -> Option<EventLog> {
+    let value = problems.keep(Class::Usage, flag::options("--events", text))?;
+    let Reading { value, problems: wrong, .. } = grammar::read::<Events>(&[value]);
+    if wrong.is_empty() {
+        return problems.keep(Class::Usage, EventLog::open(&value));
+    }
+    wrong.into_iter().for_each(|error| problems.add(Class::Usage, error));
+    None
 }
 
 fn serve(

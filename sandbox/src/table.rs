@@ -59,6 +59,7 @@ const NAMESPACES: c_int =
 const EVERYONE: &[Role] = &[Device, Api, Events];
 const SERVERS: &[Role] = &[Device, Api];
 
+const F_GETFD: u64 = libc::F_GETFD as u64;
 const KVM: u8 = 0xae;
 /// VFIO and iommufd.
 const VFIO: u8 = b';';
@@ -86,6 +87,11 @@ pub(crate) const TABLE: &[Row] = &[
             any(SYS_exit),
             any(SYS_exit_group),
         ],
+    ),
+    row(
+        "whether a descriptor is open, which builds with debug assertions ask before they close it",
+        &[Events],
+        &[(SYS_fcntl, When::Is(1, F_GETFD))],
     ),
     row("files of the C library's own: refused, see below", &[Device, Events], &[READ_FILE]),
     row(

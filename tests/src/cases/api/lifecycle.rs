@@ -43,7 +43,9 @@ fn wait_for_file(ctx: &Ctx, path: &str, text: &str) -> TestResult {
 }
 
 fn life(ctx: &Ctx) -> TestResult {
-    let vmm = waiting(ctx)?;
+    let command = format!("exec vmm --api-socket {SOCKET} --events /tmp/events 2>&1");
+    let mut vmm = ctx.run(&command).deadline(300).start()?;
+    vmm.wait_for("vmm: waiting for a machine to be created")?;
     ctl(ctx, "state")?.stdout_contains("None")?;
     describe(ctx, r#"{"mode":"File","file":"/tmp/console"}"#, r#","cpus":{"boot_vcpus":2,"max_vcpus":2}"#)?;
     ctl(ctx, "create /tmp/vm.json")?;
@@ -72,6 +74,11 @@ fn life(ctx: &Ctx) -> TestResult {
     let vmm = vmm.finish()?;
     ensure!(vmm.status == 0, "it ended with status {}", vmm.status);
     ctx.run(&format!("test -e {SOCKET}")).expect_status(1)?;
+    // What happened to the machines, and to the process.
+    let events = ctx.run("cat /tmp/events && rm /tmp/events").expect_success()?;
+    let started = events.stdout.matches("\"event\":\"running\"").count();
+    ensure!(started == 3, "{started} machines are said to have run, not 3: {}", events.stdout);
+    events.line_with("\"event\":\"ended\"")?;
     Ok(())
 }
 
