@@ -100,7 +100,7 @@ impl HostSpec {
         HostSpec { bind: false, ..self }
     }
 
-    /// This machine with one CPU. Nobody else's can then take it by surprise in a guest; see docs/lab.md.
+    /// This machine with one CPU, in which QEMU takes interrupts twice less often (docs/lab.md).
     pub(crate) fn one_cpu(self) -> HostSpec {
         HostSpec { cpus: 1, ..self }
     }

@@ -1,7 +1,7 @@
 //! Runs the cases: a few hosts at a time, one case after another in each. A host serves all cases that ask
 //! for its like; a case that fails takes its host with it, so that the next starts from a clean one.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -82,11 +82,14 @@ fn run_case(case: &Case, host: &Host, artefacts: &Artefacts, product: &Product) 
     (case.run)(&ctx).map_err(|failure| Report::of_case(&failure.to_string(), &ctx.transcript(), host))
 }
 
+/// How often a case may end with signs of an error of QEMU before that is a failure.
+const TRIES: u32 = 3;
+
 /// Cases that have not started.
 struct Queue {
     cases: Mutex<Vec<Case>>,
-    /// Those that were put back, by name.
-    again: Mutex<BTreeSet<&'static str>>,
+    /// How often those were put back that were, by name.
+    again: Mutex<BTreeMap<&'static str, u32>>,
 }
 
 impl Queue {
@@ -108,13 +111,16 @@ impl Queue {
         Some(cases.remove(index))
     }
 
-    /// Has a case run once more; false if it has been.
+    /// Has a case run once more; false if it has been often enough.
     fn put_back(&self, case: Case) -> bool {
-        let first = self.again.lock().unwrap_or_else(PoisonError::into_inner).insert(case.name);
-        if first {
+        let mut again = self.again.lock().unwrap_or_else(PoisonError::into_inner);
+        let times = again.entry(case.name).or_default();
+        *times += 1;
+        let once_more = *times < TRIES;
+        if once_more {
             self.cases.lock().unwrap_or_else(PoisonError::into_inner).push(case);
         }
-        first
+        once_more
     }
 }
 
