@@ -22,7 +22,14 @@ fn configuration(taps: &[&str]) -> Configuration {
 
 #[test]
 fn each_part_has_its_counters() {
-    let disk = DiskCounts { reads: 2, read_bytes: 8192, writes: 1, written_bytes: 512, others: 3 };
+    let disk = DiskCounts {
+        reads: 2,
+        read_bytes: 8192,
+        writes: 1,
+        written_bytes: 512,
+        others: 3,
+        ..DiskCounts::default()
+    };
     let exits = ExitCounts { port: 7, ..ExitCounts::default() };
     let counters = Counters {
         exits: vec![exits],

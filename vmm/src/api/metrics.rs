@@ -4,6 +4,8 @@ use std::fmt::Write;
 
 use serde_json::Value;
 
+use devices::virtio::blk::Latency;
+
 use super::counters::Part;
 use crate::machine::control::Pace;
 
@@ -15,6 +17,8 @@ pub(super) struct Metrics<'a> {
     pub(super) memory: Option<u64>,
     /// What the machine has counted, if it runs.
     pub(super) parts: Vec<Part>,
+    /// How long requests of each disk took.
+    pub(super) latencies: Vec<(String, Latency)>,
     /// The phases of the last start.
     pub(super) phases: &'a Value,
     /// How often the guest has been reset.
@@ -57,6 +61,7 @@ impl Metrics<'_> {
         if !self.parts.is_empty() {
             self.exits(&mut page);
             self.counted(&mut page);
+            self.latencies(&mut page);
         }
         self.phases(&mut page);
         page.0
@@ -96,6 +101,29 @@ impl Metrics<'_> {
         }
     }
 
+    fn latencies(&self, page: &mut Page) {
+        if self.latencies.is_empty() {
+            return;
+        }
+        const NAME: &str = "vmm_disk_request_seconds";
+        page.describe(NAME, "histogram", "How long requests of a disk took.");
+        for (id, latency) in &self.latencies {
+            let id = escape(id);
+            for (longest, requests) in latency.at_most() {
+                let le =
+                    longest.map_or_else(|| "+Inf".to_owned(), |longest| longest.as_secs_f64().to_string());
+                page.sample(
+                    &format!("{NAME}_bucket"),
+                    &format!("{{disk=\"{id}\",le=\"{le}\"}}"),
+                    requests as f64,
+                );
+            }
+            let labels = format!("{{disk=\"{id}\"}}");
+            page.sample(&format!("{NAME}_sum"), &labels, latency.total.as_secs_f64());
+            page.sample(&format!("{NAME}_count"), &labels, latency.requests() as f64);
+        }
+    }
+
     fn phases(&self, page: &mut Page) {
         let mut samples = Vec::new();
         for phase in self.phases.as_array().into_iter().flatten() {
@@ -128,11 +156,17 @@ struct Page(String);
 impl Page {
     /// Adds a metric with its samples: labels in braces, or nothing, and the value.
     fn metric(&mut self, name: &str, kind: &str, help: &str, samples: &[(&str, f64)]) {
-        // Writing to a string cannot fail.
+        self.describe(name, kind, help);
+        samples.iter().for_each(|(labels, value)| self.sample(name, labels, *value));
+    }
+
+    /// Says what the samples are that follow. Writing to a string cannot fail.
+    fn describe(&mut self, name: &str, kind: &str, help: &str) {
         let _ = writeln!(self.0, "# HELP {name} {help}\n# TYPE {name} {kind}");
-        for (labels, value) in samples {
-            let _ = writeln!(self.0, "{name}{labels} {value}");
-        }
+    }
+
+    fn sample(&mut self, name: &str, labels: &str, value: f64) {
+        let _ = writeln!(self.0, "{name}{labels} {value}");
     }
 }
 

@@ -251,14 +251,20 @@ fn memory(manager: &Manager) -> Answer {
 
 fn metrics(manager: &Manager) -> String {
     let overview = manager.overview().ok();
+    let counted = manager.counters().ok();
     let pinning = manager.record().pin_report().map(|report| report.metrics()).unwrap_or_default();
     let machine = Metrics {
         pace: overview.as_ref().and_then(|overview| overview.info.as_ref()).map(|info| info.pace),
         memory: overview.as_ref().map(|overview| overview.configuration.spec.memory),
         parts: overview
             .as_ref()
-            .and_then(|it| Some(counters::parts(&manager.counters().ok()?, it)))
+            .and_then(|it| Some(counters::parts(counted.as_ref()?, it)))
             .unwrap_or_default(),
+        latencies: counted
+            .iter()
+            .flat_map(|it| &it.disks)
+            .map(|(id, disk)| (id.clone(), disk.latency))
+            .collect(),
         phases: &manager.record().phases(),
         reboots: manager.record().reboots(),
         resident: metrics::resident(),

@@ -307,6 +307,16 @@ fn what_is_asked_for_is_counted() {
     // A reset of the device does not set them back.
     rig.start(&FEATURES);
     rig.read(0, 512);
-    let expected = DiskCounts { reads: 3, read_bytes: 5120, writes: 1, written_bytes: 1024, others: 1 };
-    assert_eq!(rig.blk.counts(), expected);
+    let counts = rig.blk.counts();
+    let expected = DiskCounts {
+        reads: 3,
+        read_bytes: 5120,
+        writes: 1,
+        written_bytes: 1024,
+        others: 1,
+        latency: counts.latency,
+    };
+    assert_eq!(counts, expected);
+    assert_eq!(counts.latency.requests(), 5);
+    assert!(!counts.latency.total.is_zero());
 }

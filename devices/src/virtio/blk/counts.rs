@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use super::latency::{Histogram, Latency};
 use super::request::Request;
 use crate::disk::Operation;
 
@@ -13,9 +14,10 @@ pub(super) struct Counters {
     writes: AtomicU64,
     written_bytes: AtomicU64,
     others: AtomicU64,
+    pub(super) latency: Histogram,
 }
 
-/// What has been counted up to a moment. Requests are counted as they begin, those that fail too.
+/// What has been counted up to a moment. Requests are counted as they begin, those that fail too; their time as they end.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct DiskCounts {
     /// Reads.
@@ -28,6 +30,8 @@ pub struct DiskCounts {
     pub written_bytes: u64,
     /// Flushes, discards and zeroes.
     pub others: u64,
+    /// How long they took.
+    pub latency: Latency,
 }
 
 impl Counters {
@@ -57,6 +61,7 @@ impl Counters {
             writes: read(&self.writes),
             written_bytes: read(&self.written_bytes),
             others: read(&self.others),
+            latency: self.latency.latency(),
         }
     }
 }

@@ -3,6 +3,7 @@
 
 mod config;
 mod counts;
+mod latency;
 mod request;
 mod served;
 mod server;
@@ -22,6 +23,7 @@ use crate::sync::lock;
 use config::Config;
 use counts::Counters;
 pub use counts::DiskCounts;
+pub use latency::Latency;
 pub use served::wanted as served;
 use server::{Server, Shared};
 

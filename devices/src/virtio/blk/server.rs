@@ -6,6 +6,7 @@
 use std::io::{self, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
 
 use event_manager::{EventOps, EventSet, Events, MutEventSubscriber};
 use vm_memory::{Bytes, GuestAddress};
@@ -46,8 +47,8 @@ pub(super) struct Server {
     queue: Queue,
     shared: Shared,
     engine: Engine,
-    /// By the token of their request.
-    chains: Vec<Option<Chain>>,
+    /// By the token of their request, with the time when it began.
+    chains: Vec<Option<(Chain, Instant)>>,
     free: Vec<usize>,
     timer: TimerFd,
     /// Whether it was said that requests fail.
@@ -103,6 +104,7 @@ impl Server {
         if let Some(limiter) = &self.shared.limiter {
             limiter.charge(bytes);
         }
+        let began = Instant::now();
         let operation = match request {
             Request::Answer(status) => return self.answer(&chain, status),
             Request::Serial => return self.give_serial(&chain),
@@ -113,7 +115,7 @@ impl Server {
         match self.engine.submit(slot as u64, operation) {
             Ok(()) => {
                 if let Some(place) = self.chains.get_mut(slot) {
-                    *place = Some(chain);
+                    *place = Some((chain, began));
                 }
                 Ok(())
             }
@@ -129,8 +131,9 @@ impl Server {
     fn give_back(&mut self) -> Result<(), ServeError> {
         for Completion { token, result } in self.engine.completed().map_err(ServeError::Engine)? {
             let slot = token as usize;
-            let Some(chain) = self.chains.get_mut(slot).and_then(Option::take) else { continue };
+            let Some((chain, began)) = self.chains.get_mut(slot).and_then(Option::take) else { continue };
             self.free.push(slot);
+            self.shared.counters.latency.count(began.elapsed());
             if let Err(error) = &result {
                 self.tell(error);
             }
