@@ -24,8 +24,8 @@ pub(super) const IGB: &str = "0000:00:0b.0";
 /// A USB controller with 16 MSI vectors, and no MSI-X.
 pub(super) const MSI_XHCI: &str = "0000:00:0c.0";
 
-/// What the additional disks hold: something that is there wherever QEMU is. Writes are forgotten.
-const DISK: &str = "-drive if=none,format=raw,snapshot=on,file=/proc/self/exe";
+/// What the additional disks hold: the host's kernel, which is always there. Writes are forgotten.
+const DISK: &str = "-drive if=none,format=raw,snapshot=on,file=HOST_KERNEL";
 
 /// A function of shells that waits until a disk can be opened, which is a moment after its node is there (`block/genhd.c`:
 /// `device_add`, then `bdev_add`).

@@ -1,10 +1,11 @@
 //! QEMU as a lab host: its command line and its process.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::process::{Child, Stdio};
 use std::time::Duration;
 
@@ -14,6 +15,8 @@ use crate::setup::{Artefacts, Debian};
 use crate::wire::PORT;
 use crate::{cpu, process};
 
+/// Stands for the path of the host's kernel.
+const KERNEL: &str = "HOST_KERNEL";
 /// A panic reboots at once, which QEMU takes as the end. The check that the timer ticks fails now and then on
 /// a busy machine, whose emulated timer is late. So does the kernel's measurement of the TSC's frequency, without which
 /// guests have no clock: it is told (`tsc_early_khz`, below), and finds no HPET and no ACPI timer to correct it by after
@@ -131,11 +134,20 @@ fn arguments(spec: &HostSpec, artefacts: &Artefacts, descriptors: &Descriptors) 
     all.extend(words(&format!("-chardev socket,id=control,fd={control} -mon chardev=control,mode=control")));
     all.extend(words(&format!("-chardev socket,id=agent,fd={port}")));
     all.extend(words(&format!("-device virtserialport,chardev=agent,name={PORT}")));
-    all.extend(words(&spec.qemu));
+    all.extend(words(&spec.qemu).into_iter().map(|word| with_kernel(&word, &kernel)));
     all.push("-kernel".into());
     all.push(kernel.into());
     all.extend(words(&format!("-initrd /proc/self/fd/{initramfs} -append")));
     all.push(append.into());
+    all
+}
+
+/// A word of arguments, with the kernel's path where it is asked for.
+fn with_kernel(word: &OsStr, kernel: &Path) -> OsString {
+    let Some((before, after)) = word.to_str().and_then(|word| word.split_once(KERNEL)) else { return word.into() };
+    let mut all = OsString::from(before);
+    all.push(escaped(kernel));
+    all.push(after);
     all
 }
 
@@ -154,7 +166,7 @@ fn words(line: &str) -> Vec<OsString> {
 }
 
 /// A path as a value of a QEMU option, in which a comma is written twice.
-fn escaped(path: &std::path::Path) -> OsString {
+fn escaped(path: &Path) -> OsString {
     let absolute = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
     absolute.to_string_lossy().replace(',', ",,").into()
 }

@@ -13,3 +13,10 @@ fn the_slots_are_the_addresses_that_commands_name() {
 fn a_comma_in_a_path_does_not_end_the_option() {
     assert_eq!(escaped(Path::new("/none/a,b")), OsString::from("/none/a,,b"));
 }
+
+#[test]
+fn arguments_may_name_the_kernel() {
+    let with = |word: &str| with_kernel(OsStr::new(word), Path::new("/none/a,b"));
+    assert_eq!(with("if=none,file=HOST_KERNEL,x=y"), OsString::from("if=none,file=/none/a,,b,x=y"));
+    assert_eq!(with("-device"), OsString::from("-device"));
+}

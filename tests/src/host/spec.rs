@@ -41,7 +41,7 @@ pub(crate) struct HostSpec {
     pub(crate) aw_bits: u8,
     /// Added to the kernel command line; of a repeated option the last counts.
     pub(crate) append: String,
-    /// Added to QEMU's arguments, split at white space. PCI slots 3 to 0x1c are free.
+    /// Added to QEMU's arguments, split at white space, with the path of the host's kernel for `HOST_KERNEL`. PCI slots 3 to 0x1c are free.
     pub(crate) qemu: String,
     /// Bind the NVMe and the NIC to vfio-pci.
     pub(crate) bind: bool,
