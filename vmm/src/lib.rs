@@ -7,6 +7,7 @@ pub mod acpi;
 pub mod api;
 pub mod boot;
 pub mod console;
+pub mod coredump;
 pub mod hypervisor;
 pub mod listener;
 pub mod machine;

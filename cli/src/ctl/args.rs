@@ -157,6 +157,12 @@ pub(crate) enum Ask {
         #[arg(value_name = "SIZE")]
         size: String,
     },
+    /// Write memory and registers of a paused machine to a new ELF core file, for gdb and crash.
+    Coredump {
+        /// The file, on the machine's host; a relative one is looked for from here.
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+    },
     /// Why its vCPUs left the guest, and how often.
     Counters,
     /// How long the phases of its start took.

@@ -29,6 +29,9 @@ enum CtlError {
     #[error("`{0}` is not a size")]
     #[diagnostic(help("give bytes, or a number with K, M, G or T, as in 8G"))]
     Size(String),
+    #[error("{} cannot be told to the machine", .0.display())]
+    #[diagnostic(help("give a path whose name is UTF-8"))]
+    Name(std::path::PathBuf),
     #[error("cannot read {}", path.display())]
     #[diagnostic(help("give a file that holds JSON, or - for standard input"))]
     Body {
@@ -97,6 +100,10 @@ pub(crate) fn ctl(args: &CtlArgs) -> Result<u8, Problems> {
         Ask::ResizeDisk { id, size } => {
             let body = json!({ "id": id, "desired_size": bytes(size)? });
             put(args, &client, "vm.resize-disk", body.to_string().as_bytes())
+        }
+        Ask::Coredump { file } => {
+            let body = json!({ "destination_url": file_url(file)? });
+            put(args, &client, "vm.coredump", body.to_string().as_bytes())
         }
         Ask::ShutdownVmm => put(args, &client, "vmm.shutdown", b""),
         Ask::Call { method, path, file } => {
@@ -171,6 +178,14 @@ fn duration(text: &str) -> Result<Duration, Problems> {
 fn bytes(size: &str) -> Result<u64, Problems> {
     let bad = |_| Problem::of(Class::Usage)(CtlError::Size(size.to_owned()));
     size.parse().map(|types::Size(bytes)| bytes).map_err(bad)
+}
+
+/// Names a file to a machine, which may have another working directory.
+fn file_url(path: &Path) -> Result<String, Problems> {
+    let absolute = std::path::absolute(path).ok();
+    let text = absolute.as_deref().and_then(Path::to_str);
+    text.map(|path| format!("file://{path}"))
+        .ok_or_else(|| Problem::of(Class::Usage)(CtlError::Name(path.to_owned())))
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, Problems> {

@@ -1,6 +1,7 @@
 //! Which request means what: the Cloud Hypervisor v1 dialect under `/api/v1`, and what only we have under `/vmm/v1`.
 //! docs/api/ has the schema.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use ::memory::residency::Placements;
@@ -24,13 +25,12 @@ const OWN: &str = "/vmm/v1/";
 const PROMETHEUS: &str = "text/plain; version=0.0.4";
 
 /// Calls of the dialect that are known and cannot be had, and why.
-const MISSING: [(&str, &str); 12] = [
+const MISSING: [(&str, &str); 11] = [
     ("vm.resize-zone", "there are no memory zones"),
     ("vm.add-pmem", "there is no virtio-pmem"),
     ("vm.add-vdpa", "there is no vDPA"),
     ("vm.add-user-device", "there is no vfio-user"),
     ("vm.add-generic-vhost-user", "there is no vhost-user"),
-    ("vm.coredump", "guest memory cannot be dumped"),
     ("vm.snapshot", "there are no snapshots"),
     ("vm.restore", "there are no snapshots"),
     ("vm.send-migration", "machines cannot migrate"),
@@ -42,7 +42,7 @@ const MISSING: [(&str, &str); 12] = [
 type Answer = Result<Response, ApiError>;
 type Call = fn(&Manager, &[u8]) -> Answer;
 
-const CALLS: [(&str, Method, Call); 21] = [
+const CALLS: [(&str, Method, Call); 22] = [
     ("vmm.ping", Method::Get, |_, _| Ok(ping())),
     ("vmm.shutdown", Method::Put, |manager, _| done(manager.exit())),
     ("vm.create", Method::Put, |manager, body| done(manager.create(body))),
@@ -64,6 +64,7 @@ const CALLS: [(&str, Method, Call); 21] = [
     ("vm.remove-device", Method::Put, remove_device),
     ("vm.resize", Method::Put, resize),
     ("vm.resize-disk", Method::Put, resize_disk),
+    ("vm.coredump", Method::Put, coredump),
 ];
 
 const OWN_CALLS: [(&str, Call); 5] = [
@@ -219,6 +220,24 @@ fn resize_disk(manager: &Manager, body: &[u8]) -> Answer {
     fields.finish();
     match id.zip(size) {
         Some((id, size)) if refused.is_empty() => controlled(manager.control()?.resize_disk(&id, size)),
+        _ => Err(ApiError::bad_request(refused)),
+    }
+}
+
+fn coredump(manager: &Manager, body: &[u8]) -> Answer {
+    let mut refused = Vec::new();
+    let mut fields = Fields::of("", json_of(body)?, &mut refused);
+    let url = fields.text("destination_url");
+    // As it stands there: nothing of it is decoded.
+    let path = url.as_deref().and_then(|url| url.strip_prefix("file://")).map(Path::new);
+    let path = path.filter(|path| path.is_absolute());
+    if path.is_none() {
+        let why = "must be file:// and an absolute path, as in file:///var/tmp/guest.core";
+        fields.refuse("destination_url", why);
+    }
+    fields.finish();
+    match path {
+        Some(path) if refused.is_empty() => controlled(manager.control()?.coredump(path)),
         _ => Err(ApiError::bad_request(refused)),
     }
 }

@@ -96,9 +96,26 @@ fn a_machine_is_created_changed_and_deleted() {
     assert_eq!(bench.put("vm.remove-device", r#"{"id":"data"}"#).0, 204);
     assert!(bench.get("vm.info").1["config"].get("disks").is_none());
 
+    assert_eq!(bench.put("vm.coredump", r#"{"destination_url":"file:///x"}"#).0, 500);
+
     assert_eq!(bench.put("vm.delete", "").0, 204);
     assert_eq!(bench.get("vm.info").0, 404);
     assert_eq!(bench.put("vm.add-disk", r#"{"path":"/d"}"#).0, 404);
+    bench.end();
+}
+
+#[test]
+fn a_core_dump_goes_to_an_absolute_path() {
+    let bench = Bench::new();
+    for url in ["", "/x", "file://x", "file://", "file:/x", "http://host/x", "FILE:///x"] {
+        let (status, body) = bench.put("vm.coredump", &json!({ "destination_url": url }).to_string());
+        assert_eq!(status, 400, "{url}");
+        assert!(body[0].as_str().unwrap().starts_with("`destination_url` must be file://"), "{body}");
+    }
+    assert_eq!(bench.put("vm.coredump", "{}").0, 400);
+    assert_eq!(bench.put("vm.coredump", r#"{"destination_url":"file:///x","also":1}"#).0, 400);
+    let (status, body) = bench.put("vm.coredump", r#"{"destination_url":"file:///x"}"#);
+    assert_eq!((status, &body[0]), (404, &json!("no machine has been created")));
     bench.end();
 }
 

@@ -131,6 +131,15 @@ pub enum GuestFailure {
     },
 }
 
+/// The registers of a vCPU that stands still.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Registers {
+    /// General-purpose registers, instruction pointer and flags.
+    pub general: kvm_regs,
+    /// Segments, control registers and the like.
+    pub system: kvm_sregs,
+}
+
 /// A virtual processor.
 pub struct Vcpu {
     fd: VcpuFd,
@@ -172,6 +181,14 @@ impl Vcpu {
     /// The power-on system registers, to derive the boot state from.
     pub fn power_on_sregs(&self) -> kvm_sregs {
         self.power_on.sregs
+    }
+
+    /// Its registers.
+    pub fn registers(&self) -> Result<Registers, KvmError> {
+        Ok(Registers {
+            general: self.fd.get_regs().map_err(KvmError::of("KVM_GET_REGS"))?,
+            system: self.fd.get_sregs().map_err(KvmError::of("KVM_GET_SREGS"))?,
+        })
     }
 
     /// Sets where and in which mode it starts.

@@ -7,6 +7,7 @@
 
 use std::fmt;
 use std::io;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, Sender, SyncSender};
 
@@ -33,7 +34,7 @@ pub enum ControlError {
     #[error("the machine is {state}")]
     #[diagnostic(help("{help}"))]
     State {
-        /// `paused`, `running`, `being resumed`.
+        /// `paused`, `running`, `being resumed`, `being dumped`.
         state: &'static str,
         /// What to do instead.
         help: &'static str,
@@ -183,6 +184,8 @@ pub enum Request {
     AddVirtio(Box<PluggedSpec>, Reply<PciAddress>),
     /// Unplug a device. Answered when the host has all of it again.
     RemoveDevice(DeviceName, Reply<()>),
+    /// Write RAM and registers of a paused machine to a new file. Answered when that is complete.
+    Coredump(PathBuf, Reply<()>),
     /// Make the disk of this name so many bytes large. Answered when the guest has been told.
     ResizeDisk(String, u64, Reply<()>),
 }
@@ -202,6 +205,7 @@ impl fmt::Debug for Request {
             Self::AddDevice(address, _) => write!(f, "add device {address}"),
             Self::AddVirtio(spec, _) => write!(f, "add {spec:?}"),
             Self::RemoveDevice(name, _) => write!(f, "remove device {name}"),
+            Self::Coredump(path, _) => write!(f, "core dump to {}", path.display()),
             Self::ResizeDisk(id, size, _) => write!(f, "resize disk {id} to {size} bytes"),
         }
     }
@@ -304,6 +308,11 @@ impl Control {
     /// Makes a disk, named as in [`crate::virtio::disk::find`], so many bytes large.
     pub fn resize_disk(&self, id: &str, size: u64) -> Result<(), ControlError> {
         self.ask(|reply| Request::ResizeDisk(id.to_owned(), size, reply))
+    }
+
+    /// Writes RAM and registers of a paused machine to the new file at `path`; returns when that is complete.
+    pub fn coredump(&self, path: &Path) -> Result<(), ControlError> {
+        self.ask(|reply| Request::Coredump(path.to_owned(), reply))
     }
 
     fn ask<T>(&self, request: impl FnOnce(Reply<T>) -> Request) -> Result<T, ControlError> {

@@ -178,6 +178,8 @@ impl Service<'_> {
     fn signalled(&mut self, signal: SignalName) {
         let grace = self.outside.grace;
         if self.asked_by.is_none() && !grace.is_zero() {
+            // A guest that is dumped is paused, and has to go on to hear of it.
+            self.running.abandon_dump();
             match self.running.press_power_button() {
                 Ok(()) => match self.overdue.reset(grace, None) {
                     Ok(()) => {

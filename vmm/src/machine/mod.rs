@@ -327,6 +327,7 @@ impl Machine {
             devices: self.devices.clone(),
             disks: self.plan.virtio.disks.clone(),
             standing: Standing::Running,
+            dumping: None,
         };
         let outside = Outside {
             input: &mut console.input,
@@ -339,6 +340,7 @@ impl Machine {
         if served.is_err() {
             ending.end(End::Stopped("stopped: the event loop failed"));
         }
+        running.abandon_dump();
         self.devices.stop();
         self.vcpus = running.threads.stop();
         virtio.iter().for_each(|function| function.reset_device());

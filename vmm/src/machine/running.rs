@@ -1,6 +1,7 @@
 //! A run of the guest as requests see it: what [`super::control::Request`] asks for is done here, on the event loop's
 //! thread.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use devices::irq::{InterruptController, MsiMessage};
@@ -15,9 +16,10 @@ use super::hotplug::{Devices, PATIENCE};
 use super::platform::Platform;
 use super::vcpus::VcpuThreads;
 use crate::acpi::POWER_BUTTON_EVENT;
+use crate::coredump::{Coredump, Dumping};
 use crate::hypervisor::clock::StoppedClock;
 use crate::hypervisor::interrupts::KvmInterrupts;
-use crate::hypervisor::vcpu::Vcpu;
+use crate::hypervisor::vcpu::{Registers, Vcpu};
 use crate::hypervisor::vm::Vm;
 use crate::problem::{Class, Problem, Problems};
 use crate::virtio::disk;
@@ -47,6 +49,8 @@ pub struct Running {
     pub disks: Vec<Arc<Blk>>,
     /// Whether it runs.
     pub standing: Standing,
+    /// The core dump that is being written, or the last one.
+    pub dumping: Option<Dumping>,
 }
 
 /// Whether the guest runs, and what is needed for it to go on.
@@ -95,6 +99,7 @@ impl Running {
             Request::RemoveDevice(name, reply) => {
                 self.plug(reply, move |devices| devices.remove(&name, PATIENCE));
             }
+            Request::Coredump(path, reply) => self.dump(path, reply),
             Request::ResizeDisk(id, size, reply) => match disk::find(&self.disks(), &id) {
                 Some(disk) => in_background(move || {
                     let grown = disk.grow(size).map_err(|error| Problem::new(Class::Usage, error));
@@ -227,8 +232,53 @@ impl Running {
         }
     }
 
+    /// Begins to write a core dump of a paused guest, on a thread of its own, and answers from there.
+    fn dump(&mut self, path: PathBuf, reply: Reply<()>) {
+        let vcpus = match self.registers() {
+            Ok(vcpus) => vcpus,
+            Err(error) => return reply.send(Err(error)),
+        };
+        let dump = Coredump { ram: self.ram.clone(), vcpus, path };
+        let answer = move |result: Result<(), _>| {
+            reply.send(result.map_err(|error| ControlError::Failed(Problem::new(Class::Host, error))));
+        };
+        match Dumping::start(dump, answer) {
+            Ok(dumping) => self.dumping = Some(dumping),
+            Err(error) => tracing::error!(%error, "a core dump cannot be written"),
+        }
+    }
+
+    /// The registers of a guest that stands still, and that nobody dumps yet.
+    fn registers(&self) -> Result<Vec<Registers>, ControlError> {
+        self.not_dumped()?;
+        match self.standing {
+            Standing::Running => return Err(not_running("running")),
+            Standing::Pausing(_) => return Err(not_running("being paused")),
+            Standing::Paused(_) => {}
+        }
+        // They are in their order since the pause.
+        let read = |vcpus: &mut [Vcpu]| vcpus.iter().map(Vcpu::registers).collect::<Result<Vec<_>, _>>();
+        Ok(self.threads.with_paused(read).ok_or(ControlError::Over)??)
+    }
+
+    /// While a core dump is being written the guest stands still.
+    fn not_dumped(&self) -> Result<(), ControlError> {
+        if self.dumping.as_ref().is_none_or(Dumping::is_over) {
+            return Ok(());
+        }
+        Err(ControlError::State { state: "being dumped", help: "wait until the core dump is complete" })
+    }
+
+    /// Gives up a core dump that is being written: what it shows is about to change.
+    pub fn abandon_dump(&mut self) {
+        if let Some(dumping) = self.dumping.take() {
+            dumping.abandon();
+        }
+    }
+
     /// Lets a paused guest go on. One that is still being paused goes on as well.
     pub fn resume(&mut self) -> Result<(), ControlError> {
+        self.not_dumped()?;
         match std::mem::take(&mut self.standing) {
             Standing::Running => Err(not_running("running")),
             Standing::Pausing(waiting) => {

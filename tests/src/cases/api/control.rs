@@ -3,7 +3,7 @@
 use super::devices::{IMAGE, image};
 use super::{READY, SHELL, SOCKET, ctl, machine, number, shell};
 use crate::host::HostSpec;
-use crate::suite::{Case, Ctx, QUIET, TestResult, case, ensure};
+use crate::suite::{Case, Ctx, Failure, QUIET, TestResult, case, ensure};
 
 pub(super) fn all() -> Vec<Case> {
     let host = HostSpec::default;
@@ -90,6 +90,8 @@ fn paused(ctx: &Ctx) -> TestResult {
     };
     let began = host_uptime()?;
     let before = guest_uptime()?;
+    let running = ctx.run(&format!("vmm ctl -s {SOCKET} coredump /tmp/core")).expect_status(1)?;
+    running.stderr_contains("error: the machine is running\n   help: pause it first")?;
     ctl(ctx, "pause")?;
     let stopped = host_uptime()?;
     ctl(ctx, "info")?.stdout_contains("Paused")?;
@@ -102,6 +104,7 @@ fn paused(ctx: &Ctx) -> TestResult {
     // Not to wait for anything, but for time to pass that the guest must not see.
     ctx.run("sleep 5").expect_success()?;
     ensure!(count()? == counted, "a paused guest made exits");
+    dumped(ctx)?;
     let resuming = host_uptime()?;
     ctl(ctx, "resume")?;
     let after = guest_uptime()?;
@@ -119,6 +122,27 @@ fn paused(ctx: &Ctx) -> TestResult {
     }
     guest.send("dmesg | grep -iE 'lockup|stall|unstable' || echo no complaints; poweroff -f\n");
     guest.finish()?.stdout_contains("no complaints")?;
+    Ok(())
+}
+
+/// A guest that is paused can be dumped.
+fn dumped(ctx: &Ctx) -> TestResult {
+    ctx.run(&format!("cd /tmp && vmm ctl -s {SOCKET} coredump core")).expect_success()?;
+    // e_type and e_machine are ET_CORE and EM_X86_64.
+    ctx.run("od -A n -t x1 -N 20 /tmp/core").expect_success()?.stdout_contains("04 00 3e 00")?;
+    ctx.run("grep -c 'Linux version [0-9]' /tmp/core").expect_success()?;
+    let file = ctx.run("stat -c '%a %s %b' /tmp/core").expect_success()?;
+    let file: Vec<u64> = file.stdout.split_whitespace().filter_map(|word| word.parse().ok()).collect();
+    let [mode, size, blocks] = file[..] else { return Err(Failure::new(format!("stat says {file:?}"))) };
+    ensure!(mode == 600 && size > 128 << 20, "it has {size} bytes and mode {mode}");
+    ensure!(blocks * 512 < size * 3 / 4, "nothing of it is a hole: {blocks} blocks of {size} bytes");
+    let again = ctx.run(&format!("vmm ctl -s {SOCKET} coredump /tmp/core")).expect_status(1)?;
+    again.stderr_contains("error: /tmp/core is there already\n")?;
+    ctx.run("rm /tmp/core && mkdir /small && mount -t tmpfs -o size=1m none /small").expect_success()?;
+    let full = ctx.run(&format!("vmm ctl -s {SOCKET} coredump /small/core")).expect_status(1)?;
+    full.stderr_contains("cannot write /small/core, which was removed again")?
+        .stderr_contains("No space left on device")?;
+    ctx.run("ls -A /small | grep .").expect_status(1)?;
     Ok(())
 }
 
