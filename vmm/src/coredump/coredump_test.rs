@@ -1,7 +1,7 @@
 use std::mem::offset_of;
 use std::os::unix::fs::{MetadataExt, symlink};
 
-use kvm_bindings::{kvm_regs, kvm_segment, kvm_sregs};
+use kvm_bindings::{kvm_dtable, kvm_regs, kvm_segment, kvm_sregs};
 use libc::user_regs_struct;
 use memory::{AddressLimits, GuestRange, Layout};
 use vm_memory::{Bytes, GuestAddress};
@@ -124,7 +124,7 @@ fn each_vcpu_is_a_thread_with_its_registers() {
     write(&dump).unwrap();
     let file = fs::read(&dump.path).unwrap();
     let notes = &segments(&file)[0];
-    assert_eq!(notes.size, 2 * (12 + 8 + 336));
+    assert_eq!(notes.size, 2 * (12 + 8 + 336) + 2 * (12 + 8 + 432));
     for vcpu in 0..2 {
         let at = notes.offset + vcpu as usize * (12 + 8 + 336);
         assert_eq!(
@@ -143,6 +143,45 @@ fn each_vcpu_is_a_thread_with_its_registers() {
         assert_eq!(register(offset_of!(user_regs_struct, fs_base)), 0x5000 + vcpu);
         assert_eq!(register(offset_of!(user_regs_struct, fs)), 6);
     }
+}
+
+#[test]
+fn control_registers_are_where_qemu_has_them() {
+    let vcpu = Registers {
+        general: kvm_regs { rax: 1, rsi: 5, r15: 15, rip: 0x1000, rflags: 2, ..Default::default() },
+        system: kvm_sregs {
+            // Of 64-bit code: present, accessed, readable, 4 KiB granularity.
+            cs: kvm_segment {
+                selector: 0x10,
+                limit: 0xffff_ffff,
+                type_: 11,
+                s: 1,
+                present: 1,
+                l: 1,
+                g: 1,
+                ..Default::default()
+            },
+            idt: kvm_dtable { base: 0xfffe_0000, limit: 0xfff, ..Default::default() },
+            cr0: 0x8005_0033,
+            cr3: 0x7000,
+            cr4: 0x20,
+            ..Default::default()
+        },
+    };
+    let notes = notes::of(&[vcpu]);
+    let note = &notes[12 + 8 + 336..];
+    assert_eq!((number::<4>(note, 0), number::<4>(note, 4), number::<4>(note, 8)), (5, 432, 0));
+    assert_eq!(&note[12..20], b"QEMU\0\0\0\0");
+    let state = &note[20..];
+    assert_eq!((state.len(), number::<4>(state, 0), number::<4>(state, 4)), (432, 1, 432));
+    let general = |index: usize| number::<8>(state, 8 + 8 * index);
+    assert_eq!([general(0), general(4), general(15), general(16), general(17)], [1, 5, 15, 0x1000, 2]);
+    let cs = [number::<4>(state, 152), number::<4>(state, 156), number::<4>(state, 160)];
+    assert_eq!(cs, [0x10, 0xffff_ffff, 0x00a0_9b00]);
+    let idt = 152 + 9 * 24;
+    assert_eq!((number::<4>(state, idt + 4), number::<8>(state, idt + 16)), (0xfff, 0xfffe_0000));
+    let control = |index: usize| number::<8>(state, 392 + 8 * index);
+    assert_eq!([control(0), control(2), control(3), control(4)], [0x8005_0033, 0, 0x7000, 0x20]);
 }
 
 #[test]
