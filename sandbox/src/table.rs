@@ -176,6 +176,7 @@ pub(crate) const TABLE: &[Row] = &[
             any(SYS_epoll_create1),
             any(SYS_epoll_ctl),
             any(SYS_epoll_wait),
+            any(SYS_epoll_pwait),
             any(SYS_timerfd_create),
             any(SYS_timerfd_settime),
         ],
