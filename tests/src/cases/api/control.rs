@@ -143,6 +143,20 @@ fn dumped(ctx: &Ctx) -> TestResult {
     full.stderr_contains("cannot write /small/core, which was removed again")?
         .stderr_contains("No space left on device")?;
     ctx.run("ls -A /small | grep .").expect_status(1)?;
+    // A file system that takes nothing holds up the dump, and the guest with it, but no other request.
+    ctx.run("truncate -s 256M /slow.img && mke2fs -F /slow.img && mkdir /slow").expect_success()?;
+    ctx.run("mount -o loop /slow.img /slow && fsfreeze --freeze /slow").expect_success()?;
+    let dump = ctx.run(&format!("vmm ctl -s {SOCKET} coredump /slow/core")).start()?;
+    let begun = "until grep -qx coredump /proc/[0-9]*/task/*/comm 2> /dev/null; do usleep 50000; done";
+    ctx.run(begun).expect_success()?;
+    for refused in ["resume", "coredump /tmp/other"] {
+        let refused = ctx.run(&format!("vmm ctl -s {SOCKET} {refused}")).expect_status(1)?;
+        refused.stderr_contains("error: the machine is being dumped\n   help: wait until")?;
+    }
+    ctl(ctx, "info")?.stdout_contains("Paused")?;
+    ctx.run("fsfreeze --unfreeze /slow").expect_success()?;
+    let dump = dump.finish()?;
+    ensure!(dump.status == 0, "it ended with status {}: {}", dump.status, dump.stderr);
     Ok(())
 }
 
