@@ -7,7 +7,11 @@ use crate::suite::{Case, Ctx, Failure, Output, TestResult, case, ensure};
 pub(super) fn all() -> Vec<Case> {
     // The lab's own kernel has no BPF, which device policies and address families are made of.
     let host = || HostSpec::default().kernel(HostKernel::Debian);
-    vec![case("service/systemd starts a machine, confines it and stops it by its power button", host(), unit)]
+    vec![case(
+        "service/systemd starts a machine, confines it and stops it by its power button",
+        host().one_cpu(),
+        unit,
+    )]
 }
 
 const UNIT: &[u8] = include_bytes!("../../../packaging/systemd/vmm@.service");

@@ -144,7 +144,9 @@ fn arguments(spec: &HostSpec, artefacts: &Artefacts, descriptors: &Descriptors) 
 
 /// A word of arguments, with the kernel's path where it is asked for.
 fn with_kernel(word: &OsStr, kernel: &Path) -> OsString {
-    let Some((before, after)) = word.to_str().and_then(|word| word.split_once(KERNEL)) else { return word.into() };
+    let Some((before, after)) = word.to_str().and_then(|word| word.split_once(KERNEL)) else {
+        return word.into();
+    };
     let mut all = OsString::from(before);
     all.push(escaped(kernel));
     all.push(after);
