@@ -157,7 +157,7 @@ pub(crate) enum Ask {
         #[arg(value_name = "SIZE")]
         size: String,
     },
-    /// Write memory and registers of a paused machine to a new ELF core file, for gdb and crash.
+    /// Write memory and registers of a paused machine to a new ELF core file, laid out as QEMU's are.
     Coredump {
         /// The file, on the machine's host; a relative one is looked for from here.
         #[arg(value_name = "FILE")]
