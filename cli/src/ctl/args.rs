@@ -50,6 +50,8 @@ pub(crate) enum Ask {
     Info,
     /// Whether it runs, and how far a start is.
     State,
+    /// Look whether the machine that was created could be started, and start nothing.
+    Preflight,
     /// Create the machine that a file describes; it does not run yet.
     Create {
         /// A machine in JSON (docs/api/), or - for standard input.

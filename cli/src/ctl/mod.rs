@@ -49,6 +49,7 @@ pub(crate) fn ctl(args: &CtlArgs) -> Result<u8, Problems> {
         Ask::Ping => show(args, &client.get("/api/v1/vmm.ping"), show::ping),
         Ask::Info => show(args, &client.get("/api/v1/vm.info"), show::info),
         Ask::State => show(args, &client.get("/vmm/v1/state"), show::state),
+        Ask::Preflight => show(args, &client.get("/vmm/v1/preflight"), show::preflight),
         Ask::Counters => show(args, &client.get("/api/v1/vm.counters"), show::counters),
         Ask::Phases => show(args, &client.get("/vmm/v1/boot-phases"), show::phases),
         Ask::PinReport => show(args, &client.get("/vmm/v1/pin-report"), show::pin_report),

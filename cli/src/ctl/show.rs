@@ -24,6 +24,19 @@ pub(crate) fn state(answer: &Answer) -> String {
     word(&json(answer), "state") + "\n"
 }
 
+/// What is in the way of a start, each problem as `vmm check` has it.
+pub(crate) fn preflight(answer: &Answer) -> String {
+    let body = json(answer);
+    let problems = body.get("problems").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+    let mut text = String::new();
+    for problem in problems {
+        let mut lines = problem.as_array().into_iter().flatten().map(plain);
+        text.push_str(&format!("problem: {}\n", lines.next().unwrap_or_default()));
+        lines.for_each(|line| text.push_str(&format!("   {line}\n")));
+    }
+    if problems.is_empty() { "ready\n".to_owned() } else { text }
+}
+
 /// Where an added device is.
 pub(crate) fn added(answer: &Answer) -> String {
     if answer.body.is_empty() {

@@ -64,3 +64,12 @@ fn what_is_not_as_expected_is_no_harm() {
     assert_eq!(text(&Answer { body: b"x".to_vec() }), "x\n");
     assert_eq!(text(&Answer::default()), "");
 }
+
+#[test]
+fn a_preflight_lists_what_is_in_the_way() {
+    let answer = |body: &str| Answer { body: body.into() };
+    assert_eq!(preflight(&answer(r#"{"ready":true,"problems":[]}"#)), "ready\n");
+    let problems = r#"{"ready":false,"problems":[["no kernel","it is gone","help: find it"],["no memory"]]}"#;
+    let expected = "problem: no kernel\n   it is gone\n   help: find it\nproblem: no memory\n";
+    assert_eq!(preflight(&answer(problems)), expected);
+}

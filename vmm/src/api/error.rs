@@ -49,9 +49,7 @@ impl ApiError {
 
     /// What was tried has failed.
     pub fn failed(what: &dyn Diagnostic) -> Self {
-        let mut messages = Vec::new();
-        explain(what, &mut messages);
-        Self { status: 500, messages }
+        Self { status: 500, messages: told(what) }
     }
 
     /// The response.
@@ -77,6 +75,13 @@ impl From<&Problems> for ApiError {
         problems.0.iter().for_each(|problem| explain(problem.what.as_ref(), &mut messages));
         Self { status: 500, messages }
     }
+}
+
+/// The problem, its causes, and what to do about it.
+pub(super) fn told(what: &dyn Diagnostic) -> Vec<String> {
+    let mut messages = Vec::new();
+    explain(what, &mut messages);
+    messages
 }
 
 fn explain(what: &dyn Diagnostic, messages: &mut Vec<String>) {

@@ -6,6 +6,7 @@
 
 use std::io;
 use std::path::PathBuf;
+use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use devices::pci::PciAddress;
@@ -50,6 +51,8 @@ struct State {
     stopping: bool,
     /// The end of the process was asked for.
     exiting: bool,
+    /// Who waits to hear whether the machine could be started.
+    preflights: Vec<Sender<Result<(), Problems>>>,
     /// Where the serial port's pseudo-terminal is.
     pty: Option<PathBuf>,
 }
@@ -70,6 +73,8 @@ enum Life {
 
 /// What the main thread is to do next.
 enum Next {
+    /// Look whether it could be started, and tell who asked.
+    Check(Box<MachineSpec>, Sender<Result<(), Problems>>),
     Boot(Box<MachineSpec>),
     Exit(&'static str),
 }
@@ -133,6 +138,11 @@ impl Manager {
         loop {
             let spec = match self.next(signals)? {
                 Next::Exit(how) => return Ok(Outcome::Stopped(how)),
+                Next::Check(spec, asked) => {
+                    // Who asked may be gone.
+                    let _ = asked.send(Plan::check(*spec, Problems::default()).map(drop));
+                    continue;
+                }
                 Next::Boot(spec) => spec,
             };
             match self.run(&spec, None, signals, observe) {
@@ -152,7 +162,13 @@ impl Manager {
         loop {
             let mut state = self.lock();
             if state.exiting {
+                state.preflights.clear();
                 return Ok(Next::Exit("stopped by request"));
+            }
+            if let Some(asked) = state.preflights.pop()
+                && let Some(configuration) = &state.configuration
+            {
+                return Ok(Next::Check(Box::new(configuration.spec.clone()), asked));
             }
             if let (Life::Wanted, Some(configuration)) = (&state.life, &state.configuration) {
                 let spec = Box::new(configuration.spec.clone());
@@ -161,6 +177,7 @@ impl Manager {
             }
             drop(state);
             if let Some(signal) = signals.arrived() {
+                self.lock().preflights.clear();
                 return Ok(Next::Exit(signal.stopped));
             }
             let mut polled = vec![PollFd::new(&self.wake, PollFlags::IN)];
@@ -275,6 +292,22 @@ impl Manager {
             (Life::On(_), None) => Ok(()),
             _ => Err(ApiError::new(500, "the machine has ended again")),
         }
+    }
+
+    /// What is in the way of a start; nothing is allocated. Answered by the main thread, which alone may open what it takes.
+    pub fn preflight(&self) -> Result<Result<(), Problems>, ApiError> {
+        let (asked, answer) = channel();
+        let mut state = self.lock();
+        if state.configuration.is_none() {
+            return Err(ApiError::not_created());
+        }
+        if !matches!(state.life, Life::Off) || state.exiting {
+            return Err(ApiError::new(500, "the machine has been booted already"));
+        }
+        state.preflights.push(asked);
+        drop(state);
+        self.wake.signal();
+        answer.recv().map_err(|_| ApiError::new(500, "the machine is gone, or the process ends"))
     }
 
     /// `vm.shutdown`: returns when the machine is gone.

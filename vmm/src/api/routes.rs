@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::config::json_of;
 use super::counters;
-use super::error::ApiError;
+use super::error::{self, ApiError};
 use super::fields::Fields;
 use super::http::{Method, Request, Response};
 use super::manager::{Manager, Overview};
@@ -18,6 +18,7 @@ use super::memory;
 use super::metrics::{self, Metrics};
 use super::virtio;
 use crate::machine::control::{ControlError, DevicePlace, Pace};
+use crate::problem::Problems;
 
 const DIALECT: &str = "/api/v1/";
 const OWN: &str = "/vmm/v1/";
@@ -67,7 +68,8 @@ const CALLS: [(&str, Method, Call); 22] = [
     ("vm.coredump", Method::Put, coredump),
 ];
 
-const OWN_CALLS: [(&str, Call); 5] = [
+const OWN_CALLS: [(&str, Call); 6] = [
+    ("preflight", |manager, _| preflight(manager)),
     ("state", |manager, _| Ok(state(manager))),
     ("boot-phases", |manager, _| Ok(Response::json(200, &manager.record().phases()))),
     ("pin-report", |manager, _| pin_report(manager)),
@@ -257,6 +259,13 @@ fn pin_report(manager: &Manager) -> Answer {
     let report = report.ok_or_else(|| ApiError::new(404, "no guest memory has been pinned"))?;
     let report = serde_json::to_value(report).map_err(|error| ApiError::new(500, error.to_string()))?;
     Ok(Response::json(200, &report))
+}
+
+/// What is in the way of a start: each problem with its causes, and its remedy last.
+fn preflight(manager: &Manager) -> Answer {
+    let Problems(problems) = manager.preflight()?.err().unwrap_or_default();
+    let told: Vec<Vec<String>> = problems.iter().map(|problem| error::told(problem.what.as_ref())).collect();
+    Ok(Response::json(200, &json!({ "ready": told.is_empty(), "problems": told })))
 }
 
 /// Walks the page tables of all guest RAM, here and not on the machine's thread.

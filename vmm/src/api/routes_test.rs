@@ -224,7 +224,16 @@ fn what_only_we_have_stands_beside_it() {
     assert_eq!(own("boot-phases"), (200, json!([])));
     assert_eq!(own("pin-report").0, 404);
     assert_eq!(own("metrics").0, 200);
+    assert_eq!(own("preflight").0, 404);
     bench.put("vm.create", r#"{"payload":{"kernel":"/k"}}"#);
+    assert_eq!(own("state").1["state"], "Created");
+    // Asked as often as one likes, nothing is booted by it.
+    for _ in 0..2 {
+        let (status, preflight) = own("preflight");
+        assert_eq!((status, &preflight["ready"]), (200, &json!(false)));
+        let problems = preflight["problems"].to_string();
+        assert!(problems.contains("cannot use kernel /k") && problems.contains("help: "), "{problems}");
+    }
     assert_eq!(own("state").1["state"], "Created");
     bench.end();
 }
