@@ -19,7 +19,7 @@ use crate::cli::BenchOptions;
 pub(crate) enum Bench {
     /// Starts with a passed-through device on hosts that keep memory busy: ours, and as others do it
     Pin,
-    /// Starts in a host whose clock counts instructions, beside QEMU: with and without a passed-through device
+    /// Whole starts in a host whose clock counts instructions, with and without a passed-through device
     Instructions,
     /// Starts of a guest of a few instructions on this machine's own KVM, beside the bare KVM calls and QEMU: time, CPU
     /// time, resident memory, wake-ups

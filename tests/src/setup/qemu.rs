@@ -57,7 +57,7 @@ impl Qemu {
     }
 
     /// Where it is with all that it needs; `None` for the system's.
-    pub(crate) fn directory(&self) -> Option<&Path> {
+    pub(super) fn directory(&self) -> Option<&Path> {
         self.directory.as_deref()
     }
 
@@ -72,8 +72,8 @@ impl Qemu {
         command
     }
 
-    /// How it starts from a copy of its directory.
-    pub(crate) fn words_at(directory: &str) -> [String; 6] {
+    /// How it starts from its directory.
+    fn words_at(directory: &str) -> [String; 6] {
         let file = |name: &str| format!("{directory}/{name}");
         [file(LOADER), "--library-path".into(), directory.into(), file(NAME), "-L".into(), file(SHARE)]
     }

@@ -3,7 +3,7 @@
 //!
 //! It fails unless vmm keeps what it promises; see `verdict`.
 
-mod contender;
+mod guest;
 mod row;
 mod verdict;
 
@@ -19,7 +19,7 @@ use crate::host::{Deadline, Host, HostError, HostSpec};
 use crate::product::{self, Product};
 use crate::suite::GuestInitrd;
 use crate::{Error, setup};
-use contender::{Contender, Guest};
+use guest::Guest;
 use row::{Row, TABLE};
 
 /// One start is an outlier only if the host had something else to do.
@@ -41,7 +41,7 @@ struct Record {
     complaints: Vec<String>,
 }
 
-/// Measures all contenders in turns, or those that were asked for.
+/// Measures all guests, or those that were asked for.
 pub(super) fn run(options: &BenchOptions) -> Result<ExitCode, Error> {
     let started = Instant::now();
     let artefacts = setup::ensure()?;
@@ -49,37 +49,29 @@ pub(super) fn run(options: &BenchOptions) -> Result<ExitCode, Error> {
         Some(binary) => binary.clone(),
         None => product::release()?,
     };
-    let mut spec = HostSpec::default().counting_instructions();
-    spec.add.extend(artefacts.qemu.directory().map(Into::into));
+    let spec = HostSpec::default().counting_instructions();
     let host = Host::boot(&spec, &artefacts, Some(&vmm))?;
     let stopwatch = Product::build()?.program("stopwatch");
     host.put(STOPWATCH, &std::fs::read(&stopwatch).during("read", &stopwatch)?)?;
-    let asked =
-        |name: &str| options.only.is_empty() || options.only.iter().any(|only| name.contains(only.as_str()));
     let mut rows: Vec<Row> = Vec::new();
     println!("{}", TABLE.head());
-    for guest in [Guest::Plain, Guest::Nvme] {
+    let asked = |guest: &Guest| {
+        options.only.is_empty() || options.only.iter().any(|only| guest.name().contains(only.as_str()))
+    };
+    for guest in [Guest::Plain, Guest::Nvme].into_iter().filter(asked) {
         let initrd = GuestInitrd::with_script(&artefacts, guest.script())?;
         host.put(INITRD, &initrd.build()?)?;
-        let contenders: Vec<Contender> = Contender::all(guest, &artefacts.qemu, host.release())
-            .into_iter()
-            .filter(|contender| asked(&contender.name))
-            .collect();
-        let mut measured: Vec<Result<Vec<f64>, String>> = contenders.iter().map(|_| Ok(Vec::new())).collect();
+        let mut measured = Ok(Vec::new());
         for _ in 0..options.starts.clamp(1, ROUNDS) {
-            for (contender, measured) in contenders.iter().zip(&mut measured) {
-                let Ok(seconds) = measured else { continue };
-                match time(&host, contender)? {
-                    Ok(more) => seconds.push(more),
-                    Err(why) => *measured = Err(why),
-                }
+            let Ok(seconds) = &mut measured else { break };
+            match time(&host, &guest.command(host.release()))? {
+                Ok(more) => seconds.push(more),
+                Err(why) => measured = Err(why),
             }
         }
-        for (contender, measured) in contenders.into_iter().zip(measured) {
-            let row = Row::new(contender.name, measured);
-            println!("{}", row.lines());
-            rows.push(row);
-        }
+        let row = Row::new(guest.name(), measured);
+        println!("{}", row.lines());
+        rows.push(row);
     }
     let complaints = verdict::complaints(&rows);
     let path = options.json.clone().unwrap_or_else(|| product::target().join("bench/instructions.json"));
@@ -96,9 +88,8 @@ pub(super) fn run(options: &BenchOptions) -> Result<ExitCode, Error> {
 }
 
 /// Seconds of the host from exec to exit, or why there are none.
-fn time(host: &Host, contender: &Contender) -> Result<Result<f64, String>, HostError> {
-    let command: Vec<&str> =
-        [STOPWATCH].into_iter().chain(contender.command.iter().map(String::as_str)).collect();
+fn time(host: &Host, command: &[String]) -> Result<Result<f64, String>, HostError> {
+    let command: Vec<&str> = [STOPWATCH].into_iter().chain(command.iter().map(String::as_str)).collect();
     let ran = host.run(&command, &[], Deadline::after(DEADLINE))?;
     let output = String::from_utf8_lossy(&ran.stdout);
     Ok(row::seconds(&output)

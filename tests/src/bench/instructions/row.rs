@@ -1,4 +1,4 @@
-//! What was measured of a contender: a row of the table and of the JSON.
+//! What was measured of a guest: a row of the table and of the JSON.
 
 use serde::Serialize;
 
@@ -7,13 +7,13 @@ use crate::bench::table::Table;
 
 pub(super) const TABLE: Table = Table::new(
     1,
-    &[("exec to exit", 36), ("starts", 6), ("s of 10^9 instructions", 22), ("least to most", 16)],
+    &[("exec to exit", 20), ("starts", 6), ("s of 10^9 instructions", 22), ("least to most", 16)],
 );
 
 /// A row. Times are in seconds of a clock that counts an instruction as a nanosecond.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub(super) struct Row {
-    pub(super) name: String,
+    pub(super) name: &'static str,
     pub(super) starts: usize,
     pub(super) exit: Option<Summary>,
     /// Why there are no figures.
@@ -21,7 +21,7 @@ pub(super) struct Row {
 }
 
 impl Row {
-    pub(super) fn new(name: String, measured: Result<Vec<f64>, String>) -> Row {
+    pub(super) fn new(name: &'static str, measured: Result<Vec<f64>, String>) -> Row {
         let trouble = measured.as_ref().err().cloned();
         let measured = measured.unwrap_or_default();
         Row { name, starts: measured.len(), exit: Summary::of(measured), trouble }
@@ -31,7 +31,7 @@ impl Row {
     pub(super) fn lines(&self) -> String {
         let figure = |text: fn(&Summary) -> String| self.exit.as_ref().map_or_else(|| "-".to_owned(), text);
         let mut text = TABLE.row([
-            self.name.clone(),
+            self.name.to_owned(),
             self.starts.to_string(),
             figure(|exit| format!("{:.3}", exit.median)),
             figure(|exit| format!("{:.3} to {:.3}", exit.min, exit.max)),
