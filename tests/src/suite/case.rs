@@ -31,6 +31,8 @@ const SPINS: &str =
 const SPIN_BYTES: u64 = 0x80;
 /// How often it is looked, as a CPU is in its guest for a part of the time only.
 const SAMPLES: u32 = 40;
+/// In so many of them a CPU has to be seen there: for a moment the host's own CPUs wait for locks, too.
+const ENOUGH: usize = 10;
 /// A guest's CPU was seen to wait for a lock with interrupts off.
 pub(super) const SPINNING: &str = "[a CPU of a guest that hangs spins for a lock with its interrupts off]\n";
 
@@ -171,11 +173,11 @@ impl<'a> Ctx<'a> {
             let spins = self.run(SPINS).output().map(|found| found.stdout).unwrap_or_default();
             let spins: Vec<u64> =
                 spins.split_whitespace().flat_map(|address| u64::from_str_radix(address, 16)).collect();
-            let seen = (0..SAMPLES).any(|_| {
+            let spinning = |_: &u32| {
                 let registers = self.host.monitor("info registers -a").unwrap_or_default();
                 is_spinning(&registers, &spins)
-            });
-            if seen {
+            };
+            if (0..SAMPLES).filter(spinning).count() >= ENOUGH {
                 self.note(SPINNING);
             }
             let _ = self.monitor("info registers -a");
