@@ -49,7 +49,7 @@ pub(super) fn ensure() -> Result<(), SetupError> {
 }
 
 /// Whether Debian packages can be installed here.
-pub(super) fn can_install() -> bool {
+fn can_install() -> bool {
     rustix::process::geteuid().is_root() && find_program("apt-get").is_some()
 }
 

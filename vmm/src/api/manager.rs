@@ -124,6 +124,20 @@ impl Manager {
         signals: &mut Signals,
         observe: &Observe,
     ) -> Result<Outcome, Problems> {
+        let outcome = self.serve_until_the_end(planned, signals, observe);
+        // Nobody answers any more.
+        let mut state = self.lock();
+        state.exiting = true;
+        state.preflights.clear();
+        outcome
+    }
+
+    fn serve_until_the_end(
+        self: &Arc<Self>,
+        planned: Option<Plan>,
+        signals: &mut Signals,
+        observe: &Observe,
+    ) -> Result<Outcome, Problems> {
         if let Some(plan) = planned {
             self.lock().life = Life::Starting;
             // The plan's own has its devices no more, which reports name.
@@ -162,7 +176,6 @@ impl Manager {
         loop {
             let mut state = self.lock();
             if state.exiting {
-                state.preflights.clear();
                 return Ok(Next::Exit("stopped by request"));
             }
             if let Some(asked) = state.preflights.pop()
@@ -177,7 +190,6 @@ impl Manager {
             }
             drop(state);
             if let Some(signal) = signals.arrived() {
-                self.lock().preflights.clear();
                 return Ok(Next::Exit(signal.stopped));
             }
             let mut polled = vec![PollFd::new(&self.wake, PollFlags::IN)];
