@@ -26,7 +26,7 @@
 //!
 //! # What happens next
 //! `vmm.then=shell|poweroff|reboot` on the kernel command line, `shell` if absent: a prompt `vmm> ` on the
-//! console ([`prompt`]), at whose end of input the guest powers off, as it does when its power button is pressed.
+//! console ([`prompt`]), at whose end of input the guest powers off, as it does at any time when its power button is pressed.
 
 mod button;
 pub(crate) mod class;
@@ -58,6 +58,8 @@ pub(crate) fn main() -> ! {
     let mut report = Report::new(&mut stdout);
     setup::prepare(&mut report);
     let system = System::real();
+    // From the start: who presses it while drivers are still looked for has to wait for nothing.
+    button::heed();
 
     summary::machine(&system, &mut report);
 
@@ -69,10 +71,7 @@ pub(crate) fn main() -> ! {
     summary::devices(&system, &mut report);
 
     let end = match then {
-        Then::Shell => {
-            button::heed();
-            prompt::run(&system)
-        }
+        Then::Shell => prompt::run(&system),
         Then::PowerOff => End::PowerOff,
         Then::Reboot => End::Reboot,
     };

@@ -35,6 +35,20 @@ impl Deadline {
     pub(crate) fn never() -> Deadline {
         Deadline { until: None }
     }
+
+    /// This, or the end of `time` from now on if that is sooner.
+    pub(crate) fn or_after(self, time: Duration) -> Deadline {
+        let other = Deadline::after(time);
+        match (self.until, other.until) {
+            (Some((this, _)), Some((other, _))) if this <= other => self,
+            _ => other,
+        }
+    }
+
+    /// Whether it has passed.
+    pub(crate) fn is_over(self) -> bool {
+        self.until.is_some_and(|(until, _)| until <= Instant::now())
+    }
 }
 
 /// A command; dropping it kills the command, if it has not ended.

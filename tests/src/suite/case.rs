@@ -13,6 +13,8 @@ use crate::wire::{ExecRequest, Size};
 
 /// A command that hangs is given up after so long, unless the case says otherwise.
 const DEFAULT_DEADLINE: Duration = Duration::from_secs(120);
+/// When a command has said nothing for so long, it is looked whether its guest will ever go on.
+const SILENCE: Duration = Duration::from_secs(20);
 /// How long a command may take to end after it was killed.
 const KILL_DEADLINE: Duration = Duration::from_secs(20);
 /// Lines of each command's output that a failure shows.
@@ -170,19 +172,44 @@ impl<'a> Ctx<'a> {
     /// Something hangs: writes down what can still be had of the guests, once.
     fn look_for_last_words(&self) {
         if !self.looked.swap(true, Ordering::Relaxed) {
-            let spins = self.run(SPINS).output().map(|found| found.stdout).unwrap_or_default();
-            let spins: Vec<u64> =
-                spins.split_whitespace().flat_map(|address| u64::from_str_radix(address, 16)).collect();
-            let spinning = |_: &u32| {
-                let registers = self.host.monitor("info registers -a").unwrap_or_default();
-                is_spinning(&registers, &spins)
-            };
-            if (0..SAMPLES).filter(spinning).count() >= ENOUGH {
-                self.note(SPINNING);
-            }
-            let _ = self.monitor("info registers -a");
-            let _ = self.run(LAST_WORDS).output();
+            self.is_spinning();
+            self.note_last_words();
         }
+    }
+
+    /// Nothing was heard for a while: whether a guest is stuck for good, which is then written down.
+    fn is_stuck(&self) -> bool {
+        // Nor is it looked again for what is done to find out.
+        if self.looked.swap(true, Ordering::Relaxed) {
+            return false;
+        }
+        let stuck = self.is_spinning();
+        if stuck {
+            self.note_last_words();
+        }
+        self.looked.store(stuck, Ordering::Relaxed);
+        stuck
+    }
+
+    /// Whether a CPU of a guest waits for a lock with interrupts off all the time, which is then written down.
+    fn is_spinning(&self) -> bool {
+        let spins = self.run(SPINS).output().map(|found| found.stdout).unwrap_or_default();
+        let spins: Vec<u64> =
+            spins.split_whitespace().flat_map(|address| u64::from_str_radix(address, 16)).collect();
+        let seen = |_: &u32| {
+            let registers = self.host.monitor("info registers -a").unwrap_or_default();
+            is_spinning(&registers, &spins)
+        };
+        let spinning = (0..SAMPLES).filter(seen).count() >= ENOUGH;
+        if spinning {
+            self.note(SPINNING);
+        }
+        spinning
+    }
+
+    fn note_last_words(&self) {
+        let _ = self.monitor("info registers -a");
+        let _ = self.run(LAST_WORDS).output();
     }
 
     fn note(&self, text: &str) {
@@ -356,10 +383,15 @@ impl Interactive<'_> {
     }
 
     fn step(&mut self) -> TestResult {
-        match self.session.next(self.until) {
+        match self.session.next(self.until.or_after(SILENCE)) {
             Ok(Event::Stdout(bytes)) => self.stdout.extend(bytes),
             Ok(Event::Stderr(bytes)) => self.stderr.extend(bytes),
             Ok(Event::Exit(status)) => self.status = Some(status),
+            Err(HostError::Deadline { .. }) if !self.until.is_over() => {
+                if self.ctx.is_stuck() {
+                    return Err(Failure(format!("`{}` says nothing, its guest is stuck", self.command)));
+                }
+            }
             Err(HostError::Deadline { after }) => {
                 self.ctx.look_for_last_words();
                 let (command, seconds) = (&self.command, after.as_secs());

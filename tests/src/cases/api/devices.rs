@@ -1,11 +1,14 @@
 //! Virtio devices that come and go while the guest runs.
 
-use super::{READY, SOCKET, ctl, machine, shell};
+use super::{READY, SOCKET, ctl, machine, shell_with};
 use crate::host::HostSpec;
-use crate::suite::{Case, Ctx, TestResult, case, ensure};
+use crate::suite::{Case, Ctx, Interactive, TestResult, case, ensure};
 
 /// An image in the host, of 4 MiB.
 pub(super) const IMAGE: &str = "/tmp/plugged.img";
+
+/// Where programs of the host connect to the plugged vsock.
+const VSOCK: &str = "/tmp/plugged.vsock";
 
 pub(super) fn all() -> Vec<Case> {
     vec![case("api/virtio devices come and go, in a sandbox", HostSpec::default(), come_and_go)]
@@ -19,7 +22,8 @@ pub(super) fn image(ctx: &Ctx) -> TestResult<String> {
 }
 
 fn come_and_go(ctx: &Ctx) -> TestResult {
-    shell(ctx)?;
+    let talker = ctx.program("vsock")?;
+    shell_with(ctx, &[("bin/vsock", &ctx.get(&talker)?)])?;
     let sum = image(ctx)?;
     let mut guest = ctx.run(&machine("--pcie-ports 2 --sandbox on 2>&1")).deadline(240).start()?;
     guest.wait_for(READY)?;
@@ -31,11 +35,16 @@ fn come_and_go(ctx: &Ctx) -> TestResult {
     // A disk can be opened a moment after its node is there.
     guest.send("until (: < /dev/vda) 2>/dev/null; do usleep 100000; done; sha256sum < /dev/vda\n");
     guest.wait_for(&sum)?;
+    // One that was plugged in can grow as any other.
+    refused("resize-disk data 2M")?.stderr_contains("4194304 bytes, 2097152 are fewer")?;
+    ctl(ctx, "resize-disk data 6M")?;
+    guest.send("until [ $(cat /sys/block/vda/size) = 12288 ]; do usleep 100000; done; echo it has grown\n");
+    guest.wait_for("it has grown")?;
     refused(&format!("add-disk {IMAGE}"))?.stderr_contains(IMAGE)?;
     ctl(ctx, "add-net plug0")?.stdout_contains("_net0 is 0000:02:00.0 in the guest")?;
     guest.send("until [ -e /sys/class/net/eth0 ]; do usleep 100000; done; echo the card is there\n");
     guest.wait_for("the card is there")?;
-    refused("add-vsock /tmp/plugged.vsock 7")?.stderr_contains("no root port of the machine is free")?;
+    refused(&format!("add-vsock {VSOCK} 7"))?.stderr_contains("no root port of the machine is free")?;
     ctl(ctx, "info")?.stdout_contains(&format!("data: {IMAGE}, 0000:01:00.0 in the guest"))?;
     // A guest that stands still cannot be asked.
     ctl(ctx, "pause")?;
@@ -45,12 +54,16 @@ fn come_and_go(ctx: &Ctx) -> TestResult {
     open()?.stdout_lacks(IMAGE)?;
     guest.send("while [ -e /dev/vda ]; do usleep 100000; done; echo the disk is gone\n");
     guest.wait_for("the disk is gone")?;
+    ctl(ctx, "remove-device _net0")?;
+    ctx.run("test -e /sys/class/net/plug0").expect_status(1)?;
+    shared(ctx, &mut guest)?;
+    talks(ctx, &mut guest, &talker)?;
     // While it stands still a device can come, and is there when it goes on. The port and the image are free again.
     ctl(ctx, "pause")?;
     ctl(ctx, &format!("add-disk {IMAGE} --ro"))?.stdout_contains("_disk0 is 0000:01:00.0 in the guest")?;
     ctl(ctx, "resume")?;
     guest
-        .send("until (: < /dev/vda) 2>/dev/null; do usleep 100000; done; cat /sys/block/vda/ro; sha256sum < /dev/vda\n");
+        .send("until (: < /dev/vda) 2>/dev/null; do usleep 100000; done; cat /sys/block/vda/ro; head -c 4194304 /dev/vda | sha256sum\n");
     guest.wait_for("1\r\n")?;
     guest.wait_for(&sum)?;
     guest.send("poweroff -f\n");
@@ -59,5 +72,42 @@ fn come_and_go(ctx: &Ctx) -> TestResult {
     guest.stdout_contains("vmm: data is plugged in, the guest sees it at 0000:01:00.0")?;
     guest.stdout_contains("vmm: data is unplugged")?;
     ctx.run(&format!("rm {IMAGE}")).expect_success()?;
+    Ok(())
+}
+
+/// A directory comes, is looked into, and goes; its daemon ends with it.
+fn shared(ctx: &Ctx, guest: &mut Interactive<'_>) -> TestResult {
+    let virtiofsd = ctx.daemon("virtiofsd")?;
+    ctx.run("mkdir /tmp/share && echo shared by the host > /tmp/share/file").expect_success()?;
+    let daemon =
+        format!("{virtiofsd} --socket-path /tmp/fs.sock --shared-dir /tmp/share --sandbox chroot 2>&1");
+    let mut daemon = ctx.run(&daemon).start()?;
+    daemon.wait_for("Waiting for vhost-user socket connection")?;
+    ctl(ctx, "add-fs /tmp/fs.sock files --id share")?
+        .stdout_contains("share is 0000:01:00.0 in the guest")?;
+    guest.send(
+        "mkdir -p /mnt; until mount -t virtiofs files /mnt 2>/dev/null; do usleep 100000; done; cat /mnt/file; \
+         echo written by the guest > /mnt/file; umount /mnt; echo unmounted\n",
+    );
+    guest.wait_for("shared by the host")?;
+    guest.wait_for("unmounted")?;
+    ctx.run("cat /tmp/share/file").expect_success()?.stdout_contains("written by the guest")?;
+    ctl(ctx, "remove-device share")?;
+    daemon.finish()?;
+    ctx.run("rm -r /tmp/share /tmp/fs.sock*").expect_success()?;
+    Ok(())
+}
+
+/// A vsock comes, host and guest talk over it, and it goes with its socket.
+fn talks(ctx: &Ctx, guest: &mut Interactive<'_>, talker: &str) -> TestResult {
+    ctl(ctx, &format!("add-vsock {VSOCK} 7 --id socket"))?
+        .stdout_contains("socket is 0000:01:00.0 in the guest")?;
+    guest.send("until vsock echo vsock:52 2 2>/dev/null; do usleep 100000; done\n");
+    guest.wait_for("listening at vsock:52")?;
+    let moved = ctx.run(&format!("{talker} talk bridge:{VSOCK}:52 2 1")).expect_success()?;
+    moved.stdout_contains("2097152 bytes there and back over 2 connections")?;
+    guest.wait_for("echoed 2097152 bytes over 2 connections")?;
+    ctl(ctx, "remove-device socket")?;
+    ctx.run(&format!("test -e {VSOCK}")).expect_status(1)?;
     Ok(())
 }

@@ -21,9 +21,17 @@ const READY: &str = "shell is ready";
 
 /// Puts an initramfs into the host whose guest does what its console says, a line at a time.
 fn shell(ctx: &Ctx) -> TestResult {
+    shell_with(ctx, &[])
+}
+
+/// The same, with these files in it: paths and contents.
+fn shell_with(ctx: &Ctx, files: &[(&str, &[u8])]) -> TestResult {
     let script =
         format!("stty -echo; echo {READY}; while read -r line; do eval \"$line\"; done; poweroff -f");
-    let initrd = GuestInitrd::with_script(ctx.artefacts, &script)?;
+    let mut initrd = GuestInitrd::with_script(ctx.artefacts, &script)?;
+    for (path, content) in files {
+        initrd = initrd.file(path, content)?;
+    }
     ctx.put(SHELL, &initrd.build()?)
 }
 
