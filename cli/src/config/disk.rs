@@ -130,7 +130,7 @@ impl Disk {
         let DiskRate { bytes, bytes_burst, ops, ops_burst } = &self.rate;
         let bytes = rate(bytes.map(|size| size.0), bytes_burst.map(|size| size.0));
         let limits = Limits { bytes, operations: rate(*ops, *ops_burst) };
-        Some(DiskSpec { options, serial: self.serial.clone(), queues: self.queues, limits })
+        Some(DiskSpec { id: None, options, serial: self.serial.clone(), queues: self.queues, limits })
     }
 }
 

@@ -145,6 +145,7 @@ impl NetCard {
         }?;
         let mac = self.mac.map(|Mac(mac)| mac);
         Some(NetSpec {
+            id: None,
             tap,
             mac,
             mtu: self.mtu,

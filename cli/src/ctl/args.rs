@@ -152,7 +152,7 @@ pub(crate) enum Ask {
     },
     /// Make a disk larger, and tell the guest.
     ResizeDisk {
-        /// Its name, which is `_disk0` for the first --disk, or its image as it was given.
+        /// Its name, which is `_disk0` for the first --disk if it was given none, or its image as it was given.
         #[arg(value_name = "ID")]
         id: String,
         /// In bytes or with a suffix K, M, G or T (powers of 1024).

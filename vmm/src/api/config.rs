@@ -1,7 +1,7 @@
 //! A machine as the dialect describes it (VmConfig), and as we do. What Cloud Hypervisor has and we have not is refused
 //! with its name; what it leaves out has its default there, except that a virtio console has to be asked for.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use devices::pci::PciAddress;
@@ -14,8 +14,8 @@ use super::virtio;
 use crate::machine::control::DeviceName;
 use crate::problem::Problems;
 use crate::spec::{InitrdSource, MachineSpec, Serial};
-use crate::virtio::disk;
 use crate::virtio::plugged::{self, Pluggable, PluggedSpec};
+use crate::virtio::{disk, net};
 
 /// Where VFIO devices are named.
 const PCI_DEVICES: &str = "/sys/bus/pci/devices";
@@ -75,6 +75,10 @@ impl Configuration {
         config.object("platform", read_platform);
         spec.virtio = virtio::read(&mut config);
         let mut configuration = Self { spec, ids: BTreeMap::new() };
+        let mut names = BTreeSet::new();
+        if let Some(twice) = configuration.fixed_names().find(|name| !names.insert(name.clone())) {
+            config.refuse("disks", &format!("or net: two devices are called `{twice}`"));
+        }
         for (index, device) in config.list("devices").into_iter().enumerate() {
             let path = config.name(&format!("devices[{index}]"));
             let mut device = Fields::of(path, device, config.refused());
@@ -158,7 +162,7 @@ impl Configuration {
     /// The taps of its network cards, by the names of the cards.
     pub(super) fn taps(&self) -> Vec<(String, &str)> {
         let fixed = self.spec.virtio.nets.iter().enumerate();
-        let fixed = fixed.map(|(number, net)| (net_id(number), net.tap.name()));
+        let fixed = fixed.map(|(number, net)| (net.name(number), net.tap.name()));
         let plugged = self.spec.plugged.iter().filter_map(|plugged| match &plugged.device {
             Pluggable::Net(net) => Some((plugged.id.clone(), net.tap.name())),
             _ => None,
@@ -171,13 +175,17 @@ impl Configuration {
         self.ids.iter().find(|(_, other)| **other == address).map(|(id, _)| id.as_str())
     }
 
-    /// Whether a device has this name. Disks and network cards that a machine starts with have numbers.
+    /// Whether a device has this name.
     fn is_taken(&self, id: &str) -> bool {
-        let virtio = &self.spec.virtio;
         self.ids.contains_key(id)
             || self.spec.plugged.iter().any(|plugged| plugged.id == id)
-            || (0..virtio.disks.len()).any(|number| disk::id(number) == id)
-            || (0..virtio.nets.len()).any(|number| net_id(number) == id)
+            || self.fixed_names().any(|name| name == id)
+    }
+
+    /// What the disks and network cards are called that it starts with.
+    fn fixed_names(&self) -> impl Iterator<Item = String> {
+        let disks = self.spec.virtio.disks.iter().enumerate().map(|(number, disk)| disk.name(number));
+        disks.chain(self.spec.virtio.nets.iter().enumerate().map(|(number, net)| net.name(number)))
     }
 
     fn free_id(&self) -> String {
@@ -187,7 +195,7 @@ impl Configuration {
     fn free_id_for(&self, device: &Pluggable) -> String {
         self.free(|number| match device {
             Pluggable::Disk(_) => disk::id(number),
-            Pluggable::Net(_) => net_id(number),
+            Pluggable::Net(_) => net::id(number),
             Pluggable::Share(_) => format!("_fs{number}"),
             Pluggable::Vsock(_) => format!("_vsock{number}"),
         })
@@ -227,11 +235,6 @@ impl Configuration {
         }
         config
     }
-}
-
-/// What the network card with this number is called, of those that a machine starts with.
-fn net_id(number: usize) -> String {
-    format!("_net{number}")
 }
 
 /// The JSON in a request's body.

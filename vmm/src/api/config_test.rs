@@ -286,6 +286,58 @@ fn virtio_devices_come_and_go() {
     assert_eq!((configuration.device("_disk0"), configuration.no_device("_disk0").status), (None, 500));
 }
 
+#[test]
+fn what_a_machine_starts_with_can_have_names() {
+    let machine = json!({
+        "payload": { "kernel": "/k" },
+        "disks": [{ "path": "/d", "id": "root" }, { "path": "/e" }],
+        "net": [{ "tap": "tap0", "id": "uplink" }],
+    });
+    let mut configuration = parse(&machine).unwrap();
+    let names: Vec<String> = configuration.fixed_names().collect();
+    assert_eq!(names, ["root", "_disk1", "uplink"]);
+    let described = configuration.to_json(None);
+    assert_eq!(
+        (&described["disks"][0]["id"], &described["net"][0]["id"]),
+        (&json!("root"), &json!("uplink"))
+    );
+    assert_eq!(described["disks"][1].get("id"), None);
+    let disk = virtio::disk_of(br#"{"path":"/f","id":"uplink"}"#).unwrap();
+    assert_eq!(configuration.plug(disk.0, disk.1).unwrap_err().status, 409);
+    let mut twice = machine;
+    twice["net"][0]["id"] = json!("_disk1");
+    let refused = parse(&twice).unwrap_err();
+    assert_eq!(refused, ["`disks` or net: two devices are called `_disk1`"]);
+}
+
+/// What `ch-remote add-disk`, `add-net`, `add-fs` and `add-vsock` of its releases send when nothing else is said.
+#[test]
+fn what_others_say_of_themselves_is_understood() {
+    let common = r#""id":null,"pci_segment":0,"pci_device_id":null"#;
+    let disk = format!(
+        r#"{{{common},"path":"/d","readonly":false,"direct":false,"num_queues":1,"queue_size":128,"vhost_user":false,
+        "vhost_socket":null,"rate_limit_group":null,"rate_limiter_config":null,"disable_io_uring":false,"disable_aio":false,
+        "serial":null,"queue_affinity":null,"backing_files":false,"sparse":true,"image_type":"Unknown","lock_granularity":"ByteRange"}}"#
+    );
+    virtio::disk_of(disk.as_bytes()).unwrap();
+    let net = format!(
+        r#"{{{common},"tap":"t0","ip":null,"mask":null,"mac":"2e:00:00:00:00:01","host_mac":null,"mtu":null,"num_queues":2,
+        "queue_size":256,"vhost_user":false,"vhost_socket":null,"vhost_mode":"Client","fds":null,"rate_limiter_config":null,
+        "offload_tso":true,"offload_ufo":true,"offload_csum":true}}"#
+    );
+    virtio::net_of(net.as_bytes()).unwrap();
+    let fs = format!(r#"{{{common},"tag":"t","socket":"/s","num_queues":1,"queue_size":1024}}"#);
+    virtio::fs_of(fs.as_bytes()).unwrap();
+    virtio::vsock_of(format!(r#"{{{common},"cid":3,"socket":"/s"}}"#).as_bytes()).unwrap();
+    for (field, value) in
+        [("queue_size", "100"), ("queue_size", "65536"), ("lock_granularity", "\"None\""), ("id", "\"\"")]
+    {
+        let body = format!(r#"{{"path":"/d","{field}":{value}}}"#);
+        let refused = virtio::disk_of(body.as_bytes()).unwrap_err();
+        assert!(refused.messages[0].starts_with(&format!("`{field}`")), "{:?}", refused.messages);
+    }
+}
+
 /// Any JSON, with names that mean something more often than not.
 fn any_json() -> impl Strategy<Value = Value> {
     let name = prop_oneof![

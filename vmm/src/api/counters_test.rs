@@ -8,6 +8,7 @@ use crate::virtio::net::{NetSpec, TapSource};
 
 fn configuration(taps: &[&str]) -> Configuration {
     let net = |tap: &&str| NetSpec {
+        id: None,
         tap: TapSource::Named { name: (*tap).to_owned(), create: false },
         mac: None,
         mtu: None,

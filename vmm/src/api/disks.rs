@@ -5,13 +5,13 @@ use devices::rate::{Limits, Rate};
 use serde_json::{Map, Value, json};
 
 use super::fields::Fields;
-use super::virtio::placed_by_us;
+use super::virtio::{name_of, placed_by_us, queue_size};
 use crate::virtio::disk::DiskSpec;
 
-/// Entries of a queue.
-const QUEUE_SIZE: u64 = 256;
 /// The formats, by their names there.
 const FORMATS: [(&str, Format); 2] = [("Raw", Format::Raw), ("Qcow2", Format::Qcow2)];
+/// What of an image may be locked.
+const LOCKS: [&str; 2] = ["ByteRange", "Full"];
 
 pub(super) fn read(disk: &mut Fields) -> Option<DiskSpec> {
     let path = disk.path("path");
@@ -31,16 +31,19 @@ pub(super) fn read(disk: &mut Fields) -> Option<DiskSpec> {
     let serial = disk.text("serial").unwrap_or_default();
     let queues = disk.number("num_queues").map(|queues| u16::try_from(queues).unwrap_or(u16::MAX));
     let limits = disk.object("rate_limiter_config", read_limits).unwrap_or_default();
-    // Disks have names of ours, in the order in which they are given: _disk0 is the first.
-    disk.text("id");
-    disk.only("queue_size", QUEUE_SIZE);
+    let id = name_of(disk);
+    queue_size(disk);
+    // The lock is on the whole image, as others see both.
+    if disk.text("lock_granularity").is_some_and(|name| !LOCKS.contains(&name.as_str())) {
+        disk.refuse("lock_granularity", "must be ByteRange or Full");
+    }
     disk.only("vhost_user", false);
     disk.only("disable_io_uring", false);
     disk.only("disable_aio", false);
     disk.only("sparse", true);
     placed_by_us(disk);
     let options = DiskOptions { format, read_only, direct, backing, ..DiskOptions::new(path?) };
-    Some(DiskSpec { options, serial, queues, limits })
+    Some(DiskSpec { id, options, serial, queues, limits })
 }
 
 fn read_limits(limits: &mut Fields) -> Limits {
@@ -64,6 +67,7 @@ pub(super) fn describe(disk: &DiskSpec) -> Value {
     let DiskOptions { path, format, read_only, direct, backing, lock: _ } = &disk.options;
     let mut described = Map::new();
     let mut put = |name: &str, value: Value| described.insert(name.to_owned(), value);
+    disk.id.as_ref().map(|id| put("id", json!(id)));
     put("path", json!(path));
     put("readonly", json!(read_only));
     put("direct", json!(direct));

@@ -63,10 +63,7 @@ pub(super) fn vsock_of(body: &[u8]) -> Result<Described, ApiError> {
 fn one(body: &[u8], read: impl FnOnce(&mut Fields) -> Option<Pluggable>) -> Result<Described, ApiError> {
     let mut refused = Vec::new();
     let mut device = Fields::of("", json_of(body)?, &mut refused);
-    let id = device.text("id");
-    if id.as_ref().is_some_and(String::is_empty) {
-        device.refuse("id", "must not be empty; left out, the device gets a name");
-    }
+    let id = name_of(&mut device);
     let read = read(&mut device);
     device.finish();
     match read {
@@ -166,9 +163,6 @@ fn read_vsock(vsock: &mut Fields) -> Option<VsockSpec> {
 
 /// The fields that say whether a card has offloads: all of them or none.
 const OFFLOADS: [&str; 3] = ["offload_tso", "offload_ufo", "offload_csum"];
-/// Entries of a queue.
-const QUEUE_SIZE: u64 = 256;
-
 /// A network card. A tap of that name is made if there is none.
 fn read_net(net: &mut Fields) -> Option<NetSpec> {
     let name = net.text("tap");
@@ -186,8 +180,10 @@ fn read_net(net: &mut Fields) -> Option<NetSpec> {
         }
         u16::try_from(queues / 2).ok().filter(|pairs| *pairs > 0)
     });
-    net.only("queue_size", QUEUE_SIZE);
+    let id = name_of(net);
+    queue_size(net);
     net.only("vhost_user", false);
+    net.only("vhost_mode", "Client");
     let offloads = OFFLOADS.map(|name| net.flag(name).unwrap_or(true));
     if offloads.iter().any(|offload| *offload != offloads[0]) {
         net.refuse(
@@ -197,13 +193,14 @@ fn read_net(net: &mut Fields) -> Option<NetSpec> {
     }
     placed_by_us(net);
     let tap = TapSource::Named { name: name?, create: true };
-    Some(NetSpec { tap, mac: mac.and_then(Result::ok), mtu, queues, offloads: offloads[0], vhost: None })
+    Some(NetSpec { id, tap, mac: mac.and_then(Result::ok), mtu, queues, offloads: offloads[0], vhost: None })
 }
 
 fn describe_net(net: &NetSpec) -> Value {
     let mut described = Map::new();
     let mut put = |name: &str, value: Value| described.insert(name.to_owned(), value);
     put("tap", net.tap.name().into());
+    net.id.as_ref().map(|id| put("id", id.as_str().into()));
     net.mac.map(|mac| put("mac", mac.to_string().into()));
     net.mtu.map(|mtu| put("mtu", mtu.into()));
     net.queues.map(|pairs| put("num_queues", pairs.saturating_mul(2).into()));
@@ -212,6 +209,26 @@ fn describe_net(net: &NetSpec) -> Value {
     }
     put("iommu", false.into());
     Value::Object(described)
+}
+
+/// The most entries that a queue can be asked to have (virtio 1.2 §2.7).
+const MOST_ENTRIES: u64 = 32768;
+
+/// Entries of each queue, which are a hint: those of disks and network cards always have 256.
+pub(super) fn queue_size(device: &mut Fields) {
+    let size = device.number("queue_size");
+    if size.is_some_and(|size| !size.is_power_of_two() || size > MOST_ENTRIES) {
+        device.refuse("queue_size", &format!("must be a power of two up to {MOST_ENTRIES}"));
+    }
+}
+
+/// What a device is to be called. One that is plugged in has had its name taken out already.
+pub(super) fn name_of(device: &mut Fields) -> Option<String> {
+    let id = device.text("id");
+    if id.as_ref().is_some_and(String::is_empty) {
+        device.refuse("id", "must not be empty; left out, the device gets a name");
+    }
+    id
 }
 
 /// Where a device is on the guest's buses is not for clients to say, and no device is behind a virtual IOMMU.

@@ -57,7 +57,7 @@ pub enum ControlError {
     /// No disk has this name.
     #[error("there is no disk `{0}`")]
     #[diagnostic(help(
-        "give its number in the order of --disk, as in _disk0, or the path of its image as it was given"
+        "give its name, which is its number in the order of --disk if it has no other, as in _disk0, or the path of its image as it was given"
     ))]
     NoDisk(String),
     /// KVM refused.

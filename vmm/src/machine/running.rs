@@ -45,8 +45,8 @@ pub struct Running {
     pub ram: Arc<GuestRam>,
     /// Its passed-through devices.
     pub devices: Arc<Devices>,
-    /// The disks that it started with.
-    pub disks: Vec<Arc<Blk>>,
+    /// The disks that it started with, and their names.
+    pub disks: Vec<(String, Arc<Blk>)>,
     /// Whether it runs.
     pub standing: Standing,
     /// The core dump that is being written, or the last one.
@@ -151,10 +151,9 @@ impl Running {
         }
     }
 
-    /// Its disks with their names: those that it started with have numbers.
+    /// Its disks with their names.
     fn disks(&self) -> Vec<(String, Arc<Blk>)> {
-        let fixed = self.disks.iter().enumerate().map(|(number, disk)| (disk::id(number), disk.clone()));
-        fixed.chain(self.devices.disks()).collect()
+        self.disks.iter().cloned().chain(self.devices.disks()).collect()
     }
 
     /// Plugs on a thread of its own, since that takes long, and answers from there.

@@ -20,6 +20,8 @@ const ID: &str = "_disk";
 /// A disk.
 #[derive(Clone, Debug)]
 pub struct DiskSpec {
+    /// What it is called. `None`: its number has a name.
+    pub id: Option<String>,
     /// Its image, and how it is used.
     pub options: DiskOptions,
     /// What the guest reads as its serial number.
@@ -33,7 +35,12 @@ pub struct DiskSpec {
 impl DiskSpec {
     /// The usual disk.
     pub fn new(options: DiskOptions) -> Self {
-        Self { options, serial: String::new(), queues: None, limits: Limits::default() }
+        Self { id: None, options, serial: String::new(), queues: None, limits: Limits::default() }
+    }
+
+    /// What it is called as the disk with this number.
+    pub(crate) fn name(&self, number: usize) -> String {
+        self.id.clone().unwrap_or_else(|| id(number))
     }
 }
 
@@ -92,7 +99,7 @@ pub(super) fn open(disks: &[DiskSpec], cpus: u32, problems: &mut Problems) -> Ve
     opened
 }
 
-/// What the disk with this number is called.
+/// What the disk with this number is called that has no name of its own.
 pub(crate) fn id(number: usize) -> String {
     format!("{ID}{number}")
 }

@@ -44,8 +44,8 @@ pub struct VirtioSpec {
 pub(crate) struct VirtioDevices {
     /// All of them, in the order in which the guest finds them.
     pub(crate) all: Vec<Arc<dyn VirtioDevice>>,
-    /// Its disks among them.
-    pub(crate) disks: Vec<Arc<Blk>>,
+    /// Its disks among them, with their names.
+    pub(crate) disks: Vec<(String, Arc<Blk>)>,
 }
 
 impl VirtioSpec {
@@ -86,6 +86,7 @@ impl VirtioSpec {
         }
         let shares = served::connect(self.shares.iter().filter_map(FsSpec::wanted), problems);
         shares.into_iter().for_each(|share| all.push(Arc::new(share)));
-        VirtioDevices { all, disks }
+        let names = self.disks.iter().enumerate().map(|(number, disk)| disk.name(number));
+        VirtioDevices { all, disks: names.zip(disks).collect() }
     }
 }

@@ -18,6 +18,8 @@ const MOST_PAIRS: u16 = 64;
 /// A network card.
 #[derive(Clone, Debug)]
 pub struct NetSpec {
+    /// What it is called. `None`: its number has a name.
+    pub id: Option<String>,
     /// Where its frames go.
     pub tap: TapSource,
     /// Its MAC address. `None`: one that is made up from the host and the tap, the same each time.
@@ -30,6 +32,18 @@ pub struct NetSpec {
     pub offloads: bool,
     /// Whether the kernel serves its queues. `None`: if it can.
     pub vhost: Option<bool>,
+}
+
+impl NetSpec {
+    /// What it is called as the card with this number.
+    pub(crate) fn name(&self, number: usize) -> String {
+        self.id.clone().unwrap_or_else(|| id(number))
+    }
+}
+
+/// What the network card with this number is called that has no name of its own.
+pub(crate) fn id(number: usize) -> String {
+    format!("_net{number}")
 }
 
 /// A tap.

@@ -55,7 +55,8 @@ impl PluggedSpec {
         let VirtioDevices { all, disks } = alone.open(cpus, &mut problems);
         match all.into_iter().next() {
             Some(device) if problems.0.is_empty() => {
-                Ok(Arc::new(Plugged { id: self.id.clone(), device, disk: disks.into_iter().next() }))
+                let disk = disks.into_iter().next().map(|(_, disk)| disk);
+                Ok(Arc::new(Plugged { id: self.id.clone(), device, disk }))
             }
             _ => Err(problems),
         }
