@@ -8,7 +8,7 @@ pub(super) fn all() -> Vec<Case> {
     // The lab's own kernel has no BPF, which device policies and address families are made of.
     let host = || HostSpec::default().kernel(HostKernel::Debian);
     vec![case(
-        "long/systemd starts a machine, confines it and stops it by its power button",
+        "service/systemd starts a machine, confines it and stops it by its power button",
         host().one_cpu(),
         unit,
     )]

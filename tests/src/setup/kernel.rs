@@ -9,7 +9,7 @@ use super::SetupError;
 use super::apt::{Apt, Package};
 use super::cache::{self, Cache};
 use crate::files::During;
-use crate::tool::{self, announce};
+use crate::tool::{self, ToolError, announce};
 
 const FRAGMENT: &str = include_str!("../../lab/kernel.config");
 /// Bumped when the build itself changes.
@@ -62,6 +62,11 @@ impl Kernel {
     /// The ELF image, with a PVH entry.
     pub(crate) fn vmlinux(&self) -> PathBuf {
         self.directory.join("vmlinux")
+    }
+
+    /// Its table of symbols, a line each: address, kind and name.
+    pub(crate) fn symbols(&self) -> Result<String, ToolError> {
+        tool::capture(Command::new("nm").arg(self.vmlinux()))
     }
 
     fn key() -> String {

@@ -14,9 +14,10 @@ enum Need {
 }
 
 /// What is needed, and its package in Debian.
-const NEEDS: [(Need, &str); 15] = [
+const NEEDS: [(Need, &str); 16] = [
     (Need::Program("gcc"), "gcc"),
     (Need::File(&["/usr/lib/x86_64-linux-gnu/libc.a", "/usr/lib64/libc.a", "/usr/lib/libc.a"]), "libc6-dev"),
+    (Need::Program("nm"), "binutils"),
     (Need::Program("make"), "make"),
     (Need::Program("flex"), "flex"),
     (Need::Program("bison"), "bison"),

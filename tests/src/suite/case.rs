@@ -26,9 +26,8 @@ const LAST_WORDS: &str = r"for vmm in $(pidof vmm); do for fd in /proc/$vmm/fd/*
         grep -aE -A 30 'not syncing: [^%]|RIP: 0010:|stalls on CPUs/tasks:$|blocked for more than [0-9]' | head -n 150;; esac
 done; done";
 
-/// Where the kernel waits for locks; guests have the host's.
-const SPINS: &str =
-    "grep -wE 'queued_spin_lock_slowpath|irq_wait_on_inprogress' /proc/kallsyms | cut -d ' ' -f 1";
+/// Where a kernel waits for locks, and for the end of a handler.
+const SPINS: [&str; 2] = ["queued_spin_lock_slowpath", "irq_wait_on_inprogress"];
 /// Bytes of such a function.
 const SPIN_BYTES: u64 = 0x80;
 /// How often it is looked, as a CPU is in its guest for a part of the time only.
@@ -37,6 +36,16 @@ const SAMPLES: u32 = 40;
 const ENOUGH: usize = 10;
 /// A guest's CPU was seen to wait for a lock with interrupts off.
 pub(super) const SPINNING: &str = "[a CPU of a guest that hangs spins for a lock with its interrupts off]\n";
+
+/// The addresses that a table of symbols gives for these.
+fn addresses(symbols: &str, wanted: &[&str]) -> Vec<u64> {
+    let address = |line: &str| {
+        let mut words = line.split_whitespace();
+        let (address, name) = (words.next()?, words.nth(1)?);
+        u64::from_str_radix(address, 16).ok().filter(|_| wanted.contains(&name))
+    };
+    symbols.lines().filter_map(address).collect()
+}
 
 /// Whether one of the CPUs is at one of these places with interrupts off, as QEMU shows its registers.
 fn is_spinning(registers: &str, places: &[u64]) -> bool {
@@ -193,9 +202,11 @@ impl<'a> Ctx<'a> {
 
     /// Whether a CPU of a guest waits for a lock with interrupts off all the time, which is then written down.
     fn is_spinning(&self) -> bool {
-        let spins = self.run(SPINS).output().map(|found| found.stdout).unwrap_or_default();
-        let spins: Vec<u64> =
-            spins.split_whitespace().flat_map(|address| u64::from_str_radix(address, 16)).collect();
+        // A guest has the host's kernel or the lab's.
+        let host = format!("grep -wE '{}' /proc/kallsyms", SPINS.join("|"));
+        let host = self.run(&host).output().map(|found| found.stdout).unwrap_or_default();
+        let lab = self.artefacts.kernel.symbols().unwrap_or_default();
+        let spins: Vec<u64> = [host, lab].iter().flat_map(|symbols| addresses(symbols, &SPINS)).collect();
         let seen = |_: &u32| {
             let registers = self.host.monitor("info registers -a").unwrap_or_default();
             is_spinning(&registers, &spins)

@@ -29,3 +29,11 @@ fn a_cpu_that_spins_with_interrupts_off_is_seen() {
     assert!(!is_spinning(&registers("ffffffff818e47d5", "00000002"), &[]));
     assert!(!is_spinning("(qemu) unknown command", &places));
 }
+
+#[test]
+fn places_are_found_in_tables_of_symbols() {
+    let symbols = "ffffffff8113a400 t irq_wait_on_inprogress\nffffffff818e47b0 T queued_spin_lock_slowpath\n\
+                   ffffffff818e5000 T queued_spin_lock_slowpath_other\nffffffffc0000000 t x\t[kvm]\n";
+    assert_eq!(addresses(symbols, &SPINS), [0xffff_ffff_8113_a400, 0xffff_ffff_818e_47b0]);
+    assert_eq!(addresses("", &SPINS), [0; 0]);
+}
