@@ -261,8 +261,9 @@ fn read_cpus(cpus: &mut Fields, spec: &mut MachineSpec) {
     if let Some(count) = boot {
         spec.cpus = u32::try_from(count).unwrap_or(u32::MAX);
     }
-    if cpus.number("max_vcpus").is_some_and(|most| most != u64::from(spec.cpus)) {
-        cpus.refuse("max_vcpus", "must be what boot_vcpus is: vCPUs cannot be added to a running machine");
+    // Room to grow in, which many ask for and few use: that none can be added is said when one is to be.
+    if cpus.number("max_vcpus").is_some_and(|most| most < u64::from(spec.cpus)) {
+        cpus.refuse("max_vcpus", "must not be below boot_vcpus");
     }
     cpus.only("nested", true);
     cpus.only("core_scheduling", "Off");
@@ -277,7 +278,9 @@ fn read_memory(memory: &mut Fields, spec: &mut MachineSpec) {
     spec.prefault = memory.flag("prefault").unwrap_or(spec.prefault);
     // Guest memory is a memfd whatever is said; nobody else is given it unless a device needs that.
     memory.flag("shared");
-    memory.only("hotplug_method", "Acpi");
+    // As with vCPUs, room to grow in is no more than a wish.
+    memory.number("hotplug_size");
+    memory.text("hotplug_method");
     memory.only("thp", true);
 }
 

@@ -61,8 +61,8 @@ fn what_is_not_said_has_its_default() {
 #[test]
 fn everything_that_can_be_had_is_read() {
     let configuration = parse(&json!({
-        "cpus": { "boot_vcpus": 4, "max_vcpus": 4, "nested": true, "features": { "amx": false }, "topology": null },
-        "memory": { "size": 1 << 30, "shared": true, "prefault": true, "hugepages": false, "hotplug_method": "Acpi", "zones": [] },
+        "cpus": { "boot_vcpus": 4, "max_vcpus": 8, "nested": true, "features": { "amx": false }, "topology": null },
+        "memory": { "size": 1 << 30, "shared": true, "prefault": true, "hugepages": false, "hotplug_method": "Acpi", "hotplug_size": 1 << 30, "zones": [] },
         "payload": { "kernel": "/k", "initramfs": "/i", "cmdline": "console=ttyS0", "firmware": null },
         "serial": { "mode": "File", "file": "/var/log/guest" },
         "console": { "mode": "Off", "file": null, "iommu": false },
@@ -166,8 +166,8 @@ fn what_cannot_be_had_is_refused_by_name() {
         (with("memory", json!({ "size": 4097 })), "--memory 4097 is not a multiple of 4096 bytes"),
         (with("memory", json!([])), "memory must be an object, not a list"),
         (
-            with("cpus", json!({ "boot_vcpus": 2, "max_vcpus": 4 })),
-            "`cpus.max_vcpus` must be what boot_vcpus is: vCPUs cannot be added to a running machine",
+            with("cpus", json!({ "boot_vcpus": 4, "max_vcpus": 2 })),
+            "`cpus.max_vcpus` must not be below boot_vcpus",
         ),
         (
             with("cpus", json!({ "boot_vcpus": 1, "max_vcpus": 1, "features": { "amx": true } })),
