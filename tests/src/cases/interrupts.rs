@@ -26,7 +26,7 @@ const HOST_IRQS: &str = "grep -c vfio- /proc/interrupts";
 fn intx_of_a_drive(ctx: &Ctx) -> TestResult {
     let command =
         format!("vmm run --vfio {NVME} --memory 128M --cpus 2 --cmdline 'console=ttyS0 quiet pci=nomsi'");
-    let mut guest = ctx.run(&command).deadline(240).start()?;
+    let mut guest = ctx.run(&command).deadline(400).start()?;
     let right = format!("sha256 {}", ctx.artefacts.disk.sha256(8 << 20)?);
     for end in ["reboot\n", "poweroff\n"] {
         let line = guest.wait_for(&right)?;

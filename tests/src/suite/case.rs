@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use super::samples::{self, Samples};
 use super::schedule::chain;
 use crate::host::{Deadline, Event, Host, HostError, HostSpec, Session, last_lines};
 use crate::product::Product;
@@ -26,38 +27,8 @@ const LAST_WORDS: &str = r"for vmm in $(pidof vmm); do for fd in /proc/$vmm/fd/*
         grep -aE -A 30 'not syncing: [^%]|RIP: 0010:|stalls on CPUs/tasks:$|blocked for more than [0-9]' | head -n 150;; esac
 done; done";
 
-/// Where a kernel waits for locks, and for the end of a handler.
-const SPINS: [&str; 2] = ["queued_spin_lock_slowpath", "irq_wait_on_inprogress"];
-/// Bytes of such a function.
-const SPIN_BYTES: u64 = 0x80;
-/// How often it is looked, as a CPU is in its guest for a part of the time only.
-const SAMPLES: u32 = 40;
-/// In so many of them a CPU has to be seen there: for a moment the host's own CPUs wait for locks, too.
-const ENOUGH: usize = 10;
-/// A guest's CPU was seen to wait for a lock with interrupts off.
+/// A CPU of a guest was seen to wait for a lock with interrupts off.
 pub(super) const SPINNING: &str = "[a CPU of a guest that hangs spins for a lock with its interrupts off]\n";
-
-/// The addresses that a table of symbols gives for these.
-fn addresses(symbols: &str, wanted: &[&str]) -> Vec<u64> {
-    let address = |line: &str| {
-        let mut words = line.split_whitespace();
-        let (address, name) = (words.next()?, words.nth(1)?);
-        u64::from_str_radix(address, 16).ok().filter(|_| wanted.contains(&name))
-    };
-    symbols.lines().filter_map(address).collect()
-}
-
-/// Whether one of the CPUs is at one of these places with interrupts off, as QEMU shows its registers.
-fn is_spinning(registers: &str, places: &[u64]) -> bool {
-    registers.lines().filter_map(|line| line.strip_prefix("RIP=")).any(|line| {
-        let mut words = line.split([' ', '=']);
-        let mut hex = || words.next().and_then(|word| u64::from_str_radix(word, 16).ok());
-        let (at, _, flags) = (hex(), hex(), hex());
-        let (Some(at), Some(flags)) = (at, flags) else { return false };
-        // Bit 9 is IF.
-        flags >> 9 & 1 == 0 && places.iter().any(|place| (*place..*place + SPIN_BYTES).contains(&at))
-    })
-}
 
 /// A test that runs in a lab host.
 pub(crate) struct Case {
@@ -200,18 +171,17 @@ impl<'a> Ctx<'a> {
         stuck
     }
 
-    /// Whether a CPU of a guest waits for a lock with interrupts off all the time, which is then written down.
+    /// Whether a CPU of a guest waits for a lock with interrupts off all the time. Where the CPUs are is written down.
     fn is_spinning(&self) -> bool {
         // A guest has the host's kernel or the lab's.
-        let host = format!("grep -wE '{}' /proc/kallsyms", SPINS.join("|"));
-        let host = self.run(&host).output().map(|found| found.stdout).unwrap_or_default();
+        let host = self.run(samples::LOCKS_OF_HOST).output().map(|found| found.stdout).unwrap_or_default();
         let lab = self.artefacts.kernel.symbols().unwrap_or_default();
-        let spins: Vec<u64> = [host, lab].iter().flat_map(|symbols| addresses(symbols, &SPINS)).collect();
-        let seen = |_: &u32| {
-            let registers = self.host.monitor("info registers -a").unwrap_or_default();
-            is_spinning(&registers, &spins)
-        };
-        let spinning = (0..SAMPLES).filter(seen).count() >= ENOUGH;
+        let mut samples = Samples::new(&[&lab, &host]);
+        for _ in 0..samples::COUNT {
+            samples.add(&self.host.monitor("info registers -a").unwrap_or_default());
+        }
+        self.note(&samples.to_string());
+        let spinning = samples.show_spinning();
         if spinning {
             self.note(SPINNING);
         }

@@ -3,6 +3,7 @@
 mod case;
 mod costs;
 mod guest;
+mod samples;
 mod schedule;
 mod steps;
 mod tiny;

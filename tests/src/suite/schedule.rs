@@ -14,7 +14,7 @@ use crate::product::Product;
 use crate::setup::Artefacts;
 
 /// Hosts at a time even on a small machine: they wait for each other's emulation less than one would think.
-const LEAST_HOSTS: usize = 3;
+const LEAST_HOSTS: usize = 2;
 /// More would each boot for a handful of cases, and take 3 GiB of memory.
 const MOST_HOSTS: usize = 8;
 /// Lines of a host's kernel log that a failure shows.
