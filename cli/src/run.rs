@@ -211,6 +211,7 @@ pub(crate) fn spec(config: &Config, problems: &mut Problems) -> MachineSpec {
         cmdline: config.cmdline.clone(),
         memory: config.memory.0,
         cpus: config.cpus,
+        placement: config.placement(),
         vfio: vfio::Request::default(),
         pcie_ports: config.pcie_ports,
         virtio: config.virtio_spec(problems),

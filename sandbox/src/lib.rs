@@ -7,9 +7,12 @@
 //! starts, and the main thread what any may. What a role may do is in one [`table`]. Anything else ends the process, with
 //! a line that says what it was ([`violation`]).
 //!
+//! On the way threads of devices also leave the CPUs of the vCPU that started them ([`home`]).
+//!
 //! This crate is below all others, since threads are started in most of them.
 
 mod filter;
+pub mod home;
 mod names;
 mod rights;
 mod table;
@@ -58,6 +61,9 @@ impl Role {
     /// Confines the calling thread, and all that it starts, for good. Does nothing in a process that is not [armed](arm).
     /// A thread that cannot be confined ends the process.
     pub fn enter(self) {
+        if self == Self::Device {
+            home::go();
+        }
         let Some(filters) = FILTERS.get() else { return };
         if self.has_all()
             && let Err(error) = rights::give_up()

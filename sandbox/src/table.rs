@@ -280,7 +280,12 @@ pub(crate) const TABLE: &[Row] = &[
         &[Main],
         &[ioctl(TCGETS), ioctl(TCGETS2), ioctl(TCSETS2), ioctl(TIOCGPTN), ioctl(TIOCSPTLCK), any(SYS_dup)],
     ),
-    row("NUMA nodes of the threads that pin", &[Main], &[any(SYS_sched_setaffinity)]),
+    row(
+        "NUMA nodes of the threads that pin, and where those of a machine run",
+        &[Main],
+        &[any(SYS_sched_setaffinity), any(SYS_sched_setscheduler)],
+    ),
+    row("leaving the CPUs of a vCPU", &[Device], &[(SYS_sched_setaffinity, When::Is(0, 0))]),
 ];
 
 /// A call that fails instead of being a violation.

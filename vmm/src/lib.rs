@@ -17,6 +17,7 @@ pub mod spec;
 pub mod virtio;
 mod wake;
 
+pub use machine::placement::Placement;
 pub use machine::{Console, Event, Machine, Observer, Outcome};
 pub use preflight::Plan;
 pub use problem::{Class, Problem, Problems};

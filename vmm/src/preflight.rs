@@ -62,13 +62,14 @@ impl Plan {
     }
 }
 
-/// Checks what makes no sense on any host, or not with this one's KVM. Returns whether there is memory that can be laid out.
+/// Checks what makes no sense on any host, or not with this one's KVM and CPUs. Returns whether there is memory that can be laid out.
 pub fn check_spec(spec: &MachineSpec, hypervisor: Option<&Hypervisor>, problems: &mut Problems) -> bool {
     if let Some(most) = hypervisor.map(Hypervisor::max_vcpus)
         && spec.cpus > most
     {
         problems.add(Class::Usage, SpecError::TooManyCpus { asked: spec.cpus, most });
     }
+    spec.placement.check(problems);
     spec.validate(problems)
 }
 

@@ -9,6 +9,7 @@ use thiserror::Error;
 use vfio::Request;
 
 use crate::boot::InitrdPart;
+use crate::machine::placement::Placement;
 use crate::machine::seats::{self, SEATS};
 use crate::problem::{Class, Problems};
 use crate::virtio::VirtioSpec;
@@ -31,6 +32,8 @@ pub struct MachineSpec {
     pub memory: u64,
     /// Number of vCPUs.
     pub cpus: u32,
+    /// Where on the host its threads run.
+    pub placement: Placement,
     /// Host devices to pass through.
     pub vfio: Request,
     /// Free PCIe root ports, into which devices can be plugged while the guest runs.
@@ -175,6 +178,7 @@ impl MachineSpec {
         if devices + own + usize::from(self.pcie_ports) > SEATS {
             problems.add(Class::Usage, SpecError::NoSeats { devices, own, ports: self.pcie_ports });
         }
+        self.placement.validate(self.cpus, problems);
         plugged::validate(&self.virtio, &self.plugged, problems);
         let memory = match self.memory {
             0 => Err(SpecError::NoMemory),

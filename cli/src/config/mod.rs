@@ -19,10 +19,11 @@ use std::path::{Path, PathBuf};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use vmm::Placement;
 
 use crate::events::Events;
 use crate::grammar::schema;
-use crate::grammar::types::{Duration, Size};
+use crate::grammar::types::{Cpus, Duration, Size};
 use disk::Disk;
 use fs::SharedDirectory;
 pub(crate) use lifecycle::{OnExit, OnPanic, OnReboot};
@@ -47,6 +48,12 @@ pub(crate) struct Config {
     pub(crate) memory: Size,
     /// Number of vCPUs.
     pub(crate) cpus: u32,
+    /// Run each vCPU on a CPU of the host of its own, in this order: `2-5,8` has vCPU 0 run on 2.
+    pub(crate) cpu_affinity: Option<Cpus>,
+    /// Give vCPUs this real-time priority (SCHED_FIFO), 1 to 99.
+    pub(crate) cpu_realtime: Option<u8>,
+    /// Run all threads but those of vCPUs on these CPUs of the host, once the guest starts.
+    pub(crate) housekeeping_cpus: Option<Cpus>,
     /// Pass a host PCI device through, named by its address alone. May be repeated.
     pub(crate) vfio: Vec<VfioDevice>,
     /// Use a /dev/iommu opened by whoever starts vmm.
@@ -110,6 +117,16 @@ pub(crate) enum Initrd<'a> {
 }
 
 impl Config {
+    /// Where its threads run.
+    pub(crate) fn placement(&self) -> Placement {
+        let cpus = |cpus: &Option<Cpus>| cpus.clone().unwrap_or_default().0;
+        Placement {
+            vcpus: cpus(&self.cpu_affinity).into_iter().map(|cpu| vec![cpu]).collect(),
+            housekeeping: cpus(&self.housekeeping_cpus),
+            realtime: self.cpu_realtime,
+        }
+    }
+
     /// What `initrd` says. A file may be called `./none`.
     pub(crate) fn initrd(&self) -> Initrd<'_> {
         match &self.initrd {
@@ -130,6 +147,9 @@ impl Default for Config {
             cmdline: "console=ttyS0".to_owned(),
             memory: Size(512 << 20),
             cpus: 1,
+            cpu_affinity: None,
+            cpu_realtime: None,
+            housekeeping_cpus: None,
             vfio: Vec::new(),
             iommufd: None,
             pcie_ports: 0,

@@ -15,6 +15,10 @@ pub(crate) struct Size(pub(crate) u64);
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Duration(pub(crate) Time);
 
+/// CPUs of the host, in an order: `2-5,8`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Cpus(pub(crate) Vec<u32>);
+
 /// What can be written as one word.
 pub(crate) trait Word: FromStr {
     /// What it is, a colon, and how it is given: `a size: bytes, or a number with K, M, G or T, as in 512M`.
@@ -106,6 +110,43 @@ impl Word for Duration {
     const EXPECTED: &'static str = "a duration: a whole number with ms, s or m, as in 10s";
 }
 
+/// The most CPUs that Linux can have on x86 (CONFIG_NR_CPUS).
+const MOST_CPUS: u32 = 8192;
+
+impl FromStr for Cpus {
+    type Err = Unreadable;
+
+    /// Reads `2-5,8`, as the kernel writes lists of CPUs.
+    fn from_str(text: &str) -> Result<Self, Unreadable> {
+        let number = |text: &str| text.parse::<u32>().ok().filter(|cpu| *cpu < MOST_CPUS).ok_or(Unreadable);
+        let mut cpus = Vec::new();
+        for range in text.split(',') {
+            let (first, last) = range.split_once('-').unwrap_or((range, range));
+            let (first, last) = (number(first)?, number(last)?);
+            if first > last {
+                return Err(Unreadable);
+            }
+            cpus.extend(first..=last);
+        }
+        Ok(Self(cpus))
+    }
+}
+
+impl Display for Cpus {
+    /// As it can be read again: `2-5,8`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ranges = self.0.chunk_by(|cpu, next| cpu + 1 == *next).map(|range| match range {
+            [first, .., last] => format!("{first}-{last}"),
+            other => other.iter().map(u32::to_string).collect(),
+        });
+        f.write_str(&ranges.collect::<Vec<_>>().join(","))
+    }
+}
+
+impl Word for Cpus {
+    const EXPECTED: &'static str = "a list of CPUs: numbers and ranges, as in 2-5,8";
+}
+
 fn digits(text: &str) -> Option<(u64, &str)> {
     let digits = text.bytes().take_while(u8::is_ascii_digit).count();
     let (number, unit) = text.split_at_checked(digits)?;
@@ -150,6 +191,7 @@ pub(crate) use words;
 
 words! {
     Size: "SIZE" { "type": ["string", "integer"], "pattern": "^[0-9]+([KMGTkmgt]([iI]?[bB])?)?$", "minimum": 0 };
+    Cpus: "LIST" { "type": "string", "pattern": "^[0-9]+(-[0-9]+)?(,[0-9]+(-[0-9]+)?)*$" };
     Duration: "DURATION" { "type": ["string", "integer"], "pattern": "^[0-9]+(ms|s|m)?$", "minimum": 0 };
 }
 

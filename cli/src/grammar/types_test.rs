@@ -23,6 +23,23 @@ fn durations_have_units() {
 }
 
 #[test]
+fn lists_of_cpus_have_an_order() {
+    for (text, cpus, printed) in [
+        ("2", vec![2], "2"),
+        ("2-5,8", vec![2, 3, 4, 5, 8], "2-5,8"),
+        ("3,2", vec![3, 2], "3,2"),
+        ("0,1,7-7", vec![0, 1, 7], "0-1,7"),
+        ("8191", vec![8191], "8191"),
+    ] {
+        assert_eq!(text.parse::<Cpus>().unwrap(), Cpus(cpus), "{text}");
+        assert_eq!(text.parse::<Cpus>().unwrap().to_string(), printed);
+    }
+    for text in ["", ",", "1,", "-1", "1-", "5-2", "a", "1.5", "8192", "0-4294967295", "1 ,2"] {
+        assert!(text.parse::<Cpus>().is_err(), "{text}");
+    }
+}
+
+#[test]
 fn what_is_printed_can_be_read() {
     for text in ["0", "1", "4096K", "4K", "1023", "512M", "1025M", "4G", "3T"] {
         let size: Size = text.parse().unwrap();

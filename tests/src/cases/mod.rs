@@ -22,6 +22,7 @@ mod numa;
 mod obstacles;
 mod passthrough;
 mod pinning;
+mod placement;
 mod refusals;
 mod reset;
 mod sandbox;
@@ -56,6 +57,7 @@ pub(crate) fn all() -> Vec<Case> {
         virtual_functions::all(),
         traffic::all(),
         sandbox::all(),
+        placement::all(),
         service::all(),
         soak::all(),
         config::all(),

@@ -17,6 +17,9 @@ use crate::spec::{InitrdSource, MachineSpec, Serial};
 use crate::virtio::plugged::{self, Pluggable, PluggedSpec};
 use crate::virtio::{disk, net};
 
+/// vCPUs that can be placed: more than any KVM has.
+const MOST_PLACED: u32 = 1 << 16;
+
 /// Where VFIO devices are named.
 const PCI_DEVICES: &str = "/sys/bus/pci/devices";
 
@@ -229,6 +232,12 @@ impl Configuration {
         });
         if let Some(config) = config.as_object_mut() {
             virtio::describe(&spec.virtio, &spec.plugged, config);
+            let placed = spec.placement.vcpus.iter().enumerate().filter(|(_, on)| !on.is_empty());
+            let placed: Vec<Value> =
+                placed.map(|(vcpu, on)| json!({ "vcpu": vcpu, "host_cpus": on })).collect();
+            if !placed.is_empty() {
+                config["cpus"]["affinity"] = placed.into();
+            }
             if !devices.is_empty() {
                 config.insert("devices".to_owned(), devices.into());
             }
@@ -265,10 +274,34 @@ fn read_cpus(cpus: &mut Fields, spec: &mut MachineSpec) {
     if cpus.number("max_vcpus").is_some_and(|most| most < u64::from(spec.cpus)) {
         cpus.refuse("max_vcpus", "must not be below boot_vcpus");
     }
+    spec.placement.vcpus = cpus_of_vcpus(cpus, spec.cpus);
     cpus.only("nested", true);
     cpus.only("core_scheduling", "Off");
     cpus.only("max_phys_bits", 46);
     cpus.object("features", |_| ());
+}
+
+/// The host's CPUs that each vCPU may run on (CpuAffinity); empty when nothing is said of any.
+fn cpus_of_vcpus(cpus: &mut Fields, vcpus: u32) -> Vec<Vec<u32>> {
+    let (path, list) = (cpus.name("affinity"), cpus.list("affinity"));
+    if list.is_empty() {
+        return Vec::new();
+    }
+    let mut all = vec![Vec::new(); vcpus.min(MOST_PLACED) as usize];
+    for (index, one) in list.into_iter().enumerate() {
+        let mut one = Fields::of(format!("{path}[{index}]"), one, cpus.refused());
+        let place = one.number("vcpu").and_then(|vcpu| all.get_mut(usize::try_from(vcpu).ok()?));
+        let on = one.list("host_cpus");
+        match place {
+            Some(place) => *place = on.iter().filter_map(|cpu| u32::try_from(cpu.as_u64()?).ok()).collect(),
+            None => one.refuse("vcpu", "must be the number of one of the vCPUs, from 0 up"),
+        }
+        if on.is_empty() || on.iter().any(|cpu| cpu.as_u64().is_none_or(|cpu| u32::try_from(cpu).is_err())) {
+            one.refuse("host_cpus", "must be a list of CPUs of the host, by their numbers");
+        }
+        one.finish();
+    }
+    all
 }
 
 fn read_memory(memory: &mut Fields, spec: &mut MachineSpec) {

@@ -5,6 +5,7 @@ use memory::pin::PinOptions;
 use proptest::prelude::*;
 
 use super::*;
+use crate::machine::placement::Placement;
 
 impl MachineSpec {
     /// What `vmm --api-socket` gives a machine that is created without saying.
@@ -15,6 +16,7 @@ impl MachineSpec {
             cmdline: "console=ttyS0".to_owned(),
             memory: 512 << 20,
             cpus: 1,
+            placement: Placement::default(),
             pcie_ports: 0,
             vfio: Request::default(),
             virtio: crate::VirtioSpec::default(),
@@ -284,6 +286,24 @@ fn virtio_devices_come_and_go() {
     configuration.remove(&DeviceName::Virtio("data".to_owned()));
     assert_eq!((configuration.device("data"), configuration.no_device("data").status), (None, 404));
     assert_eq!((configuration.device("_disk0"), configuration.no_device("_disk0").status), (None, 500));
+}
+
+#[test]
+fn vcpus_can_be_placed() {
+    let machine = |affinity: Value| json!({ "payload": { "kernel": "/k" }, "cpus": { "boot_vcpus": 2, "affinity": affinity } });
+    let affinity = json!([{ "vcpu": 1, "host_cpus": [0, 3] }]);
+    let configuration = parse(&machine(affinity.clone())).unwrap();
+    assert_eq!(configuration.spec.placement.vcpus, [vec![], vec![0, 3]]);
+    assert_eq!(configuration.to_json(None)["cpus"]["affinity"], affinity);
+    for (wrong, field) in [
+        (json!([{ "vcpu": 2, "host_cpus": [0] }]), "`cpus.affinity[0].vcpu` must be"),
+        (json!([{ "vcpu": 0, "host_cpus": [] }]), "`cpus.affinity[0].host_cpus` must be"),
+        (json!([{ "vcpu": 0, "host_cpus": [-1] }]), "`cpus.affinity[0].host_cpus` must be"),
+        (json!([{ "vcpu": 0, "host_cpus": [1], "node": 1 }]), "`cpus.affinity[0].node` is not supported"),
+    ] {
+        let refused = parse(&machine(wrong)).unwrap_err();
+        assert!(refused[0].starts_with(field), "{refused:?}");
+    }
 }
 
 #[test]

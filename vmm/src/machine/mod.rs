@@ -13,6 +13,7 @@ pub mod hotplug;
 mod lean;
 pub mod output;
 pub mod phases;
+pub mod placement;
 pub mod platform;
 pub mod running;
 pub mod seats;
@@ -315,8 +316,10 @@ impl Machine {
         self.observer.notify(&Event::Starting(self.phases.list()));
 
         let vcpus = std::mem::take(&mut self.vcpus);
-        let threads =
-            VcpuThreads::start(vcpus, &platform, &ending).map_err(during("cannot start the vCPU threads"))?;
+        let placement = &self.plan.spec.placement;
+        placement.keep_house().map_err(during("cannot run on the housekeeping CPUs"))?;
+        let threads = VcpuThreads::start(vcpus, placement, &platform, &ending)
+            .map_err(during("cannot start the vCPU threads"))?;
         let mut running = Running {
             ending: ending.clone(),
             platform,

@@ -10,6 +10,7 @@ use vmm_sys_util::signal::Killable;
 
 use super::ending::{End, Ending};
 use super::gate::Gate;
+use super::placement::Placement;
 use super::platform::Platform;
 use crate::hypervisor::exits::{ExitCounts, Exits};
 use crate::hypervisor::vcpu::{Buses, GuestFailure, Stop, Vcpu, catch_kicks, kick_signal};
@@ -26,15 +27,22 @@ struct Shared {
     platform: Arc<Platform>,
     ending: Arc<Ending>,
     gate: Gate<Vcpu>,
+    placement: Placement,
 }
 
 impl VcpuThreads {
     /// Starts one thread for each vCPU. When one cannot be started the others are stopped again.
-    pub fn start(vcpus: Vec<Vcpu>, platform: &Arc<Platform>, ending: &Arc<Ending>) -> io::Result<Self> {
+    pub fn start(
+        vcpus: Vec<Vcpu>,
+        placement: &Placement,
+        platform: &Arc<Platform>,
+        ending: &Arc<Ending>,
+    ) -> io::Result<Self> {
         // A machine that is stopped at once kicks threads that have not begun yet.
         catch_kicks()?;
         let gate = Gate::new(vcpus.len())?;
-        let shared = Arc::new(Shared { platform: platform.clone(), ending: ending.clone(), gate });
+        let (platform, ending, placement) = (platform.clone(), ending.clone(), placement.clone());
+        let shared = Arc::new(Shared { platform, ending, gate, placement });
         let exits = vcpus.iter().map(|vcpu| vcpu.exits().clone()).collect();
         let mut running = Self { shared: shared.clone(), exits, threads: Vec::with_capacity(vcpus.len()) };
         for vcpu in vcpus {
@@ -103,6 +111,10 @@ impl VcpuThreads {
 }
 
 fn run(mut vcpu: Vcpu, shared: &Shared) -> Vcpu {
+    if let Err(error) = shared.placement.place(vcpu.index()) {
+        tracing::error!(%error, vcpu = vcpu.index(), "a vCPU's thread cannot run where it is to");
+        shared.ending.end(End::Stopped("a vCPU's thread cannot run where it is to"));
+    }
     Role::Vcpu.enter();
     vcpu.exits().begin();
     loop {
@@ -117,7 +129,7 @@ fn run(mut vcpu: Vcpu, shared: &Shared) -> Vcpu {
 }
 
 fn run_until_stopped(vcpu: &mut Vcpu, shared: &Shared) -> Result<(), GuestFailure> {
-    let Shared { platform, ending, gate } = shared;
+    let Shared { platform, ending, gate, .. } = shared;
     let index = vcpu.index();
     let end_of_interrupt = |vector| platform.ioapic.end_of_interrupt(vector);
     let buses = Buses { pio: &platform.pio, mmio: &platform.mmio, end_of_interrupt: &end_of_interrupt };
