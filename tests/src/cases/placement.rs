@@ -15,10 +15,10 @@ const THREADS: &str = "for task in /proc/$(pidof vmm)/task/*; do
 fn placed(ctx: &Ctx) -> TestResult {
     // The driver gets ready on vCPU 1, whose thread starts the device's.
     let script = "taskset 2 sh -c 'echo virtio0 > /sys/bus/virtio/drivers/virtio_blk/unbind; \
-                  echo virtio0 > /sys/bus/virtio/drivers/virtio_blk/bind'; echo bound; read what; poweroff -f";
+                  echo virtio0 > /sys/bus/virtio/drivers/virtio_blk/bind'; ip link set eth0 up; echo bound; read what; poweroff -f";
     ctx.put("/tmp/guest.cpio", &GuestInitrd::with_script(ctx.artefacts, script)?.build()?)?;
-    ctx.run("truncate -s 1M /tmp/placed.img; ip tuntap add tap9 mode tap").expect_success()?;
-    let machine = "--memory 128M --cpus 2 --initrd /tmp/guest.cpio --disk /tmp/placed.img --net tap9";
+    ctx.run("truncate -s 1M /tmp/placed.img").expect_success()?;
+    let machine = "--memory 128M --cpus 2 --initrd /tmp/guest.cpio --disk /tmp/placed.img --net tap9,create";
     let placement = "--cpu-affinity 1,0 --housekeeping-cpus 0 --cpu-realtime 7";
     let mut guest = ctx.run(&format!("vmm run {QUIET} {machine} {placement}")).start()?;
     guest.wait_for("bound")?;
@@ -34,7 +34,7 @@ fn placed(ctx: &Ctx) -> TestResult {
     guest.send("on\n");
     let guest = guest.finish()?;
     ensure!(guest.status == 0, "it ended with status {}", guest.status);
-    ctx.run("rm /tmp/guest.cpio /tmp/placed.img; ip link del tap9").expect_success()?;
+    ctx.run("rm /tmp/guest.cpio /tmp/placed.img").expect_success()?;
 
     // All of it is said at once, before anything is there.
     let refused =
