@@ -4,6 +4,7 @@
 //! This crate knows no KVM and no VFIO. Whoever maps memory for devices implements [`pin::DmaMapper`].
 
 pub mod bytes;
+pub mod discard;
 pub mod layout;
 pub mod pin;
 pub mod ram;
@@ -15,6 +16,7 @@ mod text;
 mod fuzz;
 
 pub use bytes::Bytes;
+pub use discard::DiscardError;
 pub use layout::{AddressLimits, Layout, LayoutError};
 pub use ram::{GuestRam, RamError, RamRegion};
 pub use range::GuestRange;

@@ -154,7 +154,7 @@ pub(crate) const TABLE: &[Row] = &[
         ],
     ),
     row(
-        "disks",
+        "disks, and guest memory that a balloon gives back (fallocate)",
         &[Device],
         &[
             any(SYS_preadv),

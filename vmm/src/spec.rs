@@ -12,8 +12,8 @@ use crate::boot::InitrdPart;
 use crate::machine::placement::Placement;
 use crate::machine::seats::{self, SEATS};
 use crate::problem::{Class, Problems};
-use crate::virtio::VirtioSpec;
 use crate::virtio::plugged::{self, PluggedSpec};
+use crate::virtio::{VirtioSpec, balloon};
 
 /// Guest memory comes in pages of this many bytes.
 const PAGE: u64 = 4096;
@@ -180,6 +180,7 @@ impl MachineSpec {
         }
         self.placement.validate(self.cpus, problems);
         plugged::validate(&self.virtio, &self.plugged, problems);
+        balloon::validate(self, problems);
         let memory = match self.memory {
             0 => Err(SpecError::NoMemory),
             bytes if !bytes.is_multiple_of(PAGE) => Err(SpecError::Unaligned(bytes)),

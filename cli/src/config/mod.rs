@@ -30,7 +30,7 @@ pub(crate) use lifecycle::{OnExit, OnPanic, OnReboot};
 pub(crate) use net::NetCard;
 pub(crate) use pinning::{PinRootHelp, PinVerify, Prefault};
 pub(crate) use vfio::{Iommufd, VfioDevice};
-pub(crate) use virtio::Vsock;
+pub(crate) use virtio::{Balloon, Vsock};
 
 /// A machine.
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
@@ -78,6 +78,8 @@ pub(crate) struct Config {
     pub(crate) on_exit: OnExit,
     /// Connect the guest with the host by sockets that need no network (vsock).
     pub(crate) vsock: Option<Vsock>,
+    /// Take memory from the guest, and give it back, while it runs.
+    pub(crate) balloon: Option<Balloon>,
     /// Fault all memory in before the guest runs. With --vfio that is done anyway, outside CMA, as `pin` says;
     /// `populate` allocates it as other monitors do, anywhere, and then moves it out of CMA.
     pub(crate) prefault: Option<Prefault>,
@@ -161,6 +163,7 @@ impl Default for Config {
             on_reboot: OnReboot::Reset,
             on_exit: OnExit::Stop,
             vsock: None,
+            balloon: None,
             prefault: None,
             pin_verify: PinVerify::Census,
             pin_deadline: seconds(10),

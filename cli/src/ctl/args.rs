@@ -141,7 +141,7 @@ pub(crate) enum Ask {
         #[arg(value_name = "ID")]
         id: String,
     },
-    /// Have so many vCPUs and so much memory, which can only be what the machine has.
+    /// Take so much memory from the guest. vCPUs and memory themselves can only be what the machine has.
     Resize {
         /// vCPUs.
         #[arg(long, value_name = "N")]
@@ -149,6 +149,9 @@ pub(crate) enum Ask {
         /// In bytes or with a suffix K, M, G or T (powers of 1024).
         #[arg(long, value_name = "SIZE")]
         memory: Option<String>,
+        /// What its balloon is to hold: as --memory.
+        #[arg(long, value_name = "SIZE")]
+        balloon: Option<String>,
     },
     /// Make a disk larger, and tell the guest.
     ResizeDisk {

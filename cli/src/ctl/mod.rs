@@ -93,9 +93,10 @@ pub(crate) fn ctl(args: &CtlArgs) -> Result<u8, Problems> {
         Ask::RemoveDevice { id } => {
             put(args, &client, "vm.remove-device", json!({ "id": id }).to_string().as_bytes())
         }
-        Ask::Resize { cpus, memory } => {
+        Ask::Resize { cpus, memory, balloon } => {
             let memory = memory.as_deref().map(bytes).transpose()?;
-            let body = json!({ "desired_vcpus": cpus, "desired_ram": memory });
+            let balloon = balloon.as_deref().map(bytes).transpose()?;
+            let body = json!({ "desired_vcpus": cpus, "desired_ram": memory, "desired_balloon": balloon });
             put(args, &client, "vm.resize", body.to_string().as_bytes())
         }
         Ask::ResizeDisk { id, size } => {

@@ -59,6 +59,7 @@ pub(crate) fn info(answer: &Answer) -> String {
         ("initramfs", at("/config/payload/initramfs")),
         ("cmdline", at("/config/payload/cmdline")),
         ("serial", serial.trim().to_owned()),
+        ("balloon", balloon(&body)),
     ]
     .into_iter()
     .filter(|(_, value)| !value.is_empty())
@@ -75,6 +76,18 @@ pub(crate) fn info(answer: &Answer) -> String {
     }
     rows.extend(plugged(&body));
     table(&rows)
+}
+
+/// `64 MiB of 128 MiB; the guest has 40 MiB available of 480 MiB`
+fn balloon(body: &Value) -> String {
+    let bytes = |path: &str| body.pointer(path).and_then(Value::as_u64).map(Bytes);
+    let (Some(actual), Some(target)) = (bytes("/balloon/actual"), bytes("/balloon/target")) else {
+        return String::new();
+    };
+    let guest = |name: &str| bytes(&format!("/balloon/statistics/guest/{name}"));
+    let of_guest = guest("available_bytes").zip(guest("total_bytes"));
+    let guest = of_guest.map(|(free, all)| format!("; the guest has {free} available of {all}"));
+    format!("{actual} of {target}{}", guest.unwrap_or_default())
 }
 
 /// A row for each virtio device that can be taken out: those have names.

@@ -32,6 +32,17 @@ fn a_machine_is_a_table() {
 }
 
 #[test]
+fn a_balloon_shows_what_the_guest_gave_and_has() {
+    let body = json!({ "balloon": { "actual": 64 << 20, "target": 96 << 20, "statistics": null } });
+    assert_eq!(balloon(&body), "64 MiB of 96 MiB");
+    let guest = json!({ "available_bytes": 40 << 20, "total_bytes": 480 << 20 });
+    let body =
+        json!({ "balloon": { "actual": 0, "target": 0, "statistics": { "age_ms": 3, "guest": guest } } });
+    assert_eq!(balloon(&body), "0 bytes of 0 bytes; the guest has 40 MiB available of 480 MiB");
+    assert_eq!(balloon(&json!({})), "");
+}
+
+#[test]
 fn counters_have_a_row_for_each_part() {
     let body = json!({
         "vcpu0": { "mmio_exits": 7, "port_exits": 1234567 },

@@ -12,6 +12,7 @@
 //! dropping that is the reset. Workers serve queues; vCPU threads only write registers. A ring that makes no sense stops
 //! its device, which says so once and asks the driver for a reset (DEVICE_NEEDS_RESET).
 
+pub mod balloon;
 pub mod blk;
 mod device;
 pub mod fs;

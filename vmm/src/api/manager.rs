@@ -394,6 +394,7 @@ impl Manager {
     pub fn add_device(&self, body: &[u8]) -> Result<(String, Option<PciAddress>), ApiError> {
         let (address, id) = device_of(body)?;
         let note = |configuration: &mut Configuration| {
+            configuration.can_pass_through(address)?;
             let taken = |why| ApiError::new(409, format!("the device's name or address {why}"));
             let id = configuration.add(id, address).map_err(taken)?;
             configuration.put_behind_a_port(address);
@@ -454,6 +455,20 @@ impl Manager {
             configuration.remove(&name);
         }
         Ok(())
+    }
+
+    /// The balloon's part of `vm.resize`: asks the guest for so many bytes of its memory, and keeps that for later boots.
+    pub fn resize_balloon(&self, size: u64) -> Result<(), ApiError> {
+        let mut state = self.settled(self.lock());
+        let has_one = state.configuration.as_mut().ok_or_else(ApiError::not_created)?.resize_balloon(size)?;
+        match &state.life {
+            Life::On(control) if has_one => {
+                let control = control.clone();
+                drop(state);
+                Ok(control.resize_balloon(size)?)
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Waits until the machine is either on or off.

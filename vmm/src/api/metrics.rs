@@ -4,6 +4,7 @@ use std::fmt::Write;
 
 use serde_json::Value;
 
+use devices::virtio::balloon::{BalloonState, Statistic, Statistics};
 use devices::virtio::blk::Latency;
 
 use super::counters::Part;
@@ -19,6 +20,8 @@ pub(super) struct Metrics<'a> {
     pub(super) parts: Vec<Part>,
     /// How long requests of each disk took.
     pub(super) latencies: Vec<(String, Latency)>,
+    /// Its balloon, if it runs and has one.
+    pub(super) balloon: Option<BalloonState>,
     /// The phases of the last start.
     pub(super) phases: &'a Value,
     /// How often the guest has been reset.
@@ -63,6 +66,7 @@ impl Metrics<'_> {
             self.counted(&mut page);
             self.latencies(&mut page);
         }
+        self.balloon(&mut page);
         self.phases(&mut page);
         page.0
     }
@@ -121,6 +125,24 @@ impl Metrics<'_> {
             let labels = format!("{{disk=\"{id}\"}}");
             page.sample(&format!("{NAME}_sum"), &labels, latency.total.as_secs_f64());
             page.sample(&format!("{NAME}_count"), &labels, latency.requests() as f64);
+        }
+    }
+
+    fn balloon(&self, page: &mut Page) {
+        let Some(BalloonState { target, actual, statistics }) = &self.balloon else { return };
+        let help = "Memory that the balloon is to take from the guest.";
+        page.metric("vmm_balloon_target_bytes", "gauge", help, &[("", *target as f64)]);
+        let help = "Memory that the guest says the balloon has.";
+        page.metric("vmm_balloon_actual_bytes", "gauge", help, &[("", *actual as f64)]);
+        for Statistic { name, value, counted } in statistics.iter().flat_map(Statistics::all) {
+            let (kind, total) = if counted { ("counter", "_total") } else { ("gauge", "") };
+            let help = format!("As {name} of the balloon's statistics in vm.info.");
+            page.metric(&format!("vmm_balloon_guest_{name}{total}"), kind, &help, &[("", value as f64)]);
+        }
+        if let Some(statistics) = statistics {
+            let help = "Time since the guest has told of its memory.";
+            let age = statistics.taken.elapsed().as_secs_f64();
+            page.metric("vmm_balloon_statistics_age_seconds", "gauge", help, &[("", age)]);
         }
     }
 

@@ -22,11 +22,13 @@ fn a_running_machine_shows_what_it_counts() {
         part("device", "a \"gpu\"", &[("interrupts", 9)]),
     ];
     let phases = json!([{ "phase": "load kernel", "ms": 250.0, "bytes": null }]);
+    let statistics = Statistics::new([(5, 1000), (0, 3)].into_iter());
     let page = Metrics {
         pace: Some(Pace::Running),
         memory: Some(512 << 20),
         parts,
         latencies: vec![("_disk0".to_owned(), Latency::default())],
+        balloon: Some(BalloonState { target: 4096, actual: 8192, statistics: Some(statistics) }),
         phases: &phases,
         reboots: 2,
         resident: Some(4096),
@@ -57,6 +59,11 @@ fn a_running_machine_shows_what_it_counts() {
     let mut once = described.clone();
     once.dedup();
     assert_eq!(described, once);
+    assert_eq!(sample(&page, "vmm_balloon_target_bytes"), Some(4096.0));
+    assert_eq!(sample(&page, "vmm_balloon_actual_bytes"), Some(8192.0));
+    assert_eq!(sample(&page, "vmm_balloon_guest_total_bytes"), Some(1000.0));
+    assert_eq!(sample(&page, "vmm_balloon_guest_swapped_in_bytes_total"), Some(3.0));
+    assert!(!page.contains("vmm_balloon_guest_free_bytes"));
 }
 
 #[test]
@@ -66,6 +73,7 @@ fn without_a_machine_there_is_little_to_show() {
         memory: None,
         parts: Vec::new(),
         latencies: Vec::new(),
+        balloon: None,
         phases: &json!([]),
         reboots: 0,
         resident: resident(),

@@ -4,6 +4,7 @@
 //! [`socket`] is where it listens, [`server`] takes connections and bounds what clients can do, [`http`] reads requests,
 //! [`routes`] knows what they mean, [`manager`] does it. The schema is in docs/api/.
 
+mod balloon;
 pub mod config;
 mod connection;
 mod counters;

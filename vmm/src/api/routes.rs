@@ -6,8 +6,9 @@ use std::sync::Arc;
 
 use ::memory::residency::Placements;
 use devices::pci::PciAddress;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
+use super::balloon;
 use super::config::json_of;
 use super::counters;
 use super::error::{self, ApiError};
@@ -138,12 +139,16 @@ fn info(manager: &Manager) -> Answer {
         "memory_actual_size": overview.configuration.spec.memory,
     });
     if let (Some(info), Some(body)) = (&overview.info, body.as_object_mut()) {
+        if let Some(balloon) = &info.balloon {
+            body.insert("memory_actual_size".to_owned(), info.memory.saturating_sub(balloon.actual).into());
+            body.insert("balloon".to_owned(), balloon::state(balloon));
+        }
         let node = |id: &str, guest: PciAddress| {
             let node = json!({ "id": id, "resources": [], "parent": null, "children": [], "pci_bdf": guest.to_string() });
             (id.to_owned(), node)
         };
         let device = |place: &DevicePlace| Some(node(overview.configuration.id_of(place.host)?, place.guest));
-        let mut tree: serde_json::Map<String, Value> = info.devices.iter().filter_map(device).collect();
+        let mut tree: Map<String, Value> = info.devices.iter().filter_map(device).collect();
         tree.extend(info.plugged.iter().map(|place| node(&place.id, place.guest)));
         body.insert("device_tree".to_owned(), tree.into());
     }
@@ -186,17 +191,19 @@ fn remove_device(manager: &Manager, body: &[u8]) -> Answer {
     }
 }
 
-/// Nothing comes or goes, so a machine can only be asked for what it has, which tools do.
+/// vCPUs and RAM do not come or go, so a machine can only be asked for what it has, which tools do. What a balloon takes from
+/// its guest can change.
 fn resize(manager: &Manager, body: &[u8]) -> Answer {
     let mut refused = Vec::new();
     let mut fields = Fields::of("", json_of(body)?, &mut refused);
-    let wanted = ["desired_vcpus", "desired_ram", "desired_balloon"].map(|name| (name, fields.number(name)));
+    let wanted = ["desired_vcpus", "desired_ram"].map(|name| (name, fields.number(name)));
+    let balloon = fields.number("desired_balloon");
     fields.finish();
     if !refused.is_empty() {
         return Err(ApiError::bad_request(refused));
     }
     let spec = manager.overview()?.configuration.spec;
-    let has = [(u64::from(spec.cpus), "--cpus"), (spec.memory, "--memory"), (0, "--memory")];
+    let has = [(u64::from(spec.cpus), "--cpus"), (spec.memory, "--memory")];
     for ((name, wanted), (has, flag)) in wanted.into_iter().zip(has) {
         if let Some(wanted) = wanted.filter(|wanted| *wanted != has) {
             let what = format!(
@@ -206,7 +213,7 @@ fn resize(manager: &Manager, body: &[u8]) -> Answer {
             return Err(ApiError { status: 501, messages: vec![what, help] });
         }
     }
-    Ok(Response::done())
+    done(balloon.map_or(Ok(()), |size| manager.resize_balloon(size)))
 }
 
 fn resize_disk(manager: &Manager, body: &[u8]) -> Answer {
@@ -293,6 +300,7 @@ fn metrics(manager: &Manager) -> String {
             .flat_map(|it| &it.disks)
             .map(|(id, disk)| (id.clone(), disk.latency))
             .collect(),
+        balloon: overview.as_ref().and_then(|overview| overview.info.as_ref()?.balloon.clone()),
         phases: &manager.record().phases(),
         reboots: manager.record().reboots(),
         resident: metrics::resident(),

@@ -150,6 +150,33 @@ fn what_is_unknown_and_what_is_not_to_be_had_are_told_apart() {
 }
 
 #[test]
+fn a_balloon_has_its_size_and_no_device_beside_it() {
+    let bench = Bench::new();
+    let config = r#"{"payload":{"kernel":"/k"},"memory":{"size":268435456},"balloon":{"size":4096,"deflate_on_oom":true}}"#;
+    assert_eq!(bench.put("vm.create", config).0, 204);
+    let size = || bench.get("vm.info").1["config"]["balloon"]["size"].as_u64();
+    assert_eq!(size(), Some(4096));
+    assert_eq!(bench.put("vm.resize", r#"{"desired_balloon":8192,"desired_ram":268435456}"#).0, 204);
+    assert_eq!(size(), Some(8192));
+    for wrong in ["4095", "268439552", "18446744073709551615"] {
+        let (status, body) = bench.put("vm.resize", &format!("{{\"desired_balloon\":{wrong}}}"));
+        assert_eq!(status, 400, "{body}");
+    }
+    assert_eq!(size(), Some(8192));
+    let (status, body) = bench.put("vm.add-device", r#"{"path":"/sys/bus/pci/devices/0000:01:00.0"}"#);
+    let why = "a balloon and a passed-through device (0000:01:00.0) cannot be had together";
+    assert_eq!((status, &body[0]), (400, &json!(why)));
+    assert!(bench.get("vm.info").1["config"].get("devices").is_none());
+    assert_eq!(bench.put("vm.delete", "").0, 204);
+
+    let config = r#"{"payload":{"kernel":"/k"},"balloon":{"size":0},"devices":[{"path":"/sys/bus/pci/devices/0000:01:00.0"}]}"#;
+    let (status, body) = bench.put("vm.create", config);
+    assert_eq!((status, &body[0]), (400, &json!(why)));
+    assert_eq!(bench.put("vm.create", r#"{"payload":{"kernel":"/k"},"balloon":{}}"#).0, 400);
+    bench.end();
+}
+
+#[test]
 fn a_machine_can_be_resized_to_what_it_is() {
     let bench = Bench::new();
     assert_eq!(bench.put("vm.resize", "{}").0, 404);
@@ -164,7 +191,7 @@ fn a_machine_can_be_resized_to_what_it_is() {
     for (other, has) in [
         (r#"{"desired_vcpus":3}"#, "desired_vcpus cannot be 3, the machine has 2: "),
         (r#"{"desired_vcpus":2,"desired_ram":1}"#, "desired_ram cannot be 1, the machine has 268435456: "),
-        (r#"{"desired_balloon":4096}"#, "desired_balloon cannot be 4096, the machine has 0: "),
+        (r#"{"desired_balloon":4096}"#, "desired_balloon cannot be 4096, the machine has no balloon"),
     ] {
         let (status, body) = bench.put("vm.resize", other);
         assert_eq!(status, 501, "{other}");

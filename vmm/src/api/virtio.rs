@@ -2,6 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
+use super::balloon;
 use super::config::json_of;
 use super::disks;
 use super::error::ApiError;
@@ -22,7 +23,8 @@ pub(super) fn read(config: &mut Fields) -> VirtioSpec {
     let rng = config.object("rng", read_rng).is_some();
     let vsock = config.object("vsock", read_vsock).flatten();
     let shares = each(config, "fs", read_fs);
-    VirtioSpec { disks, nets, rng, vsock, shares, ..VirtioSpec::default() }
+    let balloon = config.object("balloon", balloon::read).flatten();
+    VirtioSpec { disks, nets, rng, vsock, shares, balloon, ..VirtioSpec::default() }
 }
 
 /// Reads the objects of a list.
@@ -88,6 +90,9 @@ pub(super) fn describe(spec: &VirtioSpec, plugged: &[PluggedSpec], config: &mut 
     }
     if !spec.shares.is_empty() {
         config.insert("fs".to_owned(), spec.shares.iter().map(describe_fs).collect());
+    }
+    if let Some(balloon) = &spec.balloon {
+        config.insert("balloon".to_owned(), balloon::describe(balloon));
     }
     for PluggedSpec { id, device } in plugged {
         let (list, mut described) = match device {

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, Sender, SyncSender};
 
 use devices::pci::PciAddress;
+use devices::virtio::balloon::BalloonState;
 use devices::virtio::blk::DiskCounts;
 use memory::GuestRam;
 use miette::Diagnostic;
@@ -143,6 +144,8 @@ pub struct Info {
     pub devices: Vec<DevicePlace>,
     /// Its virtio devices behind root ports.
     pub plugged: Vec<PluggedPlace>,
+    /// Its balloon.
+    pub balloon: Option<BalloonState>,
 }
 
 /// What a machine has counted since it was built.
@@ -188,6 +191,8 @@ pub enum Request {
     Coredump(PathBuf, Reply<()>),
     /// Make the disk of this name so many bytes large. Answered when the guest has been told.
     ResizeDisk(String, u64, Reply<()>),
+    /// Ask the guest to have given so many bytes of its memory. Answered when it has been asked.
+    ResizeBalloon(u64, Reply<()>),
 }
 
 impl fmt::Debug for Request {
@@ -207,6 +212,7 @@ impl fmt::Debug for Request {
             Self::RemoveDevice(name, _) => write!(f, "remove device {name}"),
             Self::Coredump(path, _) => write!(f, "core dump to {}", path.display()),
             Self::ResizeDisk(id, size, _) => write!(f, "resize disk {id} to {size} bytes"),
+            Self::ResizeBalloon(size, _) => write!(f, "resize the balloon to {size} bytes"),
         }
     }
 }
@@ -308,6 +314,11 @@ impl Control {
     /// Makes a disk, named as in [`crate::virtio::disk::find`], so many bytes large.
     pub fn resize_disk(&self, id: &str, size: u64) -> Result<(), ControlError> {
         self.ask(|reply| Request::ResizeDisk(id.to_owned(), size, reply))
+    }
+
+    /// Asks the guest to have given `size` bytes of its memory, whole pages; returns when it has been asked.
+    pub fn resize_balloon(&self, size: u64) -> Result<(), ControlError> {
+        self.ask(|reply| Request::ResizeBalloon(size, reply))
     }
 
     /// Writes RAM and registers of a paused machine to the new file at `path`; returns when that is complete.

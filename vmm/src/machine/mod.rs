@@ -329,6 +329,7 @@ impl Machine {
             ram: self.ram.clone(),
             devices: self.devices.clone(),
             disks: self.plan.virtio.disks.clone(),
+            balloon: self.plan.virtio.balloon.clone(),
             standing: Standing::Running,
             dumping: None,
         };

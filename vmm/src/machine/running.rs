@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use devices::irq::{InterruptController, MsiMessage};
+use devices::virtio::balloon::Balloon;
 use devices::virtio::blk::Blk;
 use memory::GuestRam;
 use vfio::DeviceLoss;
@@ -22,6 +23,7 @@ use crate::hypervisor::interrupts::KvmInterrupts;
 use crate::hypervisor::vcpu::{Registers, Vcpu};
 use crate::hypervisor::vm::Vm;
 use crate::problem::{Class, Problem, Problems};
+use crate::virtio::balloon::{self, BalloonError};
 use crate::virtio::disk;
 
 /// An NMI message (Intel SDM vol. 3, 11.11): to one local APIC, delivery mode 100b.
@@ -47,6 +49,8 @@ pub struct Running {
     pub devices: Arc<Devices>,
     /// The disks that it started with, and their names.
     pub disks: Vec<(String, Arc<Blk>)>,
+    /// Its balloon.
+    pub balloon: Option<Arc<Balloon>>,
     /// Whether it runs.
     pub standing: Standing,
     /// The core dump that is being written, or the last one.
@@ -86,6 +90,10 @@ impl Running {
             Request::AddDevice(_, reply) if !self.devices.has_ports() => {
                 reply.send(Err(no_ports("adding a device")));
             }
+            Request::AddDevice(address, reply) if self.balloon.is_some() => {
+                let error = BalloonError::BesideVfio(vec![address]);
+                reply.send(Err(ControlError::Failed(Problem::new(Class::Usage, error))));
+            }
             Request::AddDevice(address, reply) => self.plug(reply, move |devices| {
                 let places = devices.add(vfio::Request::at(&[address]))?;
                 places.first().copied().ok_or_else(Problems::default)
@@ -107,6 +115,7 @@ impl Running {
                 }),
                 None => reply.send(Err(ControlError::NoDisk(id))),
             },
+            Request::ResizeBalloon(size, reply) => reply.send(self.resize_balloon(size)),
         }
     }
 
@@ -139,6 +148,7 @@ impl Running {
             memory: self.ram.size(),
             devices: self.devices.list(),
             plugged: self.devices.plugged(),
+            balloon: self.balloon.as_ref().map(|balloon| balloon.state()),
         }
     }
 
@@ -154,6 +164,18 @@ impl Running {
     /// Its disks with their names.
     fn disks(&self) -> Vec<(String, Arc<Blk>)> {
         self.disks.iter().cloned().chain(self.devices.disks()).collect()
+    }
+
+    fn resize_balloon(&self, size: u64) -> Result<(), ControlError> {
+        let balloon = self.balloon.as_ref().ok_or(ControlError::Unsupported {
+            what: "giving memory back",
+            why: "without a balloon",
+            help: "start it with --balloon",
+        })?;
+        balloon::check_size(size, self.ram.size())
+            .map_err(|error| ControlError::Failed(Problem::new(Class::Usage, error)))?;
+        balloon.resize(size);
+        Ok(())
     }
 
     /// Plugs on a thread of its own, since that takes long, and answers from there.

@@ -1,5 +1,6 @@
 //! The virtio devices of a machine: what is asked for, and what of the host is opened for it.
 
+pub mod balloon;
 pub mod disk;
 pub mod fs;
 pub mod net;
@@ -10,10 +11,12 @@ pub mod vsock;
 use std::sync::Arc;
 
 use devices::virtio::VirtioDevice;
+use devices::virtio::balloon::Balloon;
 use devices::virtio::blk::Blk;
 use devices::virtio::rng::Rng;
 
 use crate::problem::Problems;
+use balloon::BalloonSpec;
 use disk::DiskSpec;
 use fs::FsSpec;
 use net::NetSpec;
@@ -37,6 +40,8 @@ pub struct VirtioSpec {
     pub vsock: Option<VsockSpec>,
     /// Shared directories, in the order in which the guest finds them.
     pub shares: Vec<FsSpec>,
+    /// A memory balloon.
+    pub balloon: Option<BalloonSpec>,
 }
 
 /// The virtio devices of a machine, with what they have of the host.
@@ -46,14 +51,16 @@ pub(crate) struct VirtioDevices {
     pub(crate) all: Vec<Arc<dyn VirtioDevice>>,
     /// Its disks among them, with their names.
     pub(crate) disks: Vec<(String, Arc<Blk>)>,
+    /// Its balloon among them.
+    pub(crate) balloon: Option<Arc<Balloon>>,
 }
 
 impl VirtioSpec {
     /// How many there are.
     pub fn count(&self) -> usize {
-        let single = usize::from(self.rng) + usize::from(self.vsock.is_some());
+        let single = [self.rng, self.vsock.is_some(), self.balloon.is_some()].map(usize::from);
         let served = self.served_disks.len() + self.served_nets.len() + self.shares.len();
-        self.disks.len() + self.nets.len() + single + served
+        self.disks.len() + self.nets.len() + single.iter().sum::<usize>() + served
     }
 
     /// What is wrong with them whatever the host.
@@ -86,7 +93,11 @@ impl VirtioSpec {
         }
         let shares = served::connect(self.shares.iter().filter_map(FsSpec::wanted), problems);
         shares.into_iter().for_each(|share| all.push(Arc::new(share)));
+        let balloon = self.balloon.as_ref().map(BalloonSpec::device);
+        if let Some(balloon) = &balloon {
+            all.push(balloon.clone());
+        }
         let names = self.disks.iter().enumerate().map(|(number, disk)| disk.name(number));
-        VirtioDevices { all, disks: names.zip(disks).collect() }
+        VirtioDevices { all, disks: names.zip(disks).collect(), balloon }
     }
 }

@@ -52,7 +52,7 @@ impl PluggedSpec {
         alone.take(&self.device);
         let mut problems = Problems::default();
         alone.validate(&mut problems);
-        let VirtioDevices { all, disks } = alone.open(cpus, &mut problems);
+        let VirtioDevices { all, disks, .. } = alone.open(cpus, &mut problems);
         match all.into_iter().next() {
             Some(device) if problems.0.is_empty() => {
                 let disk = disks.into_iter().next().map(|(_, disk)| disk);

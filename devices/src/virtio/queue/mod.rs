@@ -9,7 +9,7 @@ use std::borrow::Borrow;
 use std::io;
 use std::sync::Arc;
 
-use memory::GuestRam;
+use memory::{GuestRam, GuestRange};
 use virtio_bindings::virtio_config::VIRTIO_F_RING_PACKED;
 use virtio_bindings::virtio_ring::VIRTIO_RING_F_EVENT_IDX;
 use vmm_sys_util::eventfd::EventFd;
@@ -63,6 +63,9 @@ pub enum RingError {
     /// A request is shorter than its kind needs; the device cannot answer it.
     #[error("a {0} does not have the buffers that it needs")]
     Request(&'static str),
+    /// Pages that the driver gives, or asks for, are not in RAM.
+    #[error("the pages at {0} are not in guest memory")]
+    Pages(GuestRange),
     /// The host refuses what the device needs to go on.
     #[error("the host refuses what it needs")]
     Host(#[source] io::Error),
@@ -226,12 +229,21 @@ impl Queue {
     ///
     /// # Errors
     /// The driver broke the ring, or `answer` found a request that cannot be answered.
-    pub fn serve(
+    pub fn serve(&mut self, answer: impl FnMut(&Chain) -> Result<u32, RingError>) -> Result<(), RingError> {
+        self.serve_some(self.addresses.size, answer)
+    }
+
+    /// The same with portions of `most` chains, for answers that take long.
+    ///
+    /// # Errors
+    /// As for [`Queue::serve`].
+    pub fn serve_some(
         &mut self,
+        most: u16,
         mut answer: impl FnMut(&Chain) -> Result<u32, RingError>,
     ) -> Result<(), RingError> {
         self.disable_kicks()?;
-        for _ in 0..self.addresses.size {
+        for _ in 0..most {
             let Some(chain) = self.pop()? else {
                 if self.enable_kicks()? {
                     self.disable_kicks()?;

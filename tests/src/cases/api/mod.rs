@@ -1,6 +1,7 @@
 //! The API: guests are watched and controlled over a socket, by our own tool and by requests as others make them, and no
 //! client does harm.
 
+mod balloon;
 mod clients;
 mod control;
 mod devices;
@@ -9,7 +10,8 @@ mod lifecycle;
 use crate::suite::{Case, Ctx, Failure, GuestInitrd, Output, QUIET, TestResult};
 
 pub(super) fn all() -> Vec<Case> {
-    [control::all(), devices::all(), lifecycle::all(), clients::all()].into_iter().flatten().collect()
+    let all = [control::all(), devices::all(), balloon::all(), lifecycle::all(), clients::all()];
+    all.into_iter().flatten().collect()
 }
 
 /// Where the machine's socket is.
