@@ -223,8 +223,11 @@ impl Configuration {
                 json!({ "id": self.id_of(*address), "path": format!("{PCI_DEVICES}/{address}"), "iommu": false, "pci_segment": 0 })
             })
             .collect();
+        let placed = spec.placement.vcpus.iter().enumerate().filter(|(_, on)| !on.is_empty());
+        let placed = placed.map(|(vcpu, on)| json!({ "vcpu": vcpu, "host_cpus": on }));
+        let affinity = Some(placed.collect::<Value>()).filter(|all| *all != json!([]));
         let mut config = json!({
-            "cpus": { "boot_vcpus": spec.cpus, "max_vcpus": spec.cpus },
+            "cpus": { "boot_vcpus": spec.cpus, "max_vcpus": spec.cpus, "affinity": affinity },
             "memory": { "size": spec.memory, "shared": true, "prefault": spec.prefault },
             "payload": { "kernel": spec.kernel, "cmdline": spec.cmdline, "initramfs": initramfs },
             "serial": { "mode": spec.serial.name(), "file": spec.serial.file().or(pty) },
@@ -232,12 +235,6 @@ impl Configuration {
         });
         if let Some(config) = config.as_object_mut() {
             virtio::describe(&spec.virtio, &spec.plugged, config);
-            let placed = spec.placement.vcpus.iter().enumerate().filter(|(_, on)| !on.is_empty());
-            let placed: Vec<Value> =
-                placed.map(|(vcpu, on)| json!({ "vcpu": vcpu, "host_cpus": on })).collect();
-            if !placed.is_empty() {
-                config["cpus"]["affinity"] = placed.into();
-            }
             if !devices.is_empty() {
                 config.insert("devices".to_owned(), devices.into());
             }
