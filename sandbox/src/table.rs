@@ -193,6 +193,7 @@ pub(crate) const TABLE: &[Row] = &[
             any(SYS_connect),
         ],
     ),
+    row("sizes of the terminals of a virtio console", &[Device], &[ioctl(TIOCGWINSZ)]),
     row("daemons of vhost-user devices", &[Device], &[any(SYS_sendmsg), any(SYS_recvmsg)]),
     row(
         "network cards",
@@ -250,7 +251,7 @@ pub(crate) const TABLE: &[Row] = &[
         ],
     ),
     row(
-        "files that vmm makes: reports, marks, locks, sockets",
+        "files that vmm makes: reports, marks, locks, sockets, links to terminals",
         &[Main],
         &[
             any(SYS_flock),
@@ -258,6 +259,7 @@ pub(crate) const TABLE: &[Row] = &[
             any(SYS_mkdir),
             any(SYS_rename),
             any(SYS_unlink),
+            any(SYS_symlink),
             any(SYS_listen),
             any(SYS_getsockopt),
         ],

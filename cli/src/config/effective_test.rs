@@ -49,6 +49,7 @@ fs = []  # default
 rng = false  # default
 on-reboot = \"reset\"  # default
 on-exit = \"stop\"  # default
+console = []  # default
 pin-verify = \"census\"  # default
 pin-deadline = \"10s\"  # default
 pin-root-help = [\"split\", \"compact\"]  # vm.toml:3, --pin-root-help

@@ -5,6 +5,7 @@
 //! ([`vfio`]), in the [grammar](crate::grammar) of all.
 
 pub(crate) mod args;
+mod console;
 mod disk;
 pub(crate) mod effective;
 mod fs;
@@ -24,6 +25,7 @@ use vmm::Placement;
 use crate::events::Events;
 use crate::grammar::schema;
 use crate::grammar::types::{Cpus, Duration, Size};
+use console::ConsolePort;
 use disk::Disk;
 use fs::SharedDirectory;
 pub(crate) use lifecycle::{OnExit, OnPanic, OnReboot};
@@ -78,6 +80,8 @@ pub(crate) struct Config {
     pub(crate) on_exit: OnExit,
     /// Connect the guest with the host by sockets that need no network (vsock).
     pub(crate) vsock: Option<Vsock>,
+    /// Give the guest a virtio console (hvc0), or a port with a name for a program. The serial port is another one. May be repeated.
+    pub(crate) console: Vec<ConsolePort>,
     /// Take memory from the guest, and give it back, while it runs.
     pub(crate) balloon: Option<Balloon>,
     /// Fault all memory in before the guest runs. With --vfio that is done anyway, outside CMA, as `pin` says;
@@ -163,6 +167,7 @@ impl Default for Config {
             on_reboot: OnReboot::Reset,
             on_exit: OnExit::Stop,
             vsock: None,
+            console: Vec::new(),
             balloon: None,
             prefault: None,
             pin_verify: PinVerify::Census,

@@ -71,6 +71,7 @@ impl Config {
             vsock: self.vsock.clone().map(|Vsock { socket, cid }| VsockSpec { cid, socket }),
             shares: self.fs.iter().map(SharedDirectory::spec).collect(),
             balloon: self.balloon.as_ref().map(Balloon::spec),
+            console: self.console.iter().filter_map(|port| port.spec(problems)).collect(),
         }
     }
 }

@@ -14,6 +14,7 @@
 
 pub mod balloon;
 pub mod blk;
+pub mod console;
 mod device;
 pub mod fs;
 pub mod interrupts;

@@ -32,6 +32,7 @@ mod topology;
 mod traffic;
 mod vhost_user;
 mod virtio;
+mod virtio_console;
 mod virtual_functions;
 
 use crate::suite::Case;
@@ -62,6 +63,7 @@ pub(crate) fn all() -> Vec<Case> {
         soak::all(),
         config::all(),
         virtio::all(),
+        virtio_console::all(),
         vhost_user::all(),
         disks::all(),
         docs::all(),

@@ -8,6 +8,7 @@ use devices::pci::PciAddress;
 use serde_json::{Value, json};
 use vfio::{DeviceRequest, Request};
 
+use super::console;
 use super::error::ApiError;
 use super::fields::Fields;
 use super::virtio;
@@ -15,7 +16,7 @@ use crate::machine::control::DeviceName;
 use crate::problem::Problems;
 use crate::spec::{InitrdSource, MachineSpec, Serial};
 use crate::virtio::plugged::{self, Pluggable, PluggedSpec};
-use crate::virtio::{disk, net};
+use crate::virtio::{VirtioSpec, disk, net};
 
 /// vCPUs that can be placed: more than any KVM has.
 const MOST_PLACED: u32 = 1 << 16;
@@ -67,16 +68,13 @@ impl Configuration {
         if let Some(Some(serial)) = config.object("serial", read_serial) {
             spec.serial = serial;
         }
-        config.object("console", |console| {
-            console.only("mode", "Off");
-            console.only("iommu", false);
-        });
+        let ports = config.object("console", console::read).unwrap_or_default();
         config.object("debug_console", |console| {
             console.only("mode", "Off");
             console.only("iobase", 0xe9);
         });
         config.object("platform", read_platform);
-        spec.virtio = virtio::read(&mut config);
+        spec.virtio = VirtioSpec { console: ports, ..virtio::read(&mut config) };
         let mut configuration = Self { spec, ids: BTreeMap::new() };
         let mut names = BTreeSet::new();
         if let Some(twice) = configuration.fixed_names().find(|name| !names.insert(name.clone())) {
@@ -231,7 +229,7 @@ impl Configuration {
             "memory": { "size": spec.memory, "shared": true, "prefault": spec.prefault },
             "payload": { "kernel": spec.kernel, "cmdline": spec.cmdline, "initramfs": initramfs },
             "serial": { "mode": spec.serial.name(), "file": spec.serial.file().or(pty) },
-            "console": { "mode": "Off" },
+            "console": console::describe(&spec.virtio.console),
         });
         if let Some(config) = config.as_object_mut() {
             virtio::describe(&spec.virtio, &spec.plugged, config);

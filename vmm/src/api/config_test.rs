@@ -67,7 +67,7 @@ fn everything_that_can_be_had_is_read() {
         "memory": { "size": 1 << 30, "shared": true, "prefault": true, "hugepages": false, "hotplug_method": "Acpi", "hotplug_size": 1 << 30, "zones": [] },
         "payload": { "kernel": "/k", "initramfs": "/i", "cmdline": "console=ttyS0", "firmware": null },
         "serial": { "mode": "File", "file": "/var/log/guest" },
-        "console": { "mode": "Off", "file": null, "iommu": false },
+        "console": { "mode": "Socket", "socket": "/run/hvc0", "file": null, "iommu": false },
         "disks": [
             { "path": "/d.qcow2", "readonly": true, "image_type": "Qcow2", "id": "root", "num_queues": 2 },
             { "path": "/e", "rate_limiter_config": { "bandwidth": { "size": 1000, "refill_time": 100 } } },
@@ -86,6 +86,7 @@ fn everything_that_can_be_had_is_read() {
     assert_eq!((spec.cpus, spec.memory, spec.prefault), (4, 1 << 30, true));
     assert_eq!(spec.serial, Serial::File("/var/log/guest".into()));
     assert!(spec.virtio.rng);
+    assert_eq!(configuration.to_json(None)["console"], json!({ "mode": "Socket", "socket": "/run/hvc0" }));
     let [first, second] = &spec.virtio.disks[..] else { panic!("{:?}", spec.virtio.disks) };
     assert!(first.options.read_only && first.queues == Some(2));
     assert_eq!(second.limits.bytes.map(|rate| (rate.per_second, rate.burst)), Some((10_000, 1000)));
@@ -175,7 +176,10 @@ fn what_cannot_be_had_is_refused_by_name() {
             with("cpus", json!({ "boot_vcpus": 1, "max_vcpus": 1, "features": { "amx": true } })),
             "`cpus.features.amx` is not supported",
         ),
-        (with("console", json!({ "mode": "Tty" })), "`console.mode` can only be \"Off\""),
+        (
+            with("console", json!({ "mode": "Tty" })),
+            "`console.mode` cannot be Tty; Off, File and Socket can be had",
+        ),
         (
             with("serial", json!({ "mode": "Socket", "socket": "/s" })),
             "`serial.mode` cannot be Socket; Off, Null, Tty, Pty and File can be had",

@@ -7,6 +7,7 @@
 mod balloon;
 pub mod config;
 mod connection;
+mod console;
 mod counters;
 pub mod disks;
 mod error;

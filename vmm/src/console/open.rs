@@ -91,16 +91,32 @@ impl OpenConsole {
     }
 
     fn pseudo_terminal() -> io::Result<Self> {
+        let PseudoTerminal { master: output, held, path } = PseudoTerminal::open()?;
+        let input = Input::new(output.try_clone()?, false, None);
+        let console = Console { input, output, lossy: true };
+        Ok(Self { console, pty: Some(path), _raw: None, _held: Some(held) })
+    }
+}
+
+/// A new pseudo-terminal.
+pub(crate) struct PseudoTerminal {
+    /// Our end.
+    pub(crate) master: File,
+    /// The other end, raw. As long as it is open, nobody there is not the same as the end.
+    pub(crate) held: File,
+    /// Where the other end is.
+    pub(crate) path: PathBuf,
+}
+
+impl PseudoTerminal {
+    pub(crate) fn open() -> io::Result<Self> {
         let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC)?;
         grantpt(&master)?;
         unlockpt(&master)?;
         let name = ptsname(&master, Vec::new())?;
         let path = Path::new(name.to_str().map_err(io::Error::other)?).to_owned();
         let held = hold(&path)?;
-        let output = File::from(master);
-        let input = Input::new(output.try_clone()?, false, None);
-        let console = Console { input, output, lossy: true };
-        Ok(Self { console, pty: Some(path), _raw: None, _held: Some(held) })
+        Ok(Self { master: File::from(master), held, path })
     }
 }
 

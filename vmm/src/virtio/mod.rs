@@ -1,6 +1,7 @@
 //! The virtio devices of a machine: what is asked for, and what of the host is opened for it.
 
 pub mod balloon;
+pub mod console;
 pub mod disk;
 pub mod fs;
 pub mod net;
@@ -17,6 +18,7 @@ use devices::virtio::rng::Rng;
 
 use crate::problem::Problems;
 use balloon::BalloonSpec;
+use console::PortSpec;
 use disk::DiskSpec;
 use fs::FsSpec;
 use net::NetSpec;
@@ -42,6 +44,8 @@ pub struct VirtioSpec {
     pub shares: Vec<FsSpec>,
     /// A memory balloon.
     pub balloon: Option<BalloonSpec>,
+    /// The ports of a console device, if it has any.
+    pub console: Vec<PortSpec>,
 }
 
 /// The virtio devices of a machine, with what they have of the host.
@@ -58,7 +62,8 @@ pub(crate) struct VirtioDevices {
 impl VirtioSpec {
     /// How many there are.
     pub fn count(&self) -> usize {
-        let single = [self.rng, self.vsock.is_some(), self.balloon.is_some()].map(usize::from);
+        let console = !self.console.is_empty();
+        let single = [self.rng, self.vsock.is_some(), self.balloon.is_some(), console].map(usize::from);
         let served = self.served_disks.len() + self.served_nets.len() + self.shares.len();
         self.disks.len() + self.nets.len() + single.iter().sum::<usize>() + served
     }
@@ -69,6 +74,7 @@ impl VirtioSpec {
         self.vsock.iter().for_each(|vsock| vsock.validate(problems));
         fs::validate(&self.shares, problems);
         served::validate(self, problems);
+        console::validate(&self.console, problems);
     }
 
     /// Opens what they need of the host. What cannot be had is reported.
@@ -96,6 +102,9 @@ impl VirtioSpec {
         let balloon = self.balloon.as_ref().map(BalloonSpec::device);
         if let Some(balloon) = &balloon {
             all.push(balloon.clone());
+        }
+        if let Some(console) = console::open(&self.console, problems) {
+            all.push(console);
         }
         let names = self.disks.iter().enumerate().map(|(number, disk)| disk.name(number));
         VirtioDevices { all, disks: names.zip(disks).collect(), balloon }
