@@ -16,7 +16,7 @@ use vmm::{Class, Event, InitrdSource, MachineSpec, Observer, Outcome, Plan, Prob
 use crate::args::RunArgs;
 use crate::config::effective::{self, Found};
 use crate::config::sandbox::{self, Sandbox};
-use crate::config::{Config, Initrd, OnExit, OnPanic, OnReboot};
+use crate::config::{Config, Initrd, OnExit, OnPanic, OnReboot, Watchdog};
 use crate::events::{EventLog, Events};
 use crate::grammar::{self, Reading, flag};
 use crate::pinning::Teller;
@@ -217,6 +217,7 @@ pub(crate) fn spec(config: &Config, problems: &mut Problems) -> MachineSpec {
         virtio: config.virtio_spec(problems),
         plugged: Vec::new(),
         on_panic: config.on_panic.map(OnPanic::means),
+        watchdog: config.watchdog.map(Watchdog::means),
         stop_on_reset: config.on_reboot == OnReboot::Stop,
         on_exit: config.on_exit.means(),
         pin: config.pin_options(problems),

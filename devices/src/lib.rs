@@ -19,5 +19,6 @@ pub mod tap;
 #[cfg(test)]
 mod testing;
 pub mod virtio;
+pub mod watchdog;
 
 pub use bus::{Action, Bus, BusDevice};

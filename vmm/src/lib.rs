@@ -21,6 +21,6 @@ pub use machine::placement::Placement;
 pub use machine::{Console, Event, Machine, Observer, Outcome};
 pub use preflight::Plan;
 pub use problem::{Class, Problem, Problems};
-pub use spec::{InitrdSource, MachineSpec, OnExit, OnPanic, Serial};
+pub use spec::{InitrdSource, MachineSpec, OnExit, OnExpiry, OnPanic, Serial};
 pub use virtio::VirtioSpec;
 pub use virtio::vsock::VsockSpec;

@@ -44,6 +44,8 @@ pub struct MachineSpec {
     pub plugged: Vec<PluggedSpec>,
     /// What becomes of a guest that panics; it has a device to say so through. Without, nobody hears of it.
     pub on_panic: Option<OnPanic>,
+    /// What becomes of a guest whose watchdog runs out; it has one then.
+    pub watchdog: Option<OnExpiry>,
     /// Whether a reset ends the machine. One after a panic is `on_panic`'s.
     pub stop_on_reset: bool,
     /// What becomes of the process when the guest powers off.
@@ -65,6 +67,15 @@ pub struct MachineSpec {
 /// What becomes of a guest that panics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OnPanic {
+    /// The machine ends: the guest has failed.
+    Stop,
+    /// It is reset, and runs again.
+    Reset,
+}
+
+/// What becomes of a guest whose watchdog runs out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnExpiry {
     /// The machine ends: the guest has failed.
     Stop,
     /// It is reset, and runs again.
@@ -160,7 +171,7 @@ pub enum SpecError {
     NoSeats {
         /// Devices to pass through, as the guest sees them.
         devices: usize,
-        /// Devices of the machine's own: virtio devices and pvpanic.
+        /// Devices of the machine's own: virtio devices, pvpanic and the watchdog.
         own: usize,
         /// Root ports.
         ports: u8,
@@ -174,7 +185,8 @@ impl MachineSpec {
             problems.add(Class::Usage, SpecError::NoCpus);
         }
         let devices = seats::devices(&self.vfio.addresses()).len();
-        let own = self.virtio.count() + self.plugged.len() + usize::from(self.on_panic.is_some());
+        let single = [self.on_panic.is_some(), self.watchdog.is_some()].map(usize::from);
+        let own = self.virtio.count() + self.plugged.len() + single.iter().sum::<usize>();
         if devices + own + usize::from(self.pcie_ports) > SEATS {
             problems.add(Class::Usage, SpecError::NoSeats { devices, own, ports: self.pcie_ports });
         }

@@ -20,6 +20,23 @@ impl OnPanic {
     }
 }
 
+/// `--watchdog`
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Watchdog {
+    Stop,
+    Reset,
+}
+
+impl Watchdog {
+    pub(crate) fn means(self) -> vmm::OnExpiry {
+        match self {
+            Self::Stop => vmm::OnExpiry::Stop,
+            Self::Reset => vmm::OnExpiry::Reset,
+        }
+    }
+}
+
 /// `--on-reboot`
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]

@@ -28,7 +28,7 @@ use crate::grammar::types::{Cpus, Duration, Size};
 use console::ConsolePort;
 use disk::Disk;
 use fs::SharedDirectory;
-pub(crate) use lifecycle::{OnExit, OnPanic, OnReboot};
+pub(crate) use lifecycle::{OnExit, OnPanic, OnReboot, Watchdog};
 pub(crate) use net::NetCard;
 pub(crate) use pinning::{PinRootHelp, PinVerify, Prefault};
 pub(crate) use vfio::{Iommufd, VfioDevice};
@@ -73,6 +73,8 @@ pub(crate) struct Config {
     pub(crate) rng: bool,
     /// Give the guest a device to tell of its panics through (pvpanic): end then, with exit code 1, or `reset` it.
     pub(crate) on_panic: Option<OnPanic>,
+    /// Give the guest a watchdog (i6300esb): when it is not reloaded in time, end with exit code 1, or `reset` the guest.
+    pub(crate) watchdog: Option<Watchdog>,
     /// What a reset is, whoever asks for it: the guest runs again (`reset`), or the machine ends (`stop`).
     pub(crate) on_reboot: OnReboot,
     /// What a guest's powering off is: the end (`stop`), a reset (`reset`), or the end of the machine but not of vmm, which goes on
@@ -164,6 +166,7 @@ impl Default for Config {
             fs: Vec::new(),
             rng: false,
             on_panic: None,
+            watchdog: None,
             on_reboot: OnReboot::Reset,
             on_exit: OnExit::Stop,
             vsock: None,

@@ -1,4 +1,4 @@
-//! Virtio consoles: a console on a pseudo-terminal, and ports with names for programs.
+//! Virtio consoles: a console on a pseudo-terminal, and ports with names for programs. And the watchdog.
 
 use crate::host::HostSpec;
 use crate::suite::{Case, Ctx, GuestInitrd, QUIET, TestResult, case, ensure};
@@ -6,6 +6,7 @@ use crate::suite::{Case, Ctx, GuestInitrd, QUIET, TestResult, case, ensure};
 pub(super) fn all() -> Vec<Case> {
     vec![
         case("virtio/a console, and ports that clients come and go at", HostSpec::default(), ports),
+        case("virtio/a guest that hangs is reset by its watchdog", HostSpec::default(), watchdog),
     ]
 }
 
@@ -50,5 +51,24 @@ fn ports(ctx: &Ctx) -> TestResult {
     ensure!(guest.status == 0, "it ended with status {}", guest.status);
     ensure!(guest.stderr == "vmm: the guest powered off\n", "standard error is {:?}", guest.stderr);
     ctx.run("! ls /tmp/agent && ! readlink /tmp/hvc && rm /tmp/log /tmp/guest.cpio").expect_success()?;
+    Ok(())
+}
+
+/// A program that opens the watchdog, and reloads it once a minute where it should each second.
+const HANGS: &str = "echo at $(dmesg | grep -c i6300); read what; [ $what = hang ] || poweroff -f; \
+    watchdog -F -T 1 -t 60 /dev/watchdog";
+
+fn watchdog(ctx: &Ctx) -> TestResult {
+    ctx.put("/tmp/guest.cpio", &GuestInitrd::with_script(ctx.artefacts, HANGS)?.build()?)?;
+    let run = format!("vmm run --memory 128M {QUIET} --initrd /tmp/guest.cpio --watchdog");
+    let mut guest = ctx.run(&format!("{run} reset")).start()?;
+    guest.wait_for("at ")?;
+    guest.send("hang\n");
+    guest.wait_for("at ")?;
+    guest.send("poweroff\n");
+    let guest = guest.finish()?;
+    ensure!(guest.status == 0, "it ended with status {}", guest.status);
+    guest.stderr_contains("the guest has not reloaded its watchdog in time and is reset")?;
+    ctx.run("rm /tmp/guest.cpio").expect_success()?;
     Ok(())
 }

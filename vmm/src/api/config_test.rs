@@ -24,6 +24,7 @@ impl MachineSpec {
             pin: PinOptions::default(),
             prefault: false,
             on_panic: None,
+            watchdog: None,
             stop_on_reset: false,
             on_exit: crate::OnExit::Stop,
             debug_exit: false,

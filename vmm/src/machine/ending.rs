@@ -20,6 +20,8 @@ pub enum End {
     Reset,
     /// The guest said that it has panicked.
     Panicked,
+    /// The guest has not reloaded its watchdog in time.
+    Expired,
     /// The guest wrote to the debug-exit port.
     DebugExit(u32),
     /// The operator ended it, from the console or by a signal.

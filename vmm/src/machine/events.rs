@@ -30,6 +30,7 @@ const REQUEST: u32 = 4;
 const SETTLED: u32 = 5;
 const OVERDUE: u32 = 6;
 const NOTICE: u32 = 7;
+const WATCHDOG: u32 = 8;
 
 /// Where the operator types.
 pub struct Input {
@@ -217,7 +218,8 @@ impl MutEventSubscriber for Service<'_> {
             (running.devices.notices().as_raw_fd(), NOTICE),
         ];
         let signals = self.outside.signals.sockets().map(|socket| (socket.as_raw_fd(), SIGNAL));
-        for (fd, data) in fixed.into_iter().chain(signals) {
+        let watchdog = running.watchdog.iter().map(|watchdog| (watchdog.event(), WATCHDOG));
+        for (fd, data) in fixed.into_iter().chain(signals).chain(watchdog) {
             if let Err(error) = ops.add(Events::with_data_raw(fd, data, EventSet::IN)) {
                 tracing::error!(%error, "cannot poll, stopping");
                 self.running.ending.end(End::Stopped("stopped: the event loop could not be set up"));
@@ -246,6 +248,7 @@ impl MutEventSubscriber for Service<'_> {
                 }
             }
             NOTICE => self.running.heed_host(),
+            WATCHDOG => self.running.heed_watchdog(),
             _ => {}
         }
         self.pump(ops);

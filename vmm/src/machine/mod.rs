@@ -24,12 +24,14 @@ pub mod vcpus;
 use std::fs::File;
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use devices::pci::{PciAddress, PciFunction};
 use devices::pvpanic::Pvpanic;
 use devices::virtio::VirtioPci;
 use devices::virtio::pci::Surroundings;
+use devices::watchdog::Watchdog;
 use memory::layout::AddressLimits;
 use memory::pin::{self, PinError, PinReport};
 use memory::{GuestRam, Layout};
@@ -43,7 +45,7 @@ use crate::hypervisor::vcpu::{GuestFailure, Vcpu};
 use crate::hypervisor::vm::Vm;
 use crate::preflight::Plan;
 use crate::problem::{Class, Problem, Problems, Unexpected};
-use crate::spec::{OnExit, OnPanic, Serial};
+use crate::spec::{OnExit, OnExpiry, OnPanic, Serial};
 use control::{DevicePlace, PluggedPlace, Requests};
 use ending::{End, Ending};
 use events::{Input, Outside};
@@ -150,6 +152,14 @@ struct Failed(#[source] GuestFailure);
 ))]
 struct Panicked;
 
+/// The guest's watchdog ran out.
+#[derive(Debug, thiserror::Error, miette::Diagnostic)]
+#[error("the guest has not reloaded its watchdog in time")]
+#[diagnostic(help(
+    "it hangs, or what reloads the watchdog in it does not run any more; with --watchdog reset it would run again"
+))]
+struct Expired;
+
 /// A machine that can run.
 pub struct Machine {
     // Dropped in this order: whoever uses a thing goes before it.
@@ -163,6 +173,8 @@ pub struct Machine {
     acpi: AcpiTables,
     plan: Plan,
     phases: Phases,
+    /// Whether the last reset was the watchdog's, which the guest can see.
+    watchdog_expired: Arc<AtomicBool>,
     observer: Arc<dyn Observer>,
 }
 
@@ -242,7 +254,20 @@ impl Machine {
             .map_err(Problem::of(Class::Usage))?;
         phases.done("prepare devices");
 
-        Ok(Self { vcpus, devices, space, interrupts, vm, ram, layout, acpi, plan, phases, observer })
+        Ok(Self {
+            vcpus,
+            devices,
+            space,
+            interrupts,
+            vm,
+            ram,
+            layout,
+            acpi,
+            plan,
+            phases,
+            watchdog_expired: Arc::default(),
+            observer,
+        })
     }
 
     /// Runs the guest until it ends for good, and does what `requests` ask for meanwhile.
@@ -265,6 +290,12 @@ impl Machine {
                     self.reset()?;
                 }
                 End::Panicked => return Err(Problem::of(Class::Guest)(Panicked)),
+                End::Expired if self.plan.spec.watchdog == Some(OnExpiry::Reset) => {
+                    tracing::warn!("the guest has not reloaded its watchdog in time and is reset");
+                    self.observer.notify(&Event::Rebooting);
+                    self.reset()?;
+                }
+                End::Expired => return Err(Problem::of(Class::Guest)(Expired)),
                 End::PowerOff if self.plan.spec.on_exit == OnExit::Reset && !signals.have_asked() => {
                     tracing::warn!("the guest has powered off and is reset");
                     self.observer.notify(&Event::Rebooting);
@@ -293,13 +324,18 @@ impl Machine {
         let pvpanic = self.plan.spec.on_panic.map(|_| Pvpanic::new()).transpose();
         let pvpanic = pvpanic.map_err(Unexpected::during("cannot make the pvpanic device"))?;
         let pvpanic = pvpanic.map(|function| Arc::new(function) as Arc<dyn PciFunction>);
+        let watchdog = self.plan.spec.watchdog.map(|_| Watchdog::new(self.watchdog_expired.clone()));
+        let watchdog = watchdog.transpose().map_err(Unexpected::during("cannot make the watchdog"))?;
+        let watchdog = watchdog.map(Arc::new);
         let build = |mut seats: Vec<Seat<Arc<dyn PciFunction>>>| {
             let seat = |function: &Arc<VirtioPci>| Seat {
                 slot: None,
                 functions: vec![(0, function.clone() as Arc<dyn PciFunction>)],
             };
             seats.extend(virtio.iter().map(seat));
-            seats.extend(pvpanic.clone().map(|function| Seat { slot: None, functions: vec![(0, function)] }));
+            let watchdog = watchdog.clone().map(|function| function as Arc<dyn PciFunction>);
+            let others = pvpanic.clone().into_iter().chain(watchdog);
+            seats.extend(others.map(|function| Seat { slot: None, functions: vec![(0, function)] }));
             Platform::build(Parts {
                 layout: &self.layout,
                 interrupts: self.interrupts.clone(),
@@ -330,6 +366,7 @@ impl Machine {
             devices: self.devices.clone(),
             disks: self.plan.virtio.disks.clone(),
             balloon: self.plan.virtio.balloon.clone(),
+            watchdog: watchdog.clone(),
             standing: Standing::Running,
             dumping: None,
         };

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use devices::irq::{InterruptController, MsiMessage};
 use devices::virtio::balloon::Balloon;
 use devices::virtio::blk::Blk;
+use devices::watchdog::Watchdog;
 use memory::GuestRam;
 use vfio::DeviceLoss;
 use vmm_sys_util::eventfd::EventFd;
@@ -51,6 +52,8 @@ pub struct Running {
     pub disks: Vec<(String, Arc<Blk>)>,
     /// Its balloon.
     pub balloon: Option<Arc<Balloon>>,
+    /// Its watchdog.
+    pub watchdog: Option<Arc<Watchdog>>,
     /// Whether it runs.
     pub standing: Standing,
     /// The core dump that is being written, or the last one.
@@ -237,6 +240,7 @@ impl Running {
         let waiting = std::mem::take(waiting);
         match stopped {
             Ok(clock) => {
+                self.watchdog.iter().for_each(|watchdog| watchdog.stand_still());
                 self.standing = Standing::Paused(clock);
                 waiting.into_iter().for_each(|reply| reply.send(Ok(())));
             }
@@ -308,6 +312,7 @@ impl Running {
                 Ok(())
             }
             Standing::Paused(clock) => {
+                self.watchdog.iter().for_each(|watchdog| watchdog.go_on());
                 let vm = &self.vm;
                 let gone_on = self.threads.with_paused(|vcpus: &mut [Vcpu]| clock.go_on(vm, vcpus));
                 self.threads.resume();
@@ -327,6 +332,13 @@ impl Running {
         }
         self.platform.events.raise(POWER_BUTTON_EVENT);
         Ok(())
+    }
+
+    /// Ends the run if the guest has not reloaded its watchdog in time.
+    pub fn heed_watchdog(&self) {
+        if self.watchdog.as_ref().is_some_and(|watchdog| watchdog.look()) {
+            self.ending.end(End::Expired);
+        }
     }
 
     fn end(&self, how: End) -> Result<(), ControlError> {
