@@ -53,6 +53,9 @@ const RELOAD_EXPIRED: u16 = 1 << 9 | 1 << 12;
 /// Written there one after the other, they allow one write to a register.
 const KEYS: [u16; 2] = [0x80, 0x86];
 
+/// Stages that a guest makes shorter end this late, or one that runs freely would keep the host busy. (A timer of zero never ends.)
+const SHORTEST: Duration = Duration::from_millis(10);
+
 /// Why there is no watchdog.
 #[derive(Debug, thiserror::Error)]
 pub enum WatchdogError {
@@ -91,8 +94,7 @@ impl State {
     /// Sets the alarm to when the stage ends.
     fn set_alarm(&mut self, now: Instant) {
         let set = match self.timer.left(now) {
-            // Zero would never come.
-            Some(left) => self.alarm.reset(left.max(Duration::from_nanos(1)), None),
+            Some(left) => self.alarm.reset(left.max(SHORTEST), None),
             None => self.alarm.clear(),
         };
         if let Err(error) = set {
