@@ -10,6 +10,7 @@ mod config;
 mod config_space;
 mod console;
 mod disks;
+mod distribution;
 mod docs;
 mod extra;
 mod faults;
@@ -66,6 +67,7 @@ pub(crate) fn all() -> Vec<Case> {
         virtio_console::all(),
         vhost_user::all(),
         disks::all(),
+        distribution::all(),
         docs::all(),
         config_space::all(),
         pinning::all(),

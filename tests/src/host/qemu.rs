@@ -9,9 +9,10 @@ use std::path::Path;
 use std::process::{Child, Stdio};
 use std::time::Duration;
 
+use super::spec::DISTRIBUTION;
 use super::{Clock, Console, HostError, HostSpec, tsc};
 use crate::agent::NO_BIND;
-use crate::setup::{Artefacts, Debian};
+use crate::setup::{Artefacts, Debian, Distribution};
 use crate::wire::PORT;
 use crate::{cpu, process};
 
@@ -135,7 +136,9 @@ fn arguments(spec: &HostSpec, artefacts: &Artefacts, descriptors: &Descriptors) 
     all.extend(words(&format!("-chardev socket,id=control,fd={control} -mon chardev=control,mode=control")));
     all.extend(words(&format!("-chardev socket,id=agent,fd={port}")));
     all.extend(words(&format!("-device virtserialport,chardev=agent,name={PORT}")));
-    all.extend(words(&spec.qemu).into_iter().map(|word| with_kernel(&word, &kernel)));
+    let distribution = artefacts.distribution().map(Distribution::image).unwrap_or_default();
+    let paths = [(KERNEL, kernel.as_path()), (DISTRIBUTION, &distribution)];
+    all.extend(words(&spec.qemu).into_iter().map(|word| with_paths(&word, &paths)));
     all.push("-kernel".into());
     all.push(kernel.into());
     all.extend(words(&format!("-initrd /proc/self/fd/{initramfs} -append")));
@@ -143,13 +146,12 @@ fn arguments(spec: &HostSpec, artefacts: &Artefacts, descriptors: &Descriptors) 
     all
 }
 
-/// A word of arguments, with the kernel's path where it is asked for.
-fn with_kernel(word: &OsStr, kernel: &Path) -> OsString {
-    let Some((before, after)) = word.to_str().and_then(|word| word.split_once(KERNEL)) else {
-        return word.into();
-    };
+/// A word of arguments, with a path in the place of a name that stands for it.
+fn with_paths(word: &OsStr, paths: &[(&str, &Path)]) -> OsString {
+    let found = paths.iter().find_map(|(name, path)| Some((word.to_str()?.split_once(name)?, path)));
+    let Some(((before, after), path)) = found else { return word.into() };
     let mut all = OsString::from(before);
-    all.push(escaped(kernel));
+    all.push(escaped(path));
     all.push(after);
     all
 }

@@ -15,8 +15,9 @@ fn a_comma_in_a_path_does_not_end_the_option() {
 }
 
 #[test]
-fn arguments_may_name_the_kernel() {
-    let with = |word: &str| with_kernel(OsStr::new(word), Path::new("/none/a,b"));
+fn arguments_may_name_paths() {
+    let paths = [(DISTRIBUTION, Path::new("/none/c")), (KERNEL, Path::new("/none/a,b"))];
+    let with = |word: &str| with_paths(OsStr::new(word), &paths);
     assert_eq!(with("if=none,file=HOST_KERNEL,x=y"), OsString::from("if=none,file=/none/a,,b,x=y"));
     assert_eq!(with("-device"), OsString::from("-device"));
 }

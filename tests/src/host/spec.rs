@@ -31,6 +31,9 @@ pub(crate) enum Clock {
     Instructions,
 }
 
+/// Stands for the path of a disk with a Debian.
+pub(super) const DISTRIBUTION: &str = "DISTRIBUTION";
+
 /// A machine to boot. Cases with equal specs share a host.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct HostSpec {
@@ -41,7 +44,8 @@ pub(crate) struct HostSpec {
     pub(crate) aw_bits: u8,
     /// Added to the kernel command line; of a repeated option the last counts.
     pub(crate) append: String,
-    /// Added to QEMU's arguments, split at white space, with the path of the host's kernel for `HOST_KERNEL`. PCI slots 3 to 0x1c are free.
+    /// Added to QEMU's arguments, split at white space, with the path of the host's kernel for `HOST_KERNEL`, and that of a disk with a
+    /// Debian for `DISTRIBUTION`. PCI slots 3 to 0x1c are free.
     pub(crate) qemu: String,
     /// Bind the NVMe and the NIC to vfio-pci.
     pub(crate) bind: bool,
@@ -68,6 +72,18 @@ impl Default for HostSpec {
 }
 
 impl HostSpec {
+    /// This machine with a Debian, as cloud images have it, on /dev/vda.
+    pub(crate) fn with_distribution(self) -> HostSpec {
+        self.qemu(&format!(
+            "-drive if=none,format=raw,snapshot=on,id=distribution,file={DISTRIBUTION} -device virtio-blk-pci,drive=distribution"
+        ))
+    }
+
+    /// Whether it has that.
+    pub(crate) fn has_distribution(&self) -> bool {
+        self.qemu.contains(DISTRIBUTION)
+    }
+
     /// This machine with another kernel.
     pub(crate) fn kernel(self, kernel: HostKernel) -> HostSpec {
         HostSpec { kernel, ..self }

@@ -7,6 +7,7 @@ mod cache;
 mod daemons;
 mod debian;
 mod disk;
+mod distribution;
 mod kernel;
 mod packages;
 mod programs;
@@ -23,13 +24,14 @@ pub(crate) use busybox::Busybox;
 pub(crate) use daemons::Daemons;
 pub(crate) use debian::Debian;
 pub(crate) use disk::Disk;
+pub(crate) use distribution::Distribution;
 pub(crate) use kernel::Kernel;
 pub(crate) use qemu::Qemu;
 pub(crate) use systemd::Systemd;
 pub(crate) use verify::{check_host, group_members};
 
 use crate::files::FileError;
-use crate::host::{HostError, HostKernel};
+use crate::host::{HostError, HostKernel, HostSpec};
 use crate::tool::{ToolError, announce};
 use cache::Cache;
 use debian::Series;
@@ -117,12 +119,14 @@ pub(crate) struct Artefacts {
     pub(crate) systemd: Systemd,
     /// Stock kernels that only some hosts run.
     others: Vec<(HostKernel, Debian)>,
+    /// A disk that guests boot a Debian from, once a host has wanted it.
+    distribution: Option<Distribution>,
 }
 
 /// Makes what is missing; on a machine that has all, takes milliseconds and says nothing.
 pub(crate) fn ensure() -> Result<Artefacts, SetupError> {
     let cache = Cache::open()?;
-    packages::ensure()?;
+    packages::ensure(&packages::USUAL)?;
     match find(&cache)? {
         Some(artefacts) => Ok(artefacts),
         None => make(&cache, false),
@@ -133,7 +137,7 @@ pub(crate) fn ensure() -> Result<Artefacts, SetupError> {
 /// even if nothing was.
 pub(crate) fn run(renew: bool) -> Result<(), SetupError> {
     let cache = Cache::open()?;
-    packages::ensure()?;
+    packages::ensure(&packages::USUAL)?;
     let artefacts = make(&cache, renew)?;
     for directory in artefacts.directories() {
         announce(&format!("in place: {}", directory.display()));
@@ -149,6 +153,27 @@ pub(crate) fn qemu() -> Result<Qemu, SetupError> {
 }
 
 impl Artefacts {
+    /// Makes sure of what a host needs beyond the rest.
+    pub(crate) fn ensure_for(&mut self, host: &HostSpec) -> Result<(), SetupError> {
+        if host.has_distribution() && self.distribution.is_none() {
+            packages::ensure(&packages::INSTALLER)?;
+            let cache = Cache::open()?;
+            let _lock = cache.lock()?;
+            let distribution = Distribution::ensure(&cache)?;
+            cache.tidy(&[distribution.directory()]);
+            self.distribution = Some(distribution);
+        }
+        self.ensure_kernel(host.kernel)
+    }
+
+    /// The disk that guests boot a Debian from, and what boots it.
+    pub(crate) fn distribution(&self) -> Result<&Distribution, SetupError> {
+        self.distribution.as_ref().ok_or_else(|| SetupError::NotThere {
+            what: "a Debian on a disk",
+            path: PathBuf::from("what this host was given"),
+        })
+    }
+
     /// Makes sure of what a host with this kernel needs beyond the rest.
     pub(crate) fn ensure_kernel(&mut self, kernel: HostKernel) -> Result<(), SetupError> {
         let Some(series) = Series::of(kernel).filter(|_| self.stock(kernel).is_none()) else { return Ok(()) };
@@ -188,6 +213,7 @@ impl Artefacts {
             .into_iter()
             .chain(self.qemu.directory())
             .chain(self.others.iter().map(|(_, debian)| debian.directory()))
+            .chain(self.distribution.as_ref().map(Distribution::directory))
             .collect()
     }
 }
@@ -198,7 +224,17 @@ fn find(cache: &Cache) -> Result<Option<Artefacts>, SetupError> {
     let (daemons, systemd) = (Daemons::find(cache), Systemd::find(cache));
     Ok(match (kernel, debian, busybox, disk, daemons, systemd, qemu) {
         (Some(kernel), Some(debian), Some(busybox), Some(disk), Some(daemons), Some(systemd), Some(qemu)) => {
-            Some(Artefacts { kernel, debian, busybox, disk, daemons, systemd, qemu, others: Vec::new() })
+            Some(Artefacts {
+                kernel,
+                debian,
+                busybox,
+                disk,
+                daemons,
+                systemd,
+                qemu,
+                others: Vec::new(),
+                distribution: Distribution::find(cache),
+            })
         }
         _ => None,
     })
@@ -216,6 +252,7 @@ fn make(cache: &Cache, renew: bool) -> Result<Artefacts, SetupError> {
         debian: Debian::ensure(cache, &mut apt, Series::USUAL, renew)?,
         kernel: Kernel::ensure(cache, &mut apt, renew)?,
         others: others(cache, &mut apt, renew)?,
+        distribution: Distribution::find(cache),
     };
     check(&artefacts)?;
     cache.tidy(&artefacts.directories());

@@ -6,15 +6,25 @@ use std::process::Command;
 use super::SetupError;
 use crate::tool::{self, announce};
 
-enum Need {
+pub(super) enum Need {
     /// A program on the path, or in a system directory that users' paths lack.
     Program(&'static str),
     /// One of these files.
     File(&'static [&'static str]),
 }
 
-/// What is needed, and its package in Debian.
-const NEEDS: [(Need, &str); 16] = [
+/// A need, and its package in Debian.
+type Needed = (Need, &'static str);
+
+/// What a Debian is put on a disk with.
+pub(super) const INSTALLER: [Needed; 3] = [
+    (Need::Program("mmdebstrap"), "mmdebstrap"),
+    (Need::Program("sfdisk"), "fdisk"),
+    (Need::Program("mkfs.ext4"), "e2fsprogs"),
+];
+
+/// What is always needed.
+pub(super) const USUAL: [Needed; 16] = [
     (Need::Program("gcc"), "gcc"),
     (Need::File(&["/usr/lib/x86_64-linux-gnu/libc.a", "/usr/lib64/libc.a", "/usr/lib/libc.a"]), "libc6-dev"),
     (Need::Program("nm"), "binutils"),
@@ -34,8 +44,8 @@ const NEEDS: [(Need, &str); 16] = [
 ];
 
 /// Installs what is missing where that is possible, and else says what it is.
-pub(super) fn ensure() -> Result<(), SetupError> {
-    let (missing, packages) = missing();
+pub(super) fn ensure(needs: &[Needed]) -> Result<(), SetupError> {
+    let (missing, packages) = missing(needs);
     if missing.is_empty() {
         return Ok(());
     }
@@ -45,7 +55,7 @@ pub(super) fn ensure() -> Result<(), SetupError> {
     announce(&format!("installing {}", packages.join(" ")));
     tool::show(apt_get().arg("update"))?;
     tool::show(apt_get().args(["install", "--yes", "--no-install-recommends"]).args(&packages))?;
-    let (missing, packages) = self::missing();
+    let (missing, packages) = self::missing(needs);
     if missing.is_empty() { Ok(()) } else { Err(SetupError::Missing { missing, packages }) }
 }
 
@@ -54,8 +64,8 @@ fn can_install() -> bool {
     rustix::process::geteuid().is_root() && find_program("apt-get").is_some()
 }
 
-fn missing() -> (Vec<String>, Vec<String>) {
-    let absent = NEEDS.iter().filter_map(|(need, package)| match need {
+fn missing(needs: &[Needed]) -> (Vec<String>, Vec<String>) {
+    let absent = needs.iter().filter_map(|(need, package)| match need {
         Need::Program(name) => {
             find_program(name).is_none().then(|| ((*name).to_owned(), (*package).to_owned()))
         }

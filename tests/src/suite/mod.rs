@@ -62,7 +62,7 @@ pub(crate) fn run(filter: Option<&str>) -> Result<ExitCode, Error> {
         cases::all().into_iter().partition(|case| case.is_selected(filter));
     let left_out: Vec<&str> = others.iter().map(|case| case.name).filter(|name| selected(name)).collect();
     for case in &cases {
-        artefacts.ensure_kernel(case.host.kernel)?;
+        artefacts.ensure_for(&case.host)?;
     }
     if !cases.is_empty() {
         announce("building vmm for the cases");
