@@ -174,7 +174,7 @@ impl<'a> Ctx<'a> {
     /// Whether a CPU of a guest waits for a lock with interrupts off all the time. Where the CPUs are is written down.
     fn is_spinning(&self) -> bool {
         // A guest has the host's kernel or the lab's.
-        let host = self.run(samples::LOCKS_OF_HOST).output().map(|found| found.stdout).unwrap_or_default();
+        let host = self.run(&samples::spins_here()).output().map(|found| found.stdout).unwrap_or_default();
         let lab = self.artefacts.kernel.symbols().unwrap_or_default();
         let mut samples = Samples::new(&[&lab, &host]);
         for _ in 0..samples::COUNT {

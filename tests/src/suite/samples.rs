@@ -13,11 +13,13 @@ const SHOWN: usize = 6;
 /// Where a kernel waits for a lock, for the end of a handler, and for whoever sets the clock.
 const SPINS: [&str; 3] =
     ["queued_spin_lock_slowpath", "irq_wait_on_inprogress", "ktime_get_update_offsets_now"];
-/// Prints the same of the kernel that runs the command, as lines of address, kind and name.
-pub(super) const LOCKS_OF_HOST: &str =
-    "grep -wE 'queued_spin_lock_slowpath|irq_wait_on_inprogress|ktime_get_update_offsets_now' /proc/kallsyms";
 /// A place is no further than this from the symbol before it.
 const REACH: u64 = 0x1000;
+
+/// A command that prints these of the kernel it runs under, as lines of address, kind and name.
+pub(super) fn spins_here() -> String {
+    format!("grep -wE '{}' /proc/kallsyms", SPINS.join("|"))
+}
 
 /// What was seen.
 pub(super) struct Samples {

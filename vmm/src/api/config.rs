@@ -223,14 +223,19 @@ impl Configuration {
             .collect();
         let placed = spec.placement.vcpus.iter().enumerate().filter(|(_, on)| !on.is_empty());
         let placed = placed.map(|(vcpu, on)| json!({ "vcpu": vcpu, "host_cpus": on }));
-        let affinity = Some(placed.collect::<Value>()).filter(|all| *all != json!([]));
+        let placed: Vec<Value> = placed.collect();
         let mut config = json!({
-            "cpus": { "boot_vcpus": spec.cpus, "max_vcpus": spec.cpus, "affinity": affinity },
+            "cpus": { "boot_vcpus": spec.cpus, "max_vcpus": spec.cpus },
             "memory": { "size": spec.memory, "shared": true, "prefault": spec.prefault },
             "payload": { "kernel": spec.kernel, "cmdline": spec.cmdline, "initramfs": initramfs },
             "serial": { "mode": spec.serial.name(), "file": spec.serial.file().or(pty) },
             "console": console::describe(&spec.virtio.console),
         });
+        if let Some(cpus) =
+            config.get_mut("cpus").and_then(Value::as_object_mut).filter(|_| !placed.is_empty())
+        {
+            cpus.insert("affinity".to_owned(), placed.into());
+        }
         if let Some(config) = config.as_object_mut() {
             virtio::describe(&spec.virtio, &spec.plugged, config);
             if !devices.is_empty() {
