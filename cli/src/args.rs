@@ -7,7 +7,6 @@ use clap_complete::Shell;
 use devices::pci::PciAddress;
 
 use crate::config::args::MachineArgs;
-use crate::config::sandbox::Sandbox;
 use crate::ctl::args::{CtlArgs, MemoryArgs};
 use crate::top::args::TopArgs;
 
@@ -34,9 +33,10 @@ pub(crate) struct Cli {
     /// Wait for a machine to be created over this socket (docs/operating.md): a path, or fd=N for a socket handed in.
     #[arg(long, value_name = "PATH")]
     pub(crate) api_socket: Option<String>,
-    /// With --api-socket: let vmm ask of the kernel what it needs and no more, or anything.
-    #[arg(long, value_name = "HOW", value_enum, requires = "api_socket")]
-    pub(crate) sandbox: Option<Sandbox>,
+    /// With --api-socket: let vmm ask of the kernel what it needs and no more, or anything, and say what else it keeps itself from, as
+    /// in `vmm run`.
+    #[arg(long, value_name = "HOW", requires = "api_socket")]
+    pub(crate) sandbox: Option<String>,
     /// With --api-socket: write what happens to machines as JSON, a line for each event: to a file, or to fd=N.
     #[arg(long, value_name = "FILE", requires = "api_socket")]
     pub(crate) events: Option<String>,

@@ -71,6 +71,6 @@ fn obey(cli: Cli) -> Result<u8, Problems> {
         }
         Some(Command::Completions { shell }) => generated::completions(shell),
         Some(Command::Man { directory }) => generated::man_pages(&directory),
-        None => run::wait(cli.api_socket, cli.sandbox, cli.events.as_deref()),
+        None => run::wait(cli.api_socket, cli.sandbox.as_deref(), cli.events.as_deref()),
     }
 }

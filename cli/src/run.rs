@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use devices::pci::PciAddress;
+use serde::de::DeserializeOwned;
 use vmm::api::{self, ApiListener, Configuration, Manager};
 use vmm::machine::control::PluggedPlace;
 use vmm::machine::phases::Phase;
@@ -21,6 +22,7 @@ use crate::events::{EventLog, Events};
 use crate::grammar::{self, Reading, flag};
 use crate::pinning::Teller;
 use crate::{default_kernel, initramfs, report};
+use ::sandbox::Use;
 
 /// End of transmission: what a terminal sends for Ctrl-D.
 const END_OF_INPUT: u8 = 0x04;
@@ -39,7 +41,7 @@ pub(crate) fn run(args: RunArgs, api_socket: Option<String>) -> Result<u8, Probl
     if args.dry_run {
         return dry_run(&reading, kernel, problems);
     }
-    sandbox::arm(config.sandbox)?;
+    config.sandbox.clone().unwrap_or_default().arm(config.reach(kernel.as_deref()))?;
     let events = config.events.as_ref();
     let events = events.and_then(|events| problems.keep(Class::Usage, EventLog::open(events))).map(Arc::new);
     let socket = config.api_socket.clone().or(api_socket);
@@ -75,6 +77,7 @@ fn start(
         vfio,
         serial: Serial::Tty,
         end_of_input: (config.initrd() == Initrd::BuiltIn).then_some(END_OF_INPUT),
+        settled: config.settled(api_socket.is_some()),
         ..spec(config, &mut problems)
     };
     if config.on_exit == OnExit::Keep && api_socket.is_none() {
@@ -107,12 +110,16 @@ fn dry_run(reading: &Reading<Config>, kernel: Option<PathBuf>, problems: Problem
 /// Waits for a machine to be created, and runs it; returns the exit code.
 pub(crate) fn wait(
     api_socket: Option<String>,
-    asked: Option<Sandbox>,
+    sandbox: Option<&str>,
     events: Option<&str>,
 ) -> Result<u8, Problems> {
-    sandbox::arm(asked)?;
     let mut problems = Problems::default();
-    let events = events.and_then(|text| events_of(text, &mut problems)).map(Arc::new);
+    let sandbox: Option<Sandbox> = sandbox.and_then(|text| options("--sandbox", text, &mut problems));
+    let events: Option<Events> = events.and_then(|text| options("--events", text, &mut problems));
+    let paths = [api_socket.as_deref().map(Path::new), events.as_ref().and_then(|it| it.path.as_deref())];
+    let reach = paths.into_iter().flatten().fold(sandbox::host(), |reach, it| reach.and_where(it, Use::Make));
+    sandbox.unwrap_or_default().arm(reach)?;
+    let events = events.and_then(|events| problems.keep(Class::Usage, EventLog::open(&events))).map(Arc::new);
     let listener = listen(api_socket, &mut problems);
     let defaults = blank(&mut problems);
     if !problems.0.is_empty() {
@@ -127,12 +134,12 @@ pub(crate) fn wait(
     outcome.map(|_| code)
 }
 
-/// What `--events` asks for that has no machine beside it.
-fn events_of(text: &str, problems: &mut Problems) -> Option<EventLog> {
-    let value = problems.keep(Class::Usage, flag::options("--events", text))?;
-    let Reading { value, problems: wrong, .. } = grammar::read::<Events>(&[value]);
+/// What a flag asks for that has no machine beside it.
+fn options<T: DeserializeOwned + Default>(flag: &str, text: &str, problems: &mut Problems) -> Option<T> {
+    let value = problems.keep(Class::Usage, flag::options(flag, text))?;
+    let Reading { value, problems: wrong, .. } = grammar::read::<T>(&[value]);
     if wrong.is_empty() {
-        return problems.keep(Class::Usage, EventLog::open(&value));
+        return Some(value);
     }
     wrong.into_iter().for_each(|error| problems.add(Class::Usage, error));
     None
@@ -225,6 +232,7 @@ pub(crate) fn spec(config: &Config, problems: &mut Problems) -> MachineSpec {
         debug_exit: config.debug_exit,
         serial: Serial::Null,
         end_of_input: None,
+        settled: None,
         grace: config.grace.0,
     }
 }

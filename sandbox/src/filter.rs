@@ -8,7 +8,7 @@ use seccompiler::{
 };
 
 use crate::Role;
-use crate::table::{REFUSED, Refused, TABLE, When};
+use crate::table::{REFUSED, Refused, Rule, TABLE, When};
 
 /// What `role` may do; all else is a violation.
 pub(crate) fn of(role: Role) -> Result<BpfProgram, BackendError> {
@@ -20,7 +20,7 @@ pub(crate) fn of(role: Role) -> Result<BpfProgram, BackendError> {
 pub(crate) fn refusals(role: Role) -> Result<Vec<BpfProgram>, BackendError> {
     let refused = REFUSED.iter().filter(|it| it.by == role);
     let one = |it: &Refused| {
-        let (call, when) = it.call;
+        let Rule { call, when, .. } = it.call;
         let rules = condition(when)?.map(|condition| SeccompRule::new(vec![condition])).transpose()?;
         let rules = BTreeMap::from([(call, rules.into_iter().collect())]);
         program(rules, SeccompAction::Allow, SeccompAction::Errno(it.errno as u32))
@@ -37,9 +37,9 @@ fn program(rules: Rules, others: SeccompAction, these: SeccompAction) -> Result<
 /// The table as seccompiler wants it: no rule for a call means that its arguments do not matter.
 fn rules(role: Role) -> Result<Rules, BackendError> {
     let mut rules = Rules::new();
-    let all = TABLE.iter().filter(|row| row.roles.iter().any(|it| may(role, *it)));
+    let all = TABLE.iter().filter(|row| row.roles.iter().any(|it| role.may(*it)));
     let mut free = Vec::new();
-    for (call, when) in all.flat_map(|row| row.calls) {
+    for Rule { call, when, .. } in all.flat_map(|row| row.rules) {
         let rules = rules.entry(*call).or_default();
         match condition(*when)? {
             Some(condition) => rules.push(SeccompRule::new(vec![condition])?),
@@ -48,11 +48,6 @@ fn rules(role: Role) -> Result<Rules, BackendError> {
     }
     free.iter().for_each(|call| drop(rules.insert(*call, Vec::new())));
     Ok(rules)
-}
-
-/// Whether `role` may do what `other` may: that is itself, or started by it, at whatever remove.
-pub(crate) fn may(role: Role, other: Role) -> bool {
-    std::iter::successors(Some(other), |it| it.parent()).any(|it| it == role)
 }
 
 fn condition(when: When) -> Result<Option<SeccompCondition>, BackendError> {

@@ -3,8 +3,8 @@ use crate::Role;
 
 #[test]
 fn a_role_may_what_it_starts_may() {
-    assert!(may(Role::Main, Role::Device) && may(Role::Vcpu, Role::Device) && may(Role::Api, Role::Api));
-    assert!(!may(Role::Device, Role::Vcpu) && !may(Role::Api, Role::Device) && !may(Role::Vcpu, Role::Main));
+    assert!(Role::Main.may(Role::Device) && Role::Vcpu.may(Role::Device) && Role::Api.may(Role::Api));
+    assert!(!Role::Device.may(Role::Vcpu) && !Role::Api.may(Role::Device) && !Role::Vcpu.may(Role::Main));
     let (vcpu, device) = (rules(Role::Vcpu).unwrap(), rules(Role::Device).unwrap());
     assert!(device.keys().all(|call| vcpu.contains_key(call)));
 }

@@ -13,16 +13,22 @@
 
 mod filter;
 pub mod home;
-mod names;
+mod identity;
+pub mod names;
+mod reach;
 mod rights;
-mod table;
+pub mod table;
 mod violation;
 
+use std::path::PathBuf;
 use std::sync::OnceLock;
 
 use seccompiler::BpfProgram;
 use thiserror::Error;
 
+pub use identity::{IdentityError, User};
+pub use reach::{Reach, Use};
+pub use rights::RightsError;
 pub use violation::EXIT_CODE;
 
 /// What a thread is for.
@@ -53,6 +59,11 @@ impl Role {
         }
     }
 
+    /// Whether it may do what `other` may: that is itself, or started by it, at whatever remove.
+    pub fn may(self, other: Self) -> bool {
+        std::iter::successors(Some(other), |it| it.parent()).any(|it| it == self)
+    }
+
     /// Whether all that its threads will ever work with is open when they start.
     const fn has_all(self) -> bool {
         matches!(self, Self::Vcpu | Self::Device | Self::Events)
@@ -78,9 +89,26 @@ impl Role {
     }
 }
 
+/// How a process confines itself from its start, besides its system calls.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Confinement {
+    /// The root directory from then on. Only root may.
+    pub root: Option<PathBuf>,
+    /// Who it goes on as. Only root may.
+    pub user: Option<User>,
+    /// The files that it reaches, if not whatever its user may.
+    pub reach: Option<Reach>,
+}
+
 /// Why nothing can be confined.
 #[derive(Debug, Error)]
 pub enum SandboxError {
+    /// It cannot be who or where it should.
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
+    /// It keeps what it should give up.
+    #[error("vmm cannot give up rights that it does not need")]
+    Rights(#[from] RightsError),
     /// The table makes no filter.
     #[error("the table of system calls makes no filter")]
     Table(#[from] seccompiler::BackendError),
@@ -93,12 +121,21 @@ pub enum SandboxError {
 static FILTERS: OnceLock<Vec<(Role, BpfProgram)>> = OnceLock::new();
 
 /// Confines this process for good: the calling thread as [`Role::Main`], others as they [enter](Role::enter) their roles. No
-/// program that is executed later gains privileges (`no_new_privs`). `last` is called before the process ends for a violation, in
-/// a signal handler: it must be async-signal-safe.
+/// program that is executed later gains privileges (`no_new_privs`). Of the rights of root those stay that a machine takes to
+/// build. `last` is called before the process ends for a violation, in a signal handler: it must be async-signal-safe.
 ///
 /// # Errors
-/// The kernel has no seccomp.
-pub fn arm(last: fn()) -> Result<(), SandboxError> {
+/// The kernel has no seccomp, or the process may not be confined so.
+pub fn arm(confinement: &Confinement, last: fn()) -> Result<(), SandboxError> {
+    let Confinement { root, user, reach } = confinement;
+    if let Some(root) = root {
+        identity::enter(root)?;
+    }
+    match user {
+        Some(user) => user.become_it()?,
+        None => identity::leave_groups(),
+    }
+    rights::keep_for_building()?;
     let mut filters = Vec::new();
     for role in Role::ALL {
         filters.extend(filter::refusals(role)?.into_iter().map(|program| (role, program)));
@@ -108,6 +145,22 @@ pub fn arm(last: fn()) -> Result<(), SandboxError> {
     for (_, program) in filters.iter().filter(|(role, _)| *role == Role::Main) {
         seccompiler::apply_filter(program)?;
     }
+    if let Some(reach) = reach {
+        reach.confine().map_err(RightsError::Landlock)?;
+    }
     FILTERS.get_or_init(|| filters);
     Ok(())
+}
+
+/// Takes from the calling thread, and those that it starts, what it takes to build a machine: all capabilities, and access to all
+/// files but those of `reach`. For when all is open. Does nothing in a process that is not [armed](arm).
+///
+/// # Errors
+/// The kernel does not do it.
+pub fn settle(reach: &Reach) -> Result<(), RightsError> {
+    if FILTERS.get().is_none() {
+        return Ok(());
+    }
+    rights::give_up_capabilities()?;
+    Ok(reach.confine()?)
 }

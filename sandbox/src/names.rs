@@ -42,7 +42,7 @@ const NEW: &str = "pidfd_send_signal io_uring_setup io_uring_enter io_uring_regi
 const FIRST: usize = 424;
 
 /// The name of system call `number`; `"?"` if it is younger than this list.
-pub(crate) fn name(number: usize) -> &'static str {
+pub fn name(number: usize) -> &'static str {
     let (names, index) = if number < FIRST { (OLD, number) } else { (NEW, number - FIRST) };
     names.split(' ').nth(index).unwrap_or("?")
 }

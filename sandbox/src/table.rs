@@ -10,7 +10,7 @@ use crate::Role::{self, Api, Device, Events, Main, Vcpu};
 
 /// When a call is allowed. Arguments count from 0; their lower 32 bits are compared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum When {
+pub enum When {
     /// Whatever its arguments.
     Always,
     /// An argument has this value.
@@ -19,35 +19,59 @@ pub(crate) enum When {
     Bits(u8, u64, u64),
 }
 
+/// A call that some roles may make.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rule {
+    /// Its number.
+    pub call: c_long,
+    /// With which arguments.
+    pub when: When,
+    /// Why it may be that no test ever makes it.
+    pub rarely: Option<&'static str>,
+}
+
 /// What some roles may do.
-pub(crate) struct Row {
-    #[cfg_attr(not(test), expect(dead_code, reason = "said for the reader"))]
-    pub(crate) what: &'static str,
-    pub(crate) roles: &'static [Role],
-    pub(crate) calls: &'static [(c_long, When)],
+#[derive(Debug)]
+pub struct Row {
+    /// What it is for.
+    pub what: &'static str,
+    /// Who may; and so may who starts them.
+    pub roles: &'static [Role],
+    /// What.
+    pub rules: &'static [Rule],
 }
 
-const fn row(what: &'static str, roles: &'static [Role], calls: &'static [(c_long, When)]) -> Row {
-    Row { what, roles, calls }
+const fn row(what: &'static str, roles: &'static [Role], rules: &'static [Rule]) -> Row {
+    Row { what, roles, rules }
 }
 
-const fn any(call: c_long) -> (c_long, When) {
-    (call, When::Always)
+const fn rule(call: c_long, when: When) -> Rule {
+    Rule { call, when, rarely: None }
+}
+
+const fn any(call: c_long) -> Rule {
+    rule(call, When::Always)
 }
 
 /// An ioctl by number.
-const fn ioctl(command: u64) -> (c_long, When) {
-    (SYS_ioctl, When::Is(1, command))
+const fn ioctl(command: u64) -> Rule {
+    rule(SYS_ioctl, When::Is(1, command))
 }
 
 /// All ioctls of a type.
-const fn ioctls(kind: u8) -> (c_long, When) {
-    (SYS_ioctl, When::Bits(1, 0xff00, (kind as u64) << 8))
+const fn ioctls(kind: u8) -> Rule {
+    rule(SYS_ioctl, When::Bits(1, 0xff00, (kind as u64) << 8))
 }
 
 /// Memory that nobody can execute.
-const fn data(call: c_long) -> (c_long, When) {
-    (call, When::Bits(2, PROT_EXEC as u64, 0))
+const fn data(call: c_long) -> Rule {
+    rule(call, When::Bits(2, PROT_EXEC as u64, 0))
+}
+
+impl Rule {
+    const fn rarely(self, why: &'static str) -> Self {
+        Self { rarely: Some(why), ..self }
+    }
 }
 
 /// Flags of clone(2) that matter: those of threads, of a process that borrows our memory until it executes another
@@ -67,7 +91,7 @@ const VHOST: u8 = 0xaf;
 const BLOCK: u8 = 0x12;
 
 /// All of it.
-pub(crate) const TABLE: &[Row] = &[
+pub const TABLE: &[Row] = &[
     row(
         "memory, locks and the end of a thread",
         EVERYONE,
@@ -91,7 +115,7 @@ pub(crate) const TABLE: &[Row] = &[
     row(
         "whether a descriptor is open, which builds with debug assertions ask before they close it",
         &[Events],
-        &[(SYS_fcntl, When::Is(1, F_GETFD))],
+        &[rule(SYS_fcntl, When::Is(1, F_GETFD))],
     ),
     row("files of the C library's own: refused, see below", &[Device, Events], &[READ_FILE]),
     row(
@@ -117,9 +141,9 @@ pub(crate) const TABLE: &[Row] = &[
         "names of threads, and what confines them",
         EVERYONE,
         &[
-            (SYS_prctl, When::Is(0, PR_SET_NAME as u64)),
-            (SYS_prctl, When::Is(0, PR_GET_NAME as u64)),
-            (SYS_prctl, When::Is(0, PR_SET_NO_NEW_PRIVS as u64)),
+            rule(SYS_prctl, When::Is(0, PR_SET_NAME as u64)),
+            rule(SYS_prctl, When::Is(0, PR_GET_NAME as u64)),
+            rule(SYS_prctl, When::Is(0, PR_SET_NO_NEW_PRIVS as u64)),
             any(SYS_seccomp),
             any(SYS_capset),
             any(SYS_landlock_create_ruleset),
@@ -131,7 +155,7 @@ pub(crate) const TABLE: &[Row] = &[
         SERVERS,
         &[
             any(SYS_clone3),
-            (SYS_clone, When::Bits(0, CLONE & !(CLONE_VFORK as u64), (CLONE_THREAD | CLONE_VM) as u64)),
+            rule(SYS_clone, When::Bits(0, CLONE & !(CLONE_VFORK as u64), (CLONE_THREAD | CLONE_VM) as u64)),
             any(SYS_rseq),
             any(SYS_set_robust_list),
         ],
@@ -189,7 +213,7 @@ pub(crate) const TABLE: &[Row] = &[
             any(SYS_recvfrom),
             any(SYS_sendto),
             any(SYS_shutdown),
-            (SYS_socket, When::Is(0, AF_UNIX as u64)),
+            rule(SYS_socket, When::Is(0, AF_UNIX as u64)),
             any(SYS_connect),
         ],
     ),
@@ -203,7 +227,7 @@ pub(crate) const TABLE: &[Row] = &[
     row(
         "changes of interfaces that the kernel's vhost serves",
         &[Vcpu],
-        &[(SYS_socket, When::Is(0, AF_NETLINK as u64)), any(SYS_bind)],
+        &[rule(SYS_socket, When::Is(0, AF_NETLINK as u64)), any(SYS_bind)],
     ),
     row("the guest, and passed-through devices", &[Vcpu], &[ioctls(KVM), ioctls(VFIO)]),
     row(
@@ -227,7 +251,7 @@ pub(crate) const TABLE: &[Row] = &[
         "starting, watching and ending pin helpers, which are this very binary",
         &[Api],
         &[
-            (SYS_clone, When::Bits(0, CLONE, (CLONE_VM | CLONE_VFORK) as u64)),
+            rule(SYS_clone, When::Bits(0, CLONE, (CLONE_VM | CLONE_VFORK) as u64)),
             any(SYS_execve),
             any(SYS_dup2),
             any(SYS_socketpair),
@@ -243,8 +267,8 @@ pub(crate) const TABLE: &[Row] = &[
             any(SYS_arch_prctl),
             any(SYS_set_tid_address),
             any(SYS_close_range),
-            (SYS_prctl, When::Is(0, PR_SET_PDEATHSIG as u64)),
-            (SYS_prctl, When::Is(0, PR_GET_AUXV)),
+            rule(SYS_prctl, When::Is(0, PR_SET_PDEATHSIG as u64)),
+            rule(SYS_prctl, When::Is(0, PR_GET_AUXV)),
             any(SYS_io_uring_setup),
             any(SYS_io_uring_register),
             ioctl(UDMABUF_CREATE),
@@ -268,7 +292,7 @@ pub(crate) const TABLE: &[Row] = &[
         "taps: their state, MTU and changes of it",
         &[Main],
         &[
-            (SYS_socket, When::Is(0, AF_INET as u64)),
+            rule(SYS_socket, When::Is(0, AF_INET as u64)),
             ioctl(TUNSETIFF),
             ioctl(TUNGETIFF),
             ioctl(SIOCGIFMTU),
@@ -282,19 +306,20 @@ pub(crate) const TABLE: &[Row] = &[
         &[Main],
         &[ioctl(TCGETS), ioctl(TCGETS2), ioctl(TCSETS2), ioctl(TIOCGPTN), ioctl(TIOCSPTLCK), any(SYS_dup)],
     ),
+    row("files that it reaches by path from now on", &[Main], &[any(SYS_landlock_add_rule)]),
     row(
         "NUMA nodes of the threads that pin, and where those of a machine run",
         &[Main],
         &[any(SYS_sched_setaffinity), any(SYS_sched_setscheduler)],
     ),
-    row("leaving the CPUs of a vCPU", &[Device], &[(SYS_sched_setaffinity, When::Is(0, 0))]),
+    row("leaving the CPUs of a vCPU", &[Device], &[rule(SYS_sched_setaffinity, When::Is(0, 0))]),
 ];
 
 /// A call that fails instead of being a violation.
 pub(crate) struct Refused {
     /// By whom, and all that it starts.
     pub(crate) by: Role,
-    pub(crate) call: (c_long, When),
+    pub(crate) call: Rule,
     pub(crate) errno: c_int,
 }
 
@@ -308,7 +333,7 @@ pub(crate) const REFUSED: &[Refused] = &[
 ];
 
 /// Opening a file for reading, as the C library does it for itself.
-const READ_FILE: (c_long, When) = (SYS_openat, When::Is(2, (O_RDONLY | O_CLOEXEC) as u64));
+const READ_FILE: Rule = rule(SYS_openat, When::Is(2, (O_RDONLY | O_CLOEXEC) as u64));
 
 /// include/uapi/linux/prctl.h, from Linux 6.4 on; the standard library asks.
 const PR_GET_AUXV: u64 = 0x4155_5856;

@@ -32,7 +32,7 @@ fn what_children_do() {
     let Ok(task) = std::env::var(TASK) else { return };
     // Opened before, as everything that a thread serves is.
     let file = std::fs::File::open("/dev/null").unwrap();
-    crate::arm(|| {
+    crate::arm(&crate::Confinement::default(), || {
         // SAFETY: a literal and its length.
         unsafe { libc::write(2, b"last words\n".as_ptr().cast(), 11) };
     })

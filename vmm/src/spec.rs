@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use memory::pin::PinOptions;
 use miette::Diagnostic;
+use sandbox::Reach;
 use thiserror::Error;
 use vfio::Request;
 
@@ -60,6 +61,9 @@ pub struct MachineSpec {
     pub serial: Serial,
     /// Sent to the guest when its console's input ends.
     pub end_of_input: Option<u8>,
+    /// The files that are still reached by path once all is open, by the main thread and those that it starts; without, whatever
+    /// the process may.
+    pub settled: Option<Reach>,
     /// How long a guest that was asked to power off may take before it is stopped; zero not to ask it.
     pub grace: Duration,
 }

@@ -107,7 +107,7 @@ pub(crate) struct Config {
     /// Let the machine be controlled over this socket: a path, or fd=N for a socket handed in.
     #[schemars(extend("x-value" = "PATH"))]
     pub(crate) api_socket: Option<String>,
-    /// Let vmm ask of the kernel what it needs and no more (`on`), or anything (`off`).
+    /// Let vmm ask of the kernel what it needs and no more (`on`), or anything (`off`); and say what else it keeps itself from.
     pub(crate) sandbox: Option<sandbox::Sandbox>,
     /// How long a guest may take to power off when a signal asked it to: 500ms, 30s, 2m; 0 stops it at once.
     pub(crate) grace: Duration,

@@ -30,6 +30,7 @@ impl MachineSpec {
             debug_exit: false,
             serial: Serial::Null,
             end_of_input: None,
+            settled: None,
             grace: Duration::ZERO,
         }
     }

@@ -2,12 +2,12 @@
 //! all of them are in, whoever pauses has them to itself.
 
 use std::io;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::PoisonError;
 
 use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 
 use super::ending::Ending;
+use super::sync::{AtomicBool, Condvar, Mutex, MutexGuard, Ordering};
 
 /// A gate for `T`, which is a vCPU in everything but tests.
 #[derive(Debug)]
@@ -102,7 +102,3 @@ impl<T> Gate<T> {
         self.inside.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
-
-#[cfg(test)]
-#[path = "gate_test.rs"]
-mod tests;

@@ -1,9 +1,9 @@
 use std::sync::Arc;
-use std::sync::atomic::AtomicU32;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 
-use super::super::ending::End;
-use super::*;
+use super::ending::{End, Ending};
+use super::gate::Gate;
 
 /// Threads that count in turns until the run has ended.
 struct Bench {

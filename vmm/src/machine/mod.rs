@@ -9,6 +9,10 @@ pub mod ending;
 pub mod events;
 mod files;
 mod gate;
+#[cfg(test)]
+mod gate_model_test;
+#[cfg(test)]
+mod gate_test;
 pub mod hotplug;
 mod lean;
 pub mod output;
@@ -19,6 +23,7 @@ pub mod running;
 pub mod seats;
 pub mod signals;
 pub mod space;
+mod sync;
 pub mod vcpus;
 
 use std::fs::File;
@@ -277,6 +282,9 @@ impl Machine {
         signals: &mut Signals,
         requests: &Requests,
     ) -> Result<Outcome, Problems> {
+        if let Some(reach) = &self.plan.spec.settled {
+            sandbox::settle(reach).map_err(Unexpected::during("cannot give up rights that a start takes"))?;
+        }
         loop {
             match self.run_once(console, signals, requests)? {
                 End::Reset if self.plan.spec.stop_on_reset => return Ok(Outcome::Stopped(RESET_STOPS)),

@@ -14,7 +14,7 @@ use std::thread;
 
 use miette::Diagnostic;
 use rustix::io::Errno;
-use rustix::process::Pid;
+use rustix::process::{Pid, Resource, Rlimit, getrlimit, setrlimit};
 use rustix::thread::{CpuSet, sched_setaffinity};
 use thiserror::Error;
 
@@ -106,6 +106,9 @@ impl Placement {
     fn tried(&self, named: &BTreeSet<u32>) -> Vec<PlacementError> {
         let unusable = named.iter().filter(|cpu| move_to(None, &[**cpu]).is_err());
         let mut errors: Vec<_> = unusable.map(|cpu| PlacementError::Unavailable(*cpu)).collect();
+        if let Some(priority) = self.realtime {
+            raise_limit(priority);
+        }
         if let Some(priority) = self.realtime.filter(|priority| hurry(*priority).is_err()) {
             errors.push(PlacementError::NotAllowed(priority));
         }
@@ -155,6 +158,16 @@ fn move_to(thread: Option<Pid>, cpus: &[u32]) -> rustix::io::Result<()> {
         set.set(cpu);
     }
     sched_setaffinity(thread, &set)
+}
+
+/// Lets this process have the priority without the capability, which vCPUs of a later reset have no more. Only root may; whether
+/// the limit suffices is seen by trying.
+fn raise_limit(priority: u8) {
+    let limit = Some(u64::from(priority));
+    let (current, maximum) = (limit, limit.max(getrlimit(Resource::Rtprio).maximum));
+    if let Err(error) = setrlimit(Resource::Rtprio, Rlimit { current, maximum }) {
+        tracing::debug!(%error, priority, "limit on real-time priorities stays as it is");
+    }
 }
 
 /// Gives the calling thread a real-time priority, and none to the threads that it starts.
