@@ -36,6 +36,8 @@ pub(crate) enum Command {
     },
     /// Measure: a table as it goes, and a JSON file
     Bench(BenchOptions),
+    /// Build what is committed as it is released, twice, and check and list what it is made from
+    Release,
 }
 
 #[derive(Args)]

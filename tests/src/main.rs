@@ -15,6 +15,7 @@ mod files;
 mod host;
 mod process;
 mod product;
+mod release;
 mod setup;
 mod suite;
 mod terminal;
@@ -43,6 +44,9 @@ pub(crate) enum Error {
     /// `vmm` could not be built.
     #[error(transparent)]
     Product(#[from] product::ProductError),
+    /// There is no release.
+    #[error(transparent)]
+    Release(#[from] release::ReleaseError),
     /// A host could not be had, or was lost.
     #[error(transparent)]
     Host(#[from] host::HostError),
@@ -58,6 +62,7 @@ impl Error {
     fn help(&self) -> Option<String> {
         match self {
             Error::Setup(e) => e.help(),
+            Error::Release(e) => e.help(),
             Error::TimedOut { .. } => {
                 Some("give it more time with --timeout SECONDS, or none with 0".to_owned())
             }
@@ -69,6 +74,7 @@ impl Error {
         match self {
             Error::Setup(e) => e.detail(),
             Error::Product(e) => e.output(),
+            Error::Release(e) => e.detail(),
             Error::Host(e) => e.console(),
             Error::TimedOut { dmesg, .. } => Some(dmesg),
             Error::File(_) => None,
@@ -105,6 +111,7 @@ fn main() -> ExitCode {
         Command::Shell(options) => exec::shell(&options),
         Command::Demo(options) => demo::run(&options),
         Command::Bench(options) => bench::run(&options),
+        Command::Release => release::run().map_err(Error::from),
         Command::Test { filter } => suite::run(filter.as_deref()),
     };
     result.unwrap_or_else(|e| {

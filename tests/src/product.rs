@@ -8,7 +8,8 @@ use thiserror::Error;
 
 use crate::tool::{self, ToolError};
 
-const TARGET: &str = "x86_64-unknown-linux-gnu";
+/// The only target there is.
+pub(crate) const TARGET: &str = "x86_64-unknown-linux-gnu";
 /// As for release, without what takes longest of that: optimisation across crates.
 const PROFILE: &str = "lab";
 

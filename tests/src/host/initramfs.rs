@@ -29,8 +29,8 @@ pub(super) fn build(
     if let Some(vmm) = vmm {
         root.copy(vmm, "bin/vmm")?;
     }
-    let kernel = &artefacts.kernel;
-    root.copy(&kernel.vmlinux(), &format!("boot/vmlinuz-{}", kernel.release))?;
+    // What vmm takes for the kernel of its guests: the one that the host seems to run.
+    root.copy(&artefacts.guest.vmlinux(), &format!("boot/vmlinuz-{}", artefacts.kernel.release))?;
     root.make("lib/modules", |archive, path| archive.directory(path))?;
     let own = artefacts.stock(spec.kernel).filter(|own| own.release != artefacts.debian.release);
     for stock in [&artefacts.debian].into_iter().chain(own) {

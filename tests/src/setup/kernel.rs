@@ -1,6 +1,7 @@
-//! The kernel of lab hosts, built from Debian's source on `make tinyconfig` and the options in
-//! tests/lab/kernel.config. Its ELF image is also the small, fast kernel of guests.
+//! The kernels of lab hosts and of their guests, built from Debian's source on `make tinyconfig` and the options in
+//! tests/lab.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -11,13 +12,43 @@ use super::cache::{self, Cache};
 use crate::files::During;
 use crate::tool::{self, ToolError, announce};
 
-const FRAGMENT: &str = include_str!("../../lab/kernel.config");
 /// Bumped when the build itself changes.
-const RECIPE: &[u8] = b"kernel 1";
+const RECIPE: &[u8] = b"kernel 2";
 /// In this order: iommufd maps a memfd by its descriptor since 6.13.
 const SOURCES: [&str; 2] = [r"^linux-source-7\.[0-9]+$", r"^linux-source-6\.12$"];
 
-/// The kernel of lab hosts.
+/// Whose kernel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Of {
+    /// All that vmm is about, and what watches it.
+    Hosts,
+    /// Small and quick, since most cases boot it.
+    Guests,
+}
+
+impl Of {
+    /// The name of its artefact.
+    fn name(self) -> &'static str {
+        match self {
+            Of::Hosts => "kernel",
+            Of::Guests => "guest",
+        }
+    }
+
+    fn options(self) -> String {
+        let own = match self {
+            Of::Hosts => include_str!("../../lab/host.config"),
+            Of::Guests => include_str!("../../lab/guest.config"),
+        };
+        format!("{}{own}", include_str!("../../lab/kernel.config"))
+    }
+
+    fn key(self) -> String {
+        cache::key(&[RECIPE, self.options().as_bytes()])
+    }
+}
+
+/// A kernel.
 #[derive(Debug, Clone)]
 pub(crate) struct Kernel {
     directory: PathBuf,
@@ -26,24 +57,24 @@ pub(crate) struct Kernel {
 }
 
 impl Kernel {
-    pub(super) fn find(cache: &Cache) -> Result<Option<Kernel>, SetupError> {
-        cache.find("kernel", &Self::key()).map(Self::load).transpose()
+    pub(super) fn find(cache: &Cache, of: Of) -> Result<Option<Kernel>, SetupError> {
+        cache.find(of.name(), &of.key()).map(Self::load).transpose()
     }
 
-    pub(super) fn ensure(cache: &Cache, apt: &mut Apt, renew: bool) -> Result<Kernel, SetupError> {
-        if !renew && let Some(kernel) = Self::find(cache)? {
+    pub(super) fn ensure(cache: &Cache, apt: &mut Apt, of: Of, renew: bool) -> Result<Kernel, SetupError> {
+        if !renew && let Some(kernel) = Self::find(cache, of)? {
             return Ok(kernel);
         }
         let package = source_package(apt)?;
-        let directory = cache.place("kernel", &Self::key(), &package.version);
+        let directory = cache.place(of.name(), &of.key(), &package.version);
         if !directory.exists() {
-            let work = cache.work(&format!("kernel-{}-{}", Self::key(), package.version))?;
-            let tree = unpack(apt, &package, &work)?;
-            configure(&tree, &work)?;
-            build(&tree, &work)?;
-            let release = make(&tree).args(["-s", "kernelrelease"]).output();
-            let release = release.during("run make in", &tree)?.stdout;
-            cache.stage(&directory, |part| take(&tree, &release, part))?;
+            // Both are built from one tree, which goes with the rest of the work when all is made.
+            let source = unpack(apt, &package, &cache.work(&format!("linux-{}", package.version))?)?;
+            let work = cache.work(&format!("{}-{}-{}", of.name(), of.key(), package.version))?;
+            let tree = Tree { source, build: work.join("build") };
+            tree.configure(&of.options(), &work)?;
+            tree.build(of, &work)?;
+            cache.stage(&directory, |part| tree.take(part))?;
             fs::remove_dir_all(&work).during("remove", &work)?;
         }
         Self::load(directory)
@@ -67,10 +98,6 @@ impl Kernel {
     /// Its table of symbols, a line each: address, kind and name.
     pub(crate) fn symbols(&self) -> Result<String, ToolError> {
         tool::capture(Command::new("nm").arg(self.vmlinux()))
-    }
-
-    fn key() -> String {
-        cache::key(&[RECIPE, FRAGMENT.as_bytes()])
     }
 }
 
@@ -108,62 +135,81 @@ fn unpack(apt: &mut Apt, package: &Package, work: &Path) -> Result<PathBuf, Setu
     Ok(tree)
 }
 
-fn configure(tree: &Path, work: &Path) -> Result<(), SetupError> {
-    announce("configuring the kernel");
-    let fragment = work.join("fragment.config");
-    fs::write(&fragment, FRAGMENT).during("write", &fragment)?;
-    tool::capture(make(tree).arg("tinyconfig"))?;
-    let mut merge = Command::new("scripts/kconfig/merge_config.sh");
-    tool::capture(merge.current_dir(tree).arg("-m").arg(".config").arg(&fragment))?;
-    tool::capture(make(tree).arg("olddefconfig"))?;
-    let config = tree.join(".config");
-    let result = fs::read_to_string(&config).during("read", &config)?;
-    let options = dropped(FRAGMENT, &result);
-    if options.is_empty() { Ok(()) } else { Err(SetupError::Options { options }) }
+/// Where a kernel is built, and from what.
+struct Tree {
+    source: PathBuf,
+    build: PathBuf,
 }
 
-/// Options that `fragment` asks for and `config` does not have, each once.
+impl Tree {
+    fn configure(&self, options: &str, work: &Path) -> Result<(), SetupError> {
+        announce("configuring the kernel");
+        fs::create_dir_all(&self.build).during("create", &self.build)?;
+        let fragment = work.join("fragment.config");
+        fs::write(&fragment, options).during("write", &fragment)?;
+        tool::capture(self.make().arg("tinyconfig"))?;
+        let config = self.build.join(".config");
+        let mut merge = Command::new("scripts/kconfig/merge_config.sh");
+        merge.current_dir(&self.source).arg("-m").arg("-O").arg(&self.build);
+        tool::capture(merge.arg(&config).arg(&fragment))?;
+        tool::capture(self.make().arg("olddefconfig"))?;
+        let result = fs::read_to_string(&config).during("read", &config)?;
+        let options = dropped(options, &result);
+        if options.is_empty() { Ok(()) } else { Err(SetupError::Options { options }) }
+    }
+
+    fn build(&self, of: Of, work: &Path) -> Result<(), SetupError> {
+        let what = match of {
+            Of::Hosts => "building the kernel of hosts",
+            Of::Guests => "building the kernel of guests",
+        };
+        let jobs = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
+        let mut command = self.make();
+        command.arg(format!("-j{jobs}")).arg("vmlinux");
+        Ok(tool::with_progress(what, &mut command, &work.join("build.log"))?)
+    }
+
+    /// Copies what is kept of it.
+    fn take(&self, part: &Path) -> Result<(), SetupError> {
+        for (from, to) in [("vmlinux", "vmlinux"), (".config", "config")] {
+            let from = self.build.join(from);
+            fs::copy(&from, part.join(to)).during("copy", &from)?;
+        }
+        let release =
+            self.make().args(["-s", "kernelrelease"]).output().during("run make in", &self.build)?;
+        let file = part.join("release");
+        fs::write(&file, release.stdout).during("write", &file)?;
+        Ok(())
+    }
+
+    fn make(&self) -> Command {
+        let mut command = Command::new("make");
+        command.arg("-C").arg(&self.source).arg(format!("O={}", self.build.display()));
+        command.args(["KBUILD_BUILD_USER=lab", "KBUILD_BUILD_HOST=lab", "KBUILD_BUILD_TIMESTAMP=1970-01-01"]);
+        // This tool may itself have been started by a make with other ideas.
+        command.env_remove("MAKEFLAGS").env_remove("MAKELEVEL");
+        command
+    }
+}
+
+/// Options that `fragment` asks for and `config` does not have, each once. Of one that is asked for twice the last counts.
 fn dropped(fragment: &str, config: &str) -> Vec<String> {
     let mut dropped: Vec<String> = Vec::new();
-    for line in fragment.lines().map(str::trim) {
-        let Some((option, value)) = line.split_once('=') else { continue };
+    let asked: BTreeMap<&str, &str> =
+        fragment.lines().filter_map(|line| line.trim().split_once('=')).collect();
+    for (option, value) in asked {
+        let line = format!("{option}={value}");
         let off = format!("# {option} is not set");
         let set = format!("{option}=");
         let there = match value {
             "n" => config.lines().all(|line| line == off || !line.starts_with(&set)),
             _ => config.lines().any(|found| found == line),
         };
-        if !there && !dropped.iter().any(|known| known == option) {
+        if !there {
             dropped.push(option.to_owned());
         }
     }
     dropped
-}
-
-fn build(tree: &Path, work: &Path) -> Result<(), SetupError> {
-    let jobs = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
-    let mut command = make(tree);
-    command.arg(format!("-j{jobs}")).arg("vmlinux");
-    Ok(tool::with_progress("building the kernel", &mut command, &work.join("build.log"))?)
-}
-
-fn make(tree: &Path) -> Command {
-    let mut command = Command::new("make");
-    command.arg("-C").arg(tree);
-    command.args(["KBUILD_BUILD_USER=lab", "KBUILD_BUILD_HOST=lab", "KBUILD_BUILD_TIMESTAMP=1970-01-01"]);
-    // This tool may itself have been started by a make with other ideas.
-    command.env_remove("MAKEFLAGS").env_remove("MAKELEVEL");
-    command
-}
-
-fn take(tree: &Path, release: &[u8], part: &Path) -> Result<(), SetupError> {
-    for (from, to) in [("vmlinux", "vmlinux"), (".config", "config")] {
-        let from = tree.join(from);
-        fs::copy(&from, part.join(to)).during("copy", &from)?;
-    }
-    let file = part.join("release");
-    fs::write(&file, release).during("write", &file)?;
-    Ok(())
 }
 
 #[cfg(test)]

@@ -26,6 +26,7 @@ pub(crate) use debian::Debian;
 pub(crate) use disk::Disk;
 pub(crate) use distribution::Distribution;
 pub(crate) use kernel::Kernel;
+use kernel::Of;
 pub(crate) use qemu::Qemu;
 pub(crate) use systemd::Systemd;
 pub(crate) use verify::{check_host, group_members};
@@ -86,7 +87,7 @@ impl SetupError {
             ),
             SetupError::NoPackage { .. } => Some("run `apt-get update`, and check the mirror".to_owned()),
             SetupError::Options { .. } => {
-                Some("this kernel version calls them otherwise, or they need another option: see tests/lab/kernel.config".to_owned())
+                Some("this kernel version calls them otherwise, or they need another option: see tests/lab".to_owned())
             }
             _ => None,
         }
@@ -106,7 +107,10 @@ impl SetupError {
 /// All that hosts and guests are made of.
 #[derive(Debug, Clone)]
 pub(crate) struct Artefacts {
+    /// Of hosts.
     pub(crate) kernel: Kernel,
+    /// The small one of guests.
+    pub(crate) guest: Kernel,
     /// The stock kernel that every host has at hand.
     pub(crate) debian: Debian,
     pub(crate) busybox: Busybox,
@@ -203,6 +207,7 @@ impl Artefacts {
     fn directories(&self) -> Vec<&Path> {
         let usual = [
             self.kernel.directory(),
+            self.guest.directory(),
             self.debian.directory(),
             self.busybox.directory(),
             self.disk.directory(),
@@ -219,23 +224,30 @@ impl Artefacts {
 }
 
 fn find(cache: &Cache) -> Result<Option<Artefacts>, SetupError> {
-    let (kernel, debian) = (Kernel::find(cache)?, Debian::find(cache, Series::USUAL)?);
+    let (kernel, guest) = (Kernel::find(cache, Of::Hosts)?, Kernel::find(cache, Of::Guests)?);
+    let debian = Debian::find(cache, Series::USUAL)?;
     let (busybox, disk, qemu) = (Busybox::find(cache)?, Disk::find(cache), Qemu::find(cache));
     let (daemons, systemd) = (Daemons::find(cache), Systemd::find(cache));
-    Ok(match (kernel, debian, busybox, disk, daemons, systemd, qemu) {
-        (Some(kernel), Some(debian), Some(busybox), Some(disk), Some(daemons), Some(systemd), Some(qemu)) => {
-            Some(Artefacts {
-                kernel,
-                debian,
-                busybox,
-                disk,
-                daemons,
-                systemd,
-                qemu,
-                others: Vec::new(),
-                distribution: Distribution::find(cache),
-            })
-        }
+    let systems = (kernel, guest, debian, busybox);
+    Ok(match (systems, disk, daemons, systemd, qemu) {
+        (
+            (Some(kernel), Some(guest), Some(debian), Some(busybox)),
+            Some(disk),
+            Some(daemons),
+            Some(systemd),
+            Some(qemu),
+        ) => Some(Artefacts {
+            kernel,
+            guest,
+            debian,
+            busybox,
+            disk,
+            daemons,
+            systemd,
+            qemu,
+            others: Vec::new(),
+            distribution: Distribution::find(cache),
+        }),
         _ => None,
     })
 }
@@ -250,7 +262,8 @@ fn make(cache: &Cache, renew: bool) -> Result<Artefacts, SetupError> {
         systemd: Systemd::ensure(cache, renew)?,
         busybox: Busybox::ensure(cache, &mut apt, renew)?,
         debian: Debian::ensure(cache, &mut apt, Series::USUAL, renew)?,
-        kernel: Kernel::ensure(cache, &mut apt, renew)?,
+        kernel: Kernel::ensure(cache, &mut apt, Of::Hosts, renew)?,
+        guest: Kernel::ensure(cache, &mut apt, Of::Guests, renew)?,
         others: others(cache, &mut apt, renew)?,
         distribution: Distribution::find(cache),
     };

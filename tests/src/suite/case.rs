@@ -39,7 +39,7 @@ pub(crate) struct Case {
 }
 
 /// Cases whose names start so take long, and run only if they are asked for by that.
-const LONG: &str = "long/";
+pub(super) const LONG: &str = "long/";
 
 impl Case {
     /// Whether it runs when cases are chosen by `filter`.
@@ -173,10 +173,10 @@ impl<'a> Ctx<'a> {
 
     /// Whether a CPU of a guest waits for a lock with interrupts off all the time. Where the CPUs are is written down.
     fn is_spinning(&self) -> bool {
-        // A guest has the host's kernel or the lab's.
+        // A guest has the small kernel, or a stock one as its host has.
         let host = self.run(&samples::spins_here()).output().map(|found| found.stdout).unwrap_or_default();
-        let lab = self.artefacts.kernel.symbols().unwrap_or_default();
-        let mut samples = Samples::new(&[&lab, &host]);
+        let small = self.artefacts.guest.symbols().unwrap_or_default();
+        let mut samples = Samples::new(&[&small, &host]);
         for _ in 0..samples::COUNT {
             samples.add(&self.host.monitor("info registers -a").unwrap_or_default());
         }

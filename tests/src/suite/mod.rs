@@ -1,19 +1,23 @@
 //! `cargo lab test`: the steps that cargo does, then the cases in the lab, then one summary.
 
+mod calls;
 mod case;
 mod costs;
 mod guest;
+pub(crate) mod promises;
 mod samples;
 mod schedule;
 mod steps;
 mod tiny;
 
+use std::collections::BTreeSet;
 use std::process::ExitCode;
 
 pub(crate) use case::{Case, Ctx, Failure, Interactive, Output, TestResult, case, ensure};
 pub(crate) use guest::{GuestInitrd, QUIET};
 pub(crate) use tiny::tiny_kernel;
 
+use calls::Calls;
 use costs::{Cost, Costs};
 
 use crate::cases;
@@ -29,11 +33,23 @@ struct Tally {
     /// Each by its name, with what the summary says of it.
     failures: Vec<(String, String)>,
     costs: Costs,
+    calls: Calls,
+    /// Cases and unit tests that passed, by name.
+    shown: BTreeSet<String>,
 }
 
 impl Tally {
-    fn pass(&mut self) {
+    fn pass(&mut self, name: &str) {
         self.passed += 1;
+        self.shown.insert(name.to_owned());
+    }
+
+    /// Fails if there is something to complain of.
+    fn judge(&mut self, name: &str, complaint: String) {
+        match complaint.is_empty() {
+            true => self.pass(name),
+            false => self.fail(name, complaint),
+        }
     }
 
     fn fail(&mut self, name: &str, why: impl Into<String>) {
@@ -46,8 +62,14 @@ impl Tally {
         self.failed += other.failed;
         self.failures.extend(other.failures);
         self.costs.add(other.costs);
+        self.calls.merge(other.calls);
+        self.shown.extend(other.shown);
     }
 }
+
+/// What is seen when all cases have run.
+pub(crate) const NO_RULE: &str = "sandbox/no rule is there that nobody needs";
+const PROMISES: &str = "specification/what holds each promise has passed";
 
 /// Runs what `filter` selects; without one everything but the cases that take long, which it names. Fails if any of it
 /// does.
@@ -74,6 +96,13 @@ pub(crate) fn run(filter: Option<&str>) -> Result<ExitCode, Error> {
                 cases.iter().for_each(|case| tally.fail(case.name, "vmm was not built"));
             }
         }
+    }
+    // A part of the cases needs a part of the rules.
+    if filter.is_none() {
+        let unused = tally.calls.unused();
+        tally.judge(NO_RULE, unused.join("\n"));
+        let unshown = promises::unshown(&tally.shown);
+        tally.judge(PROMISES, unshown.join("\n"));
     }
     println!("\n{}", tally.costs.table());
     for name in left_out {

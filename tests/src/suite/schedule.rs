@@ -6,10 +6,11 @@ use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use super::calls::{self, Calls};
 use super::case::SPINNING;
 use super::{Case, Cost, Ctx, Tally};
 use crate::Error;
-use crate::host::{Host, HostError, HostSpec, last_lines};
+use crate::host::{Host, HostError, HostKernel, HostSpec, last_lines};
 use crate::product::Product;
 use crate::setup::Artefacts;
 
@@ -36,16 +37,35 @@ pub(super) fn run(cases: Vec<Case>, artefacts: &Artefacts, product: &Product) ->
     tally.into_inner().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// Has a host that can count the system calls of vmm do so.
+fn watch(host: &Host, spec: &HostSpec) -> Result<(), HostError> {
+    if spec.kernel == HostKernel::Lab { calls::count(host) } else { Ok(()) }
+}
+
+/// What a host that is done with has counted. One that is gone has told enough already.
+fn collect(host: Option<(HostSpec, Host)>, tally: &Mutex<Tally>) {
+    let Some((_, host)) = host.filter(|(spec, _)| spec.kernel == HostKernel::Lab) else { return };
+    let mut calls = Calls::default();
+    if calls.add(&host).is_ok() {
+        tally.lock().unwrap_or_else(PoisonError::into_inner).calls.merge(calls);
+    }
+}
+
 fn work(queue: &Queue, artefacts: &Artefacts, product: &Product, tally: &Mutex<Tally>) {
-    let tally = || tally.lock().unwrap_or_else(PoisonError::into_inner);
+    let shared = tally;
+    let tally = || shared.lock().unwrap_or_else(PoisonError::into_inner);
     let mut current: Option<(HostSpec, Host)> = None;
     while let Some(case) = queue.next(current.as_ref().map(|(spec, _)| spec)) {
-        let reusable = current.take().filter(|(spec, _)| *spec == case.host);
-        let booted = match reusable {
-            Some((_, host)) => Ok(host),
-            None => Host::boot(&case.host, artefacts, Some(&product.vmm())).inspect(|host| {
-                tally().costs.boot(Cost { cpu: host.cpu_time(), wall: host.boot_time() });
-            }),
+        let booted = match current.take() {
+            Some((spec, host)) if spec == case.host => Ok(host),
+            other => {
+                collect(other, shared);
+                let booted = Host::boot(&case.host, artefacts, Some(&product.vmm()));
+                booted.and_then(|host| {
+                    tally().costs.boot(Cost { cpu: host.cpu_time(), wall: host.boot_time() });
+                    watch(&host, &case.host).map(|()| host)
+                })
+            }
         };
         let (name, started) = (case.name, Instant::now());
         let (outcome, cpu) = match booted {
@@ -63,7 +83,7 @@ fn work(queue: &Queue, artefacts: &Artefacts, product: &Product, tally: &Mutex<T
         match outcome {
             Ok(host) => {
                 println!("ok     {name} ({cost})");
-                tally.pass();
+                tally.pass(name);
                 current = Some((case.host, host));
             }
             Err(Report { text, .. }) if was_lost_by_emulator(&text) && queue.put_back(case) => {
@@ -75,6 +95,7 @@ fn work(queue: &Queue, artefacts: &Artefacts, product: &Product, tally: &Mutex<T
             }
         }
     }
+    collect(current, shared);
 }
 
 fn run_case(case: &Case, host: &Host, artefacts: &Artefacts, product: &Product) -> Result<(), Report> {

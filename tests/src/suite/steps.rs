@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
-use super::{Cost, Tally};
+use super::{Cost, Tally, promises};
 use crate::cpu;
 use crate::product::cargo;
 use crate::tool::announce;
@@ -65,6 +65,7 @@ impl Step {
         let (verdict, text, cpu) = match output {
             Ok((output, cpu)) => {
                 let stdout = String::from_utf8_lossy(&output.stdout);
+                tally.shown.extend(promises::passed(&stdout));
                 let verdict = (self.judge)(output.status.success(), &stdout);
                 (verdict, format!("{}{stdout}", String::from_utf8_lossy(&output.stderr)), cpu)
             }
