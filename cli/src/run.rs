@@ -116,8 +116,13 @@ pub(crate) fn wait(
     let mut problems = Problems::default();
     let sandbox: Option<Sandbox> = sandbox.and_then(|text| options("--sandbox", text, &mut problems));
     let events: Option<Events> = events.and_then(|text| options("--events", text, &mut problems));
-    let paths = [api_socket.as_deref().map(Path::new), events.as_ref().and_then(|it| it.path.as_deref())];
-    let reach = paths.into_iter().flatten().fold(sandbox::host(), |reach, it| reach.and_where(it, Use::Make));
+    let mut reach = sandbox::host();
+    if let Some(socket) = &api_socket {
+        reach = reach.and_where(Path::new(socket), Use::Bind);
+    }
+    if let Some(file) = events.as_ref().and_then(|events| events.path.as_ref()) {
+        reach = reach.and(file, Use::Append);
+    }
     sandbox.unwrap_or_default().arm(reach)?;
     let events = events.and_then(|events| problems.keep(Class::Usage, EventLog::open(&events))).map(Arc::new);
     let listener = listen(api_socket, &mut problems);

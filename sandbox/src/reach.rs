@@ -1,7 +1,7 @@
 //! Which files a process reaches by path: those of a list and no others (Landlock,
 //! Documentation/userspace-api/landlock.rst). What is open stays so, and so does what threads gave up that run already.
 
-use std::fs;
+use std::fs::{self, OpenOptions};
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -22,6 +22,12 @@ pub enum Use {
     Make,
     /// The same of a directory that is made if it is not there.
     Own,
+    /// Writing a file that is made if it is not there.
+    Append,
+    /// Making sockets and links in a directory, and removing them.
+    Bind,
+    /// Writing files in a directory, in place of what is there.
+    Replace,
     /// Removing files.
     Remove,
     /// Executing.
@@ -36,6 +42,12 @@ impl Use {
                 Self::Read.rights() | AccessFs::WriteFile | AccessFs::Truncate | AccessFs::IoctlDev
             }
             Self::Make | Self::Own => AccessFs::from_all(KNOWN) & !BitFlags::from(AccessFs::Execute),
+            Self::Append => AccessFs::WriteFile | AccessFs::Truncate,
+            // Who looks whether there is one locks the directory.
+            Self::Bind => AccessFs::ReadDir | AccessFs::MakeSock | AccessFs::MakeSym | AccessFs::RemoveFile,
+            Self::Replace => {
+                AccessFs::MakeReg | AccessFs::RemoveFile | AccessFs::Refer | Self::Append.rights()
+            }
             Self::Remove => AccessFs::RemoveFile.into(),
             Self::Execute => AccessFs::Execute | AccessFs::ReadFile,
         }
@@ -73,8 +85,15 @@ impl Reach {
     pub(crate) fn confine(&self) -> Result<(), RulesetError> {
         let mut ruleset = Ruleset::default().handle_access(AccessFs::from_all(KNOWN))?.create()?;
         for (path, how) in &self.files {
-            if *how == Use::Own
-                && let Err(error) = fs::create_dir(path)
+            let made = match how {
+                Use::Own => fs::create_dir(path),
+                // Nobody reads a named pipe yet, and what is no file needs not be made.
+                Use::Append if !path.exists() => {
+                    OpenOptions::new().append(true).create(true).open(path).map(drop)
+                }
+                _ => Ok(()),
+            };
+            if let Err(error) = made
                 && error.kind() != io::ErrorKind::AlreadyExists
             {
                 tracing::debug!(path = %path.display(), %error, "cannot be made");

@@ -1,5 +1,6 @@
 use std::fs;
-use std::io::ErrorKind;
+use std::io::{ErrorKind, Write};
+use std::os::unix::net::UnixListener;
 use std::thread;
 
 use super::*;
@@ -19,7 +20,7 @@ fn confined<T: Send>(reach: &Reach, does: impl FnOnce() -> T + Send) -> T {
 #[test]
 fn what_is_listed_is_reached_as_it_is_listed_and_nothing_else() {
     let place = std::env::temp_dir().join(format!("reach-{}", std::process::id()));
-    for directory in ["read", "made", "other"] {
+    for directory in ["read", "made", "other", "sockets", "reports"] {
         fs::create_dir_all(place.join(directory)).unwrap();
         fs::write(place.join(directory).join("file"), "text").unwrap();
     }
@@ -29,6 +30,9 @@ fn what_is_listed_is_reached_as_it_is_listed_and_nothing_else() {
         .and(at("made"), Use::Make)
         .and(at("not there"), Use::Write)
         .and(at("own"), Use::Own)
+        .and(at("log"), Use::Append)
+        .and(at("sockets"), Use::Bind)
+        .and(at("reports"), Use::Replace)
         .and_where(&at("other/file"), Use::Remove);
     let denied = |done: std::io::Result<()>| done.unwrap_err().kind() == ErrorKind::PermissionDenied;
     confined(&reach, || {
@@ -40,6 +44,15 @@ fn what_is_listed_is_reached_as_it_is_listed_and_nothing_else() {
         assert!(denied(fs::read(at("other/file")).map(drop)));
         fs::remove_file(at("other/file")).unwrap();
         fs::write(at("own/file"), "text").unwrap();
+        OpenOptions::new().append(true).open(at("log")).unwrap().write_all(b"text").unwrap();
+        assert!(denied(fs::read(at("log")).map(drop)));
+        drop(UnixListener::bind(at("sockets/socket")).unwrap());
+        fs::remove_file(at("sockets/socket")).unwrap();
+        assert!(denied(fs::read(at("sockets/file")).map(drop)));
+        assert!(denied(fs::write(at("sockets/file"), "other text")));
+        fs::write(at("reports/new"), "text").unwrap();
+        fs::rename(at("reports/new"), at("reports/file")).unwrap();
+        assert!(denied(fs::read(at("reports/file")).map(drop)));
         assert!(denied(fs::read_dir("/").map(drop)));
         assert!(fs::read(at("not there")).is_err());
     });

@@ -145,12 +145,14 @@ impl Config {
                 reach = reach.and_where(path, Use::Read);
             }
         }
-        let files = self.console.iter().filter_map(|port| port.file.as_deref());
-        let files = files.chain(self.report.as_deref()).chain(self.metrics.as_deref());
-        for path in files.chain(self.events.as_ref().and_then(|events| events.path.as_deref())) {
-            reach = reach.and_where(path, Use::Make);
+        let output = self.console.iter().filter_map(|port| port.file.as_deref());
+        for path in output.chain(self.events.as_ref().and_then(|events| events.path.as_deref())) {
+            reach = reach.and(path, Use::Append);
         }
-        self.made().fold(reach, |reach, path| reach.and_where(path, Use::Make))
+        for path in self.report.iter().chain(&self.metrics) {
+            reach = reach.and_where(path, Use::Replace);
+        }
+        self.made().fold(reach, |reach, path| reach.and_where(path, Use::Bind))
     }
 
     /// What its main thread still reaches when all is open and nobody can ask for more: the state of devices and of its own threads,

@@ -58,7 +58,7 @@ pub(super) struct Calls(BTreeSet<Made>);
 pub(super) fn count(host: &Host) -> Result<(), HostError> {
     let names: Vec<String> = THREADS.iter().map(|(name, _)| format!("comm ~ \"{name}*\"")).collect();
     let condition = names.join(" || ");
-    let mut script = format!("mount -t tracefs none /sys/kernel/tracing && cd {EVENTS}\n");
+    let mut script = format!("cd {EVENTS}\n");
     for (event, field) in events() {
         script +=
             &format!("echo 'hist:keys=common_comm,{field}:size=8192 if {condition}' > {event}/trigger\n");
