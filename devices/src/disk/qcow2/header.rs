@@ -15,6 +15,10 @@ pub(in crate::disk) const HEADER: usize = 112;
 /// The largest table of first or second level references and of reference counts (as QEMU has them).
 const MOST_L1_BYTES: u64 = 32 << 20;
 const MOST_REFCOUNT_TABLE_BYTES: u64 = 8 << 20;
+/// Reference counts have 64 bits at the most, 2^6.
+const MOST_REFCOUNT_ORDER: u32 = 6;
+/// Bytes of a reference count at the most.
+pub(in crate::disk) const REFCOUNT: u64 = 8;
 /// Longest name of a backing file.
 const MOST_NAME: u32 = 1023;
 /// Bits 9 to 55 of an entry: where in the file its cluster is.
@@ -95,6 +99,9 @@ pub enum HeaderError {
     /// Two first-level entries for one table.
     #[error("its tables are used more than once: there are more of them than the file has clusters")]
     Repeated,
+    /// Reference counts that are missing, where none can be.
+    #[error("its reference counts do not count its header, which what is written next would overwrite")]
+    Uncounted,
     /// The name of the backing file.
     #[error("the name of the file it is based on is damaged")]
     BackingName,
@@ -157,6 +164,8 @@ pub(in crate::disk) struct Header {
     file: u64,
     l1: Range<u64>,
     refcounts: Range<u64>,
+    /// Bits of a reference count, as a power of two.
+    refcount_order: u32,
     backing: Option<Range<u64>>,
     extensions: Option<u64>,
     /// Bytes of the disk.
@@ -175,14 +184,18 @@ impl Header {
             return Err(HeaderError::Short);
         }
         let version = short(4)?;
-        let (incompatible, header_length) = match version {
-            2 => (0, 72),
-            3 => (long(72)?, u64::from(short(100)?)),
+        let (incompatible, header_length, refcount_order) = match version {
+            2 => (0, 72, 4),
+            3 => (long(72)?, u64::from(short(100)?), short(96)?),
             other => return Err(HeaderError::Version(other)),
         };
         let compression =
             incompatible & COMPRESSION_TYPE != 0 && head.get(104).is_some_and(|&kind| kind != 0);
         check_features(incompatible, compression, short(32)?, writable)?;
+
+        if refcount_order > MOST_REFCOUNT_ORDER {
+            return Err(HeaderError::Unsupported("reference counts of more than 64 bits"));
+        }
 
         let cluster_bits = short(20)?;
         if !(9..=21).contains(&cluster_bits) {
@@ -212,7 +225,7 @@ impl Header {
             _ => return Err(HeaderError::BackingName),
         };
         let extensions = (version == 3).then_some(header_length);
-        Ok(Self { cluster_bits, file, l1, refcounts, backing, extensions, size })
+        Ok(Self { cluster_bits, file, l1, refcounts, refcount_order, backing, extensions, size })
     }
 
     fn cluster(&self) -> u64 {
@@ -253,6 +266,39 @@ impl Header {
             }
             at = start + length.next_multiple_of(8);
         }
+    }
+
+    /// Where in the file the reference counts begin that the first entry of their table leads to. `table` is what there is
+    /// of that entry.
+    ///
+    /// # Errors
+    /// There are none.
+    pub(in crate::disk) fn first_counts(&self, table: &[u8]) -> Result<u64, HeaderError> {
+        let offset = word(table, 0).unwrap_or(0) & OFFSET;
+        let is_there =
+            offset >= self.cluster() && offset < self.file && offset.is_multiple_of(self.cluster());
+        is_there.then_some(offset).ok_or(HeaderError::Uncounted)
+    }
+
+    /// Where in the file the first entry of the table of reference counts is. Empty: the table is.
+    pub(in crate::disk) fn first_refcounts(&self) -> Range<u64> {
+        let Range { start, end } = self.refcounts;
+        start..end.min(start + 8)
+    }
+
+    /// Checks the reference count of the header itself. `counts` begins with it, and has [`REFCOUNT`] bytes or more. To imago
+    /// a cluster that is not counted is free, and its offset 0 is none: what it puts there it does not find again, and looks
+    /// for another place for it without end.
+    ///
+    /// # Errors
+    /// It is 0.
+    pub(in crate::disk) fn check_counted(&self, counts: &[u8]) -> Result<(), HeaderError> {
+        let count = match self.refcount_order {
+            // Small ones are packed from the lowest bits on.
+            order @ 0..3 => u64::from(*counts.first().unwrap_or(&0)) & ((1 << (1 << order)) - 1),
+            order => word(counts, 0).unwrap_or(0) >> (64 - (1 << order)),
+        };
+        if count == 0 { Err(HeaderError::Uncounted) } else { Ok(()) }
     }
 
     /// Where in the file the first-level table is.

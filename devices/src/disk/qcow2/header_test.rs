@@ -56,6 +56,33 @@ fn tables_must_lie_in_the_file() {
 }
 
 #[test]
+fn the_header_must_be_counted_as_used() {
+    let header = with(96, &4_u32.to_be_bytes()).unwrap();
+    assert_eq!(header.first_counts(&(2 * CLUSTER).to_be_bytes()), Ok(2 * CLUSTER));
+    for nowhere in [0, 512, CLUSTER + 512, FILE] {
+        assert_eq!(header.first_counts(&nowhere.to_be_bytes()), Err(HeaderError::Uncounted), "{nowhere:#x}");
+    }
+    assert_eq!(header.first_counts(&[]), Err(HeaderError::Uncounted));
+    assert_eq!(header.first_refcounts(), CLUSTER..CLUSTER + 8);
+    assert!(
+        with(56, &0_u32.to_be_bytes()).unwrap().first_refcounts().is_empty(),
+        "what follows is not a table"
+    );
+
+    let check = |order: u32, counts: [u8; 8]| with(96, &order.to_be_bytes()).unwrap().check_counted(&counts);
+    assert_eq!(check(4, [0, 1, 0, 0, 0, 0, 0, 0]), Ok(()));
+    assert_eq!(check(4, [0, 0, 0, 1, 0, 0, 0, 0]), Err(HeaderError::Uncounted), "that is the next cluster's");
+    assert_eq!((check(0, [1, 0, 0, 0, 0, 0, 0, 0]), check(2, [2, 0, 0, 0, 0, 0, 0, 0])), (Ok(()), Ok(())));
+    assert_eq!(check(0, [2, 1, 1, 1, 1, 1, 1, 1]), Err(HeaderError::Uncounted));
+    assert_eq!((check(3, [1, 0, 0, 0, 0, 0, 0, 0]), check(6, [0, 0, 0, 0, 0, 0, 0, 1])), (Ok(()), Ok(())));
+    assert_eq!(check(6, [0; 8]), Err(HeaderError::Uncounted));
+    assert_eq!(
+        with(96, &7_u32.to_be_bytes()).unwrap_err(),
+        HeaderError::Unsupported("reference counts of more than 64 bits")
+    );
+}
+
+#[test]
 fn sizes_must_be_possible() {
     assert_eq!(with(20, &8_u32.to_be_bytes()).unwrap_err(), HeaderError::ClusterBits(8));
     assert_eq!(with(20, &64_u32.to_be_bytes()).unwrap_err(), HeaderError::ClusterBits(64));

@@ -10,7 +10,7 @@ use imago::qcow2::Qcow2;
 use imago::raw::Raw;
 use imago::{DenyImplicitOpenGate, FormatAccess, FormatDriverBuilder, StorageOpenOptions};
 
-use super::header::{BackingName, HEADER, Header};
+use super::header::{BackingName, HEADER, Header, REFCOUNT};
 use super::{Access, Qcow2Image};
 use crate::disk::error::DiskError;
 use crate::disk::file::{Opened, open_file};
@@ -128,6 +128,11 @@ fn look_over(
 
     let header = Header::parse(&bytes(0, HEADER as u64)?, opened.size, writable).map_err(wrong)?;
     let backing = header.backing(&bytes(0, header.first_cluster())?).map_err(wrong)?;
+    if writable {
+        let entry = header.first_refcounts();
+        let first = header.first_counts(&bytes(entry.start, entry.end - entry.start)?).map_err(wrong)?;
+        header.check_counted(&bytes(first, REFCOUNT)?).map_err(wrong)?;
+    }
     let l1 = header.l1();
     let tables = header.l2_tables(&bytes(l1.start, l1.end - l1.start)?).map_err(wrong)?;
     let most = usize::try_from(LOOKED_OVER).unwrap_or(usize::MAX) / header.l2_bytes();
