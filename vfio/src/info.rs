@@ -67,19 +67,19 @@ impl Aperture {
 
 /// A region of a VFIO device: a BAR, the ROM or configuration space.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct RegionInfo {
+pub struct RegionInfo {
     /// Bytes.
-    pub(crate) size: u64,
+    pub size: u64,
     /// Where it starts in the device's file.
-    pub(crate) offset: u64,
+    pub offset: u64,
     /// Can be read.
-    pub(crate) readable: bool,
+    pub readable: bool,
     /// Can be written.
-    pub(crate) writable: bool,
+    pub writable: bool,
     /// Can be mapped into memory, at least in part.
-    pub(crate) mappable: bool,
+    pub mappable: bool,
     /// The only parts that can be mapped, if not all can.
-    pub(crate) sparse: Option<Vec<Range<u64>>>,
+    pub sparse: Option<Vec<Range<u64>>>,
 }
 
 impl RegionInfo {

@@ -23,7 +23,7 @@ const HUGE: u64 = 1 << 30;
 
 /// The mapped parts of one BAR. They lie in one reservation, as far apart as in the BAR, and aligned as the BAR is, so
 /// that the kernel can back them with huge pages.
-pub(crate) struct BarMapping {
+pub struct BarMapping {
     reservation: usize,
     length: usize,
     areas: Vec<MappedArea>,
@@ -31,7 +31,10 @@ pub(crate) struct BarMapping {
 
 impl BarMapping {
     /// Maps `areas` (page-aligned, inside the region) of a region of `device`.
-    pub(crate) fn new(device: &File, region: &RegionInfo, areas: &[Range<u64>]) -> io::Result<Self> {
+    ///
+    /// # Errors
+    /// An area that is empty or not inside, or the kernel refuses.
+    pub fn new(device: &File, region: &RegionInfo, areas: &[Range<u64>]) -> io::Result<Self> {
         let align = region.size.checked_next_power_of_two().unwrap_or(HUGE).clamp(PAGE, HUGE);
         let invalid = || io::Error::from(io::ErrorKind::InvalidInput);
         let length = region.size.checked_add(align).and_then(|length| usize::try_from(length).ok());
@@ -69,7 +72,7 @@ impl BarMapping {
     }
 
     /// What is mapped, and where.
-    pub(crate) fn areas(&self) -> &[MappedArea] {
+    pub fn areas(&self) -> &[MappedArea] {
         &self.areas
     }
 }

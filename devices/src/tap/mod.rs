@@ -77,11 +77,13 @@ impl Offloads {
 pub struct TapQueue(File);
 
 impl TapQueue {
-    /// A queue that is a datagram socket.
-    #[cfg(test)]
-    pub(crate) fn socket(socket: std::os::unix::net::UnixDatagram) -> Self {
-        socket.set_nonblocking(true).unwrap();
-        Self(File::from(std::os::fd::OwnedFd::from(socket)))
+    /// A queue that is a datagram socket, whose other end takes and gives frames as a tap does.
+    ///
+    /// # Errors
+    /// It cannot be made not to block.
+    pub fn socket(socket: std::os::unix::net::UnixDatagram) -> io::Result<Self> {
+        socket.set_nonblocking(true)?;
+        Ok(Self(File::from(std::os::fd::OwnedFd::from(socket))))
     }
 
     /// Takes the next frame into `slices`, and what they have no room for into `rest`; gives its bytes. Fewer than

@@ -18,8 +18,8 @@ use crate::notice::{Notice, Subject};
 use crate::sysfs::Host;
 use crate::vectors::{SetIrqs, Vectors};
 
-/// A PCI function of the host.
-pub(crate) trait Hardware: Send + Sync {
+/// A PCI function of the host, as VFIO has it, or a fake of one.
+pub trait Hardware: Send + Sync {
     /// Where it is on the host.
     fn address(&self) -> PciAddress;
     /// Bytes of its configuration space.

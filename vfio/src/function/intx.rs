@@ -17,7 +17,7 @@ use vmm_sys_util::eventfd::EventFd;
 use super::command::Command;
 
 /// The INTx of a device, as VFIO has it.
-pub(crate) trait IntxLine: Send + Sync {
+pub trait IntxLine: Send + Sync {
     /// Signals `trigger` from now on when the device asserts its line, masked each time.
     fn connect(&self, trigger: &EventFd) -> io::Result<()>;
     /// Signals nothing any more.

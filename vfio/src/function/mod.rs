@@ -25,15 +25,16 @@ use devices::pci::{BarSet, BarSpace, BarSpec, BarWindow, InterruptPin, MappedAre
 use tracing::{debug, warn};
 
 use crate::area::{self, PAGE};
-use crate::mapping::BarMapping;
+pub use crate::info::RegionInfo;
+pub use crate::mapping::BarMapping;
 use crate::notice::Notice;
 use crate::session::{OpenError, ResetError};
 use capability::{CONFIG_SIZE, EXTENDED_START, Policy, byte, dword, word};
 use command::Command;
-use hardware::Hardware;
+pub use hardware::Hardware;
 use interrupts::Interrupts;
 use intx::Intx;
-pub(crate) use intx::IntxLine;
+pub use intx::IntxLine;
 use quirks::Quirk;
 use rom::Rom;
 pub(crate) use space::CLASS;
@@ -76,7 +77,10 @@ struct State {
 
 impl PassthroughFunction {
     /// Reads the device's configuration space and BARs and maps what can be mapped.
-    pub(crate) fn new(
+    ///
+    /// # Errors
+    /// The device does not answer.
+    pub fn new(
         device: Arc<dyn Hardware>,
         controller: &Arc<dyn InterruptController>,
     ) -> Result<Self, OpenError> {

@@ -51,7 +51,7 @@ fn setup(pairs: usize) -> Setup {
     let (ours, others): (Vec<_>, Vec<_>) = (0..pairs).map(|_| UnixDatagram::pair().unwrap()).unzip();
     others.iter().for_each(|other| other.set_read_timeout(Some(Duration::from_secs(60))).unwrap());
     let told = Arc::<Mutex<Vec<String>>>::default();
-    let queues = ours.into_iter().map(TapQueue::socket).collect();
+    let queues = ours.into_iter().map(|it| TapQueue::socket(it).unwrap()).collect();
     let net = Net::new(Box::new(Cable { queues, told: told.clone() }), MAC, true, None);
     Setup { guest: Guest::new(Arc::new(net)), others, told }
 }

@@ -1,0 +1,188 @@
+//! The virtio devices, each with a hostile driver on one side and somebody of the host's on the other.
+
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::os::fd::AsRawFd;
+use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
+use std::path::PathBuf;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use devices::disk::{Disk, DiskOptions, Format};
+use devices::rate::Limits;
+use devices::tap::{Link, Offloads, TapQueue};
+use devices::virtio::VirtioDevice;
+use devices::virtio::balloon::{Balloon, BalloonOptions};
+use devices::virtio::blk::{Blk, BlkOptions};
+use devices::virtio::console::{Backend, Console, PortOptions};
+use devices::virtio::net::{MacAddress, Net};
+use devices::virtio::rng::Rng;
+use devices::virtio::vsock::Vsock;
+use rustix::fs::{MemfdFlags, memfd_create};
+use tempfile::TempDir;
+
+use super::driver::Driver;
+use crate::Input;
+
+/// Bytes of a disk: not whole blocks.
+const DISK: u64 = (1 << 20) + 700;
+
+/// A file without a name.
+pub(super) fn memfd() -> File {
+    File::from(memfd_create("fuzz", MemfdFlags::CLOEXEC).unwrap())
+}
+
+/// What such a file can be opened by.
+pub(super) fn path_of(file: &File) -> PathBuf {
+    format!("/proc/self/fd/{}", file.as_raw_fd()).into()
+}
+
+/// Something that is there once for all inputs.
+fn once<T: Send + Sync>(cell: &'static OnceLock<T>, make: impl FnOnce() -> T) -> &'static T {
+    cell.get_or_init(make)
+}
+
+fn directory() -> &'static TempDir {
+    static DIRECTORY: OnceLock<TempDir> = OnceLock::new();
+    once(&DIRECTORY, || tempfile::tempdir().unwrap())
+}
+
+pub(super) fn blk(bytes: &[u8]) {
+    let mut input = Input::new(bytes);
+    let how = input.byte();
+    let file = memfd();
+    file.set_len(DISK).unwrap();
+    let mut options = DiskOptions::new(path_of(&file));
+    options.format = Some(Format::Raw);
+    options.read_only = how & 1 != 0;
+    let disk = Disk::open(&options).unwrap();
+    let options = BlkOptions {
+        serial: "fuzz".to_owned(),
+        queues: 1 + u16::from(how >> 1 & 1),
+        limits: Limits::default(),
+    };
+    let device = Arc::new(Blk::new(disk, options));
+    Driver::new(device.clone(), &mut input).follow(&mut input, |input| {
+        let _ = device.grow(DISK / 512 * 512 + 512 * u64::from(input.byte()));
+    });
+    assert!(file.metadata().unwrap().len() >= DISK / 512 * 512, "the image shrank");
+}
+
+/// A cable that ends in a socket.
+struct Cable(Vec<TapQueue>);
+
+impl Link for Cable {
+    fn name(&self) -> &str {
+        "fuzz"
+    }
+    fn queues(&self) -> &[TapQueue] {
+        &self.0
+    }
+    fn mtu(&self) -> u16 {
+        1500
+    }
+    fn has_uso(&self) -> bool {
+        true
+    }
+    fn set_offloads(&self, _: Offloads) -> io::Result<()> {
+        Ok(())
+    }
+    fn use_queues(&self, _: usize) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+pub(super) fn net(bytes: &[u8]) {
+    let mut input = Input::new(bytes);
+    let (ours, theirs): (Vec<_>, Vec<_>) = (0..2).map(|_| UnixDatagram::pair().unwrap()).unzip();
+    let queues = theirs.into_iter().map(|socket| TapQueue::socket(socket).unwrap()).collect();
+    ours.iter().for_each(|socket| socket.set_nonblocking(true).unwrap());
+    let device =
+        Arc::new(Net::new(Box::new(Cable(queues)), MacAddress([2, 0, 0, 0, 0, 1]), input.flag(), None));
+    let mut frame = vec![0; 1 << 16];
+    Driver::new(device, &mut input).follow(&mut input, |input| {
+        for socket in &ours {
+            while socket.recv(&mut frame).is_ok() {}
+            let length = input.word();
+            let _ = socket.send(input.bytes(length.into()));
+        }
+    });
+}
+
+pub(super) fn rng(bytes: &[u8]) {
+    let mut input = Input::new(bytes);
+    Driver::new(Arc::new(Rng), &mut input).follow(&mut input, |_| {});
+}
+
+/// A client that speaks and listens without waiting.
+struct Client(Option<UnixStream>);
+
+impl Client {
+    fn act(&mut self, path: &PathBuf, input: &mut Input) {
+        match (&mut self.0, input.byte() % 4) {
+            (client @ None, _) => {
+                *client = UnixStream::connect(path).ok();
+                client.iter().for_each(|stream| stream.set_nonblocking(true).unwrap());
+            }
+            (client, 0) => *client = None,
+            (Some(stream), 1) => drop(stream.read(&mut [0; 4096])),
+            (Some(stream), _) => {
+                let length = input.byte();
+                let _ = stream.write(input.bytes(length.into()));
+            }
+        }
+    }
+}
+
+pub(super) fn console(bytes: &[u8]) {
+    static LISTENER: OnceLock<UnixListener> = OnceLock::new();
+    let path = directory().path().join("console");
+    let listener = once(&LISTENER, || UnixListener::bind(directory().path().join("console")).unwrap());
+    let mut input = Input::new(bytes);
+    let kept = || Box::new(()) as Box<dyn std::any::Any + Send + Sync>;
+    let socket = || Backend::Socket(listener.try_clone().unwrap());
+    let ports = vec![
+        PortOptions { name: None, backend: socket(), kept: kept() },
+        PortOptions { name: Some("org.fuzz.0".to_owned()), backend: Backend::File(memfd()), kept: kept() },
+    ];
+    let mut client = Client(None);
+    let device: Arc<dyn VirtioDevice> = Arc::new(Console::new(ports).unwrap());
+    Driver::new(device, &mut input).follow(&mut input, |input| client.act(&path, input));
+}
+
+pub(super) fn vsock(bytes: &[u8]) {
+    static LISTENERS: OnceLock<[UnixListener; 2]> = OnceLock::new();
+    let path = directory().path().join("vsock");
+    let [listener, service] = once(&LISTENERS, || {
+        let listeners =
+            ["vsock", "vsock_1024"].map(|name| UnixListener::bind(directory().path().join(name)).unwrap());
+        listeners.iter().for_each(|listener| listener.set_nonblocking(true).unwrap());
+        listeners
+    });
+    let mut input = Input::new(bytes);
+    let (mut client, mut served) = (Client(None), Client(None));
+    let device: Arc<dyn VirtioDevice> = Arc::new(Vsock::new(3, listener, path.clone()));
+    // Nothing is ever told through the third queue.
+    Driver::new(device, &mut input).deaf(1 << 2).follow(&mut input, |input| {
+        if let Ok((stream, _)) = service.accept() {
+            stream.set_nonblocking(true).unwrap();
+            served.0 = Some(stream);
+        }
+        if served.0.is_some() && input.flag() { served.act(&path, input) } else { client.act(&path, input) }
+    });
+}
+
+pub(super) fn balloon(bytes: &[u8]) {
+    let mut input = Input::new(bytes);
+    let options = BalloonOptions {
+        size: 1 << 20,
+        free_page_reporting: true,
+        deflate_on_oom: true,
+        statistics: Some(Duration::from_millis(1)),
+    };
+    let device = Arc::new(Balloon::new(options));
+    Driver::new(device.clone(), &mut input).follow(&mut input, |input| {
+        device.resize(u64::from(input.word()) << 12);
+        let _ = device.state();
+    });
+}
