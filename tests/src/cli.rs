@@ -38,6 +38,20 @@ pub(crate) enum Command {
     Bench(BenchOptions),
     /// Build what is committed as it is released, twice, and check and list what it is made from
     Release,
+    /// Feed garbage to all that reads what others wrote; exit status 1 if that finds something
+    Fuzz(FuzzOptions),
+}
+
+#[derive(Args)]
+pub(crate) struct FuzzOptions {
+    /// The target, as in tests/fuzz/fuzz_targets; otherwise all, one after another
+    pub(crate) target: Option<String>,
+    /// How long each target is fuzzed, on all CPUs
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub(crate) minutes: u32,
+    /// Feed these inputs and nothing else, to see what they do
+    #[arg(long, value_name = "FILE", num_args = 1.., requires = "target")]
+    pub(crate) input: Vec<PathBuf>,
 }
 
 #[derive(Args)]

@@ -12,6 +12,7 @@ mod cpu;
 mod demo;
 mod exec;
 mod files;
+mod fuzz;
 mod host;
 mod process;
 mod product;
@@ -50,6 +51,9 @@ pub(crate) enum Error {
     /// A host could not be had, or was lost.
     #[error(transparent)]
     Host(#[from] host::HostError),
+    /// Nothing was fuzzed.
+    #[error(transparent)]
+    Fuzz(#[from] fuzz::FuzzError),
     /// A file could not be read or written.
     #[error(transparent)]
     File(#[from] files::FileError),
@@ -77,7 +81,7 @@ impl Error {
             Error::Release(e) => e.detail(),
             Error::Host(e) => e.console(),
             Error::TimedOut { dmesg, .. } => Some(dmesg),
-            Error::File(_) => None,
+            Error::File(_) | Error::Fuzz(_) => None,
         }
     }
 
@@ -112,6 +116,7 @@ fn main() -> ExitCode {
         Command::Demo(options) => demo::run(&options),
         Command::Bench(options) => bench::run(&options),
         Command::Release => release::run().map_err(Error::from),
+        Command::Fuzz(options) => fuzz::run(&options),
         Command::Test { filter } => suite::run(filter.as_deref()),
     };
     result.unwrap_or_else(|e| {

@@ -19,6 +19,9 @@ pub(crate) enum ProductError {
     /// Cargo reported errors.
     #[error("vmm does not build")]
     Build(#[source] ToolError),
+    /// Cargo reported errors in the targets for fuzzing.
+    #[error("the fuzz targets do not build")]
+    Fuzz(#[source] ToolError),
     /// Cargo built something else.
     #[error("cargo built no {}", .path.display())]
     NoBinary { path: PathBuf },
@@ -28,7 +31,7 @@ impl ProductError {
     /// The end of what cargo printed.
     pub(crate) fn output(&self) -> Option<&str> {
         match self {
-            ProductError::Build(e) => e.output(),
+            ProductError::Build(e) | ProductError::Fuzz(e) => e.output(),
             ProductError::NoBinary { .. } => None,
         }
     }

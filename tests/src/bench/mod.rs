@@ -5,7 +5,7 @@ mod figures;
 mod instructions;
 mod pin;
 mod start;
-mod table;
+pub(crate) mod table;
 
 use std::process::ExitCode;
 

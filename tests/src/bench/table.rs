@@ -8,7 +8,7 @@ use serde::Serialize;
 use crate::files::{During, FileError};
 
 /// A table with columns of fixed width.
-pub(super) struct Table {
+pub(crate) struct Table {
     /// Title and width of each; figures are set to the right.
     columns: &'static [(&'static str, usize)],
     /// How many of them, from the left, hold words.
@@ -16,17 +16,17 @@ pub(super) struct Table {
 }
 
 impl Table {
-    pub(super) const fn new(words: usize, columns: &'static [(&'static str, usize)]) -> Table {
+    pub(crate) const fn new(words: usize, columns: &'static [(&'static str, usize)]) -> Table {
         Table { columns, words }
     }
 
     /// The titles.
-    pub(super) fn head(&self) -> String {
+    pub(crate) fn head(&self) -> String {
         self.line(self.columns.iter().map(|(title, _)| (*title).to_owned()))
     }
 
     /// One row, a cell for each column.
-    pub(super) fn row(&self, cells: impl IntoIterator<Item = String>) -> String {
+    pub(crate) fn row(&self, cells: impl IntoIterator<Item = String>) -> String {
         self.line(cells)
     }
 
