@@ -179,6 +179,8 @@ pub struct Unit {
     /// Parts that are done in this phase.
     held: Vec<Span>,
     rounds: u32,
+    /// A call has stalled after the deadline, which its culprit's replacement was still tried for.
+    overtime: bool,
     retries: u32,
     resolved: Vec<Resolved>,
 }
@@ -208,6 +210,7 @@ impl Unit {
             stuck: Vec::new(),
             held: Vec::new(),
             rounds: 0,
+            overtime: false,
             retries: 0,
             resolved: Vec::new(),
         }
@@ -416,7 +419,8 @@ impl Unit {
         let Some(mut piece) = self.current.take() else { return self.fail() };
         let late = lost >= policy.deadline;
         self.retries = self.retries.saturating_add(1);
-        if late && (!stalled || piece.span.size > SUB_UNIT) {
+        // Each stall costs as much as a hundred refusals: one more is put up with, however many culprits are left.
+        if late && (!stalled || piece.span.size > SUB_UNIT || std::mem::replace(&mut self.overtime, true)) {
             return self.fail_with(piece);
         }
         if !stalled && self.phase != Phase::Map {

@@ -252,3 +252,26 @@ fn waits_double_up_to_a_quarter_second() {
     }
     assert_ne!(backoff(8, 1), backoff(8, 2));
 }
+
+#[test]
+fn of_many_parts_that_stall_one_is_waited_for_after_the_deadline() {
+    let mut unit = Unit::new(UnitSpec { step: SUB_UNIT, ..spec(64 * MIB, true) });
+    let mut stalls = [true; 32];
+    let (mut lost, mut action) = (Duration::ZERO, unit.start());
+    while !matches!(action, Action::Finish | Action::Fail) {
+        let (Action::Pin(span) | Action::Replace(span)) = action else { panic!("{action:?}") };
+        let subs = &mut stalls[(span.start / SUB_UNIT) as usize..(span.end() / SUB_UNIT) as usize];
+        if matches!(action, Action::Replace(_)) {
+            subs.fill(false);
+        }
+        let outcome = if subs.contains(&true) { Outcome::Lost { stalled: true } } else { Outcome::Pinned };
+        lost += if unit.loses_by(&outcome) { STALL } else { Duration::ZERO };
+        action = unit.step(outcome, lost, &POLICY);
+    }
+    assert_eq!(action, Action::Fail);
+    assert!(lost <= POLICY.deadline + 2 * STALL, "{lost:?} are lost");
+    assert!(
+        stalls.iter().filter(|stalls| !**stalls).count() >= 20,
+        "a part that is replaced costs one stall"
+    );
+}
