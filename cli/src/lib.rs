@@ -1,4 +1,4 @@
-//! The `vmm` binary: what is typed becomes a machine, what happens becomes words. Also `/init` of the guest that it
+//! All of the `vmm` binary: what is typed becomes a machine, what happens becomes words. Also `/init` of the guest that it
 //! boots by default. Nobody but this crate prints.
 //!
 //! Exit codes: 0 the guest powered off, 1 the guest failed, 2 usage, 3 the host lacks something, 4 memory could not
@@ -28,6 +28,7 @@ mod pinning;
 mod report;
 mod run;
 mod top;
+pub mod written;
 
 use std::process::ExitCode;
 
@@ -36,7 +37,8 @@ use vmm::Problems;
 
 use args::{Cli, Command};
 
-fn main() -> ExitCode {
+/// What the binary does.
+pub fn main() -> ExitCode {
     if std::process::id() == 1 && std::env::args_os().next().is_some_and(|name| name == "/init") {
         init::main();
     }

@@ -210,7 +210,7 @@ fn listen(socket: Option<String>, problems: &mut Problems) -> Option<ApiListener
 const API_PORTS: u8 = 4;
 
 /// What a machine is that is created over the API without saying.
-fn blank(problems: &mut Problems) -> MachineSpec {
+pub(crate) fn blank(problems: &mut Problems) -> MachineSpec {
     let config = Config { cmdline: String::new(), pcie_ports: API_PORTS, ..Config::default() };
     spec(&config, problems)
 }
