@@ -35,7 +35,8 @@ pub(super) fn find(memfd: &File) -> Vec<Holder> {
     find_in(Path::new("/proc"), metadata.dev(), metadata.ino(), std::process::id())
 }
 
-fn find_in(proc: &Path, device: u64, inode: u64, own: u32) -> Vec<Holder> {
+/// The same of a `/proc` elsewhere, for a process `own` and a file by its device and inode.
+pub fn find_in(proc: &Path, device: u64, inode: u64, own: u32) -> Vec<Holder> {
     let mut holders = Vec::new();
     for entry in fs::read_dir(proc).into_iter().flatten().flatten() {
         let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else {

@@ -16,10 +16,14 @@ impl Memlock {
     /// What holds for the calling thread. An unreadable `/proc` counts as unlimited: the kernel will tell.
     pub fn read() -> Self {
         let text = |path| text::read(path).unwrap_or_default();
-        if can_lock(&text("/proc/thread-self/status"), &text("/proc/self/uid_map")) {
-            return Self { limit: None };
-        }
-        Self { limit: parse_limit(&text("/proc/self/limits")) }
+        Self::parse(&text("/proc/thread-self/status"), &text("/proc/self/uid_map"), || {
+            text("/proc/self/limits")
+        })
+    }
+
+    /// What these files say; the limits are of interest only to those who are bound by them.
+    pub fn parse(status: &str, uid_map: &str, limits: impl FnOnce() -> String) -> Self {
+        Self { limit: if can_lock(status, uid_map) { None } else { parse_limit(&limits()) } }
     }
 
     /// Whether `bytes` may be pinned.

@@ -9,7 +9,7 @@ pub mod cma;
 pub mod meminfo;
 pub mod nodes;
 pub mod pagemap;
-pub(crate) mod pagetypes;
+pub mod pagetypes;
 pub mod placement;
 pub mod vmstat;
 pub mod zones;

@@ -57,7 +57,8 @@ impl Node {
         Self::allowed_in(Path::new(SYSFS), &allowed_memory(&status), &zones)
     }
 
-    fn allowed_in(sysfs: &Path, allowed: &IdList, zones: &Zones) -> Vec<Self> {
+    /// The same as a `/sys/devices/system/node` elsewhere has it.
+    pub fn allowed_in(sysfs: &Path, allowed: &IdList, zones: &Zones) -> Vec<Self> {
         let entries = fs::read_dir(sysfs).into_iter().flatten().flatten().take(MAX_NODES);
         let mut nodes: Vec<Self> = entries
             .filter_map(|entry| {

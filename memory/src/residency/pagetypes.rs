@@ -18,7 +18,8 @@ pub(crate) fn free_huge_pages(path: &Path) -> io::Result<u64> {
     text::read(path).map(|text| parse(&text))
 }
 
-fn parse(text: &str) -> u64 {
+/// The same of the file's text.
+pub fn parse(text: &str) -> u64 {
     text.lines().filter_map(free_blocks).fold(0, u64::saturating_add)
 }
 

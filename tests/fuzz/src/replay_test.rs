@@ -12,7 +12,7 @@ use rand_xoshiro::rand_core::{Rng, SeedableRng};
 use super::*;
 
 /// Damaged inputs a target: a second or two, unoptimised.
-const ROUNDS: usize = 300;
+const ROUNDS: usize = 200;
 /// As libFuzzer's `-max_len` here: larger inputs cost time and show little.
 const LONGEST: usize = 1 << 18;
 
@@ -132,4 +132,43 @@ fn every_target_has_a_binary_and_every_binary_a_target() {
             assert!(names.contains(&name), "{kind} of {name}, which is no target");
         }
     }
+}
+
+/// Runs an ignored test of this file in a process of its own; how that ended, and what it said.
+fn apart(test: &str) -> (std::process::ExitStatus, String) {
+    let mut command = std::process::Command::new(std::env::current_exe().unwrap());
+    let output =
+        command.args(["--exact", &format!("tests::{test}"), "--ignored", "--nocapture"]).output().unwrap();
+    (output.status, String::from_utf8_lossy(&output.stderr).into_owned())
+}
+
+#[test]
+fn what_a_target_does_wrong_is_found() {
+    use std::os::unix::process::ExitStatusExt;
+    let (status, said) = apart("takes_too_much");
+    assert_eq!(status.signal(), Some(libc::SIGABRT), "{said}");
+    assert!(said.contains("finding: too much memory") && said.contains("a greedy target"), "{said}");
+    let (status, said) = apart("panics_elsewhere");
+    assert!(status.success(), "{said}");
+}
+
+#[test]
+#[ignore = "ends its process"]
+fn takes_too_much() {
+    let greedy = Target { name: "greedy", about: "", run: |input| drop(vec![0_u8; input.len() << 20]) };
+    feed(&greedy, "a modest target", &[0; 31]).unwrap();
+    let _ = feed(&greedy, "a greedy target", &[0; 33]);
+}
+
+#[test]
+#[ignore = "changes what a panic does in its process"]
+fn panics_elsewhere() {
+    panic::set_hook(Box::new(|info| PANICS.lock().unwrap().push(info.to_string())));
+    let run = |input: &[u8]| {
+        let bad = input.contains(&1);
+        let _ = std::thread::spawn(move || assert!(!bad, "a worker")).join();
+    };
+    let target = Target { name: "threads", about: "", run };
+    assert_eq!(feed(&target, "good", &[0]), Ok(()));
+    assert!(feed(&target, "bad", &[1]).unwrap_err().contains("a worker"));
 }

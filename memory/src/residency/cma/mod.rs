@@ -69,13 +69,17 @@ impl CmaAreas {
 
 /// Where areas are looked for.
 #[derive(Clone, Debug)]
-struct Sources {
-    debugfs: PathBuf,
-    kmsg: PathBuf,
-    device_tree: PathBuf,
-    cmdline: PathBuf,
+pub struct Sources {
+    /// A directory for each area, for root alone: where they are.
+    pub debugfs: PathBuf,
+    /// The kernel log.
+    pub kmsg: PathBuf,
+    /// The device tree.
+    pub device_tree: PathBuf,
+    /// The kernel's command line.
+    pub cmdline: PathBuf,
     /// A directory for each area, for anyone to read: their names.
-    sysfs: PathBuf,
+    pub sysfs: PathBuf,
 }
 
 impl Default for Sources {
@@ -91,7 +95,8 @@ impl Default for Sources {
 }
 
 impl Sources {
-    fn discover(&self, meminfo: &Meminfo) -> CmaAreas {
+    /// What they tell together. `meminfo` says whether there is any CMA memory and how much.
+    pub fn discover(&self, meminfo: &Meminfo) -> CmaAreas {
         if meminfo.cma_total == 0 {
             return CmaAreas::Known(Vec::new());
         }

@@ -1,10 +1,16 @@
 //! All targets.
 
+mod api;
 mod driver;
+mod host;
+mod kernel;
 mod legacy;
+mod machine;
 mod msix;
 mod passthrough;
 mod pci;
+mod pin;
+mod proc;
 mod qcow2;
 mod virtio;
 mod virtqueue;
@@ -49,4 +55,15 @@ pub const TARGETS: &[Target] = &[
         about: "serial port, interrupt controller, clock and legacy ports",
         run: legacy::run,
     },
+    Target {
+        name: "kernel",
+        about: "bzImages and ELF files, with an initrd and a command line",
+        run: kernel::run,
+    },
+    Target { name: "api", about: "connections of clients: HTTP, and JSON in it", run: api::run },
+    Target { name: "machine_file", about: "machines in TOML", run: machine::file },
+    Target { name: "machine_words", about: "machines on command lines", run: machine::words },
+    Target { name: "proc", about: "texts of the kernel's, each by itself", run: proc::run },
+    Target { name: "host", about: "/sys, /proc and debugfs of a host", run: host::run },
+    Target { name: "pin", about: "what a kernel and a helper do while memory is pinned", run: pin::run },
 ];
