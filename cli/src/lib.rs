@@ -27,6 +27,7 @@ mod pin_helper;
 mod pinning;
 mod report;
 mod run;
+mod stderr;
 mod top;
 pub mod written;
 
@@ -34,6 +35,8 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use vmm::Problems;
+use vmm::machine::signals;
+use vmm::problem::Unexpected;
 
 use args::{Cli, Command};
 
@@ -46,7 +49,10 @@ pub fn main() -> ExitCode {
         return code;
     }
     let cli = Cli::parse();
-    let result = log::start(&cli).and_then(|()| obey(cli));
+    let result = log::start(&cli).and_then(|()| {
+        signals::outlive_file_limit().map_err(Unexpected::during("cannot catch signals"))?;
+        obey(cli)
+    });
     match result {
         Ok(code) => ExitCode::from(code),
         Err(problems) => {

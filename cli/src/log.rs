@@ -13,6 +13,7 @@ use tracing_subscriber::util::SubscriberInitExt;
 use vmm::{Class, Problem, Problems};
 
 use crate::args::{Cli, LogFormat};
+use crate::stderr::Stderr;
 use sparing::Sparing;
 
 /// Says what to log where `--log` does not.
@@ -38,7 +39,11 @@ pub(crate) fn start(cli: &Cli) -> Result<(), Problems> {
     let variable = std::env::var(VARIABLE).ok();
     let filter =
         filter(cli.log.as_deref(), variable.as_deref(), cli.verbose).map_err(Problem::of(Class::Usage))?;
-    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // Left to itself the layer would complain of standard error on standard error, which panics there.
+    let lines = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(Stderr::lock)
+        .log_internal_errors(false);
     let sparing = Sparing::new(cli.log_format);
     match cli.log_format {
         LogFormat::Text => {

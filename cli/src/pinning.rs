@@ -1,5 +1,4 @@
 //! What the operator is told of pinning: a line that moves on a terminal, one line when it is done, a file for programs.
-#![expect(clippy::print_stderr, reason = "the operator is told here what happens")]
 
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
@@ -10,6 +9,7 @@ use memory::bytes::GIB;
 use memory::pin::{HelperCommand, PinError, PinReport, Progress, Record, Step};
 
 use crate::config::Config;
+use crate::stderr::say;
 use crate::{files, pin_helper};
 
 /// A start that takes less needs no moving line.
@@ -53,8 +53,8 @@ impl Teller {
         let Ok(mut line) = self.line.lock() else { return };
         if progress.step == Step::WaitingForTurn {
             if !std::mem::replace(&mut line.told_of_waiting, true) {
-                eprintln!(
-                    "vmm: another machine is being started on this host, waiting for it to pin its memory"
+                say!(
+                    "vmm: another machine is being started on this host, waiting for it to pin its memory\n"
                 );
             }
             return;
@@ -62,20 +62,20 @@ impl Teller {
         let fresh = line.drawn.is_some_and(|drawn| drawn.elapsed() < TICK);
         if self.terminal && progress.elapsed >= SHORT && !fresh {
             line.drawn = Some(Instant::now());
-            eprint!("\r{}\x1b[K", text(progress));
+            say!("\r{}\x1b[K", text(progress));
         }
     }
 
     /// It is done.
     pub(crate) fn pinned(&self, report: &PinReport) {
         self.clear();
-        eprintln!("{}", line(report, &self.devices));
+        say!("{}\n", line(report, &self.devices));
         self.write(Ok(report), &self.devices);
     }
 
     /// It was done for these devices while the guest ran, on whose terminal lines end so.
     pub(crate) fn pinned_later(&self, devices: &[String], report: &PinReport) {
-        eprint!("{}\r\n", line(report, devices));
+        say!("{}\r\n", line(report, devices));
         self.write(Ok(report), devices);
     }
 
@@ -87,7 +87,7 @@ impl Teller {
 
     fn clear(&self) {
         if self.line.lock().is_ok_and(|mut line| line.drawn.take().is_some()) {
-            eprint!("\r\x1b[K");
+            say!("\r\x1b[K");
         }
     }
 

@@ -1,15 +1,16 @@
 //! What goes wrong, in words: the problem, its causes one a line, what to do. And what is printed, kept fit for a terminal.
-#![expect(clippy::print_stderr, reason = "this is where problems are printed")]
 
 use std::io::{self, Write};
 
 use miette::Diagnostic;
 use vmm::Problems;
 
+use crate::stderr::say;
+
 /// Prints every problem to standard error.
 pub(crate) fn problems(problems: &Problems) {
     for problem in &problems.0 {
-        eprint!("{}", text("error", problem.what.as_ref()));
+        say!("{}", text("error", problem.what.as_ref()));
     }
 }
 

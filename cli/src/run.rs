@@ -1,5 +1,4 @@
 //! `vmm run`: from flags to a machine. `vmm --api-socket`: no machine yet.
-#![expect(clippy::print_stderr, reason = "the operator is told here what happens")]
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -21,6 +20,7 @@ use crate::config::{Config, Initrd, OnExit, OnPanic, OnReboot, Watchdog};
 use crate::events::{EventLog, Events};
 use crate::grammar::{self, Reading, flag};
 use crate::pinning::Teller;
+use crate::stderr::say;
 use crate::{default_kernel, initramfs, report};
 use ::sandbox::Use;
 
@@ -160,7 +160,7 @@ fn serve(
     let mut signals = Signals::catch().map_err(Unexpected::during("cannot catch signals"))?;
     let server = listener.map(|listener| api::start(listener, manager)).transpose()?;
     if plan.is_none() {
-        eprintln!("vmm: waiting for a machine to be created");
+        say!("vmm: waiting for a machine to be created\n");
     }
     let observe = |spec: &MachineSpec| -> Arc<dyn Observer> {
         let devices = spec.vfio.addresses().iter().map(ToString::to_string).collect();
@@ -171,7 +171,7 @@ fn serve(
     // What has been answered is sent before the process ends.
     drop(server);
     if let Ok(outcome) = outcome {
-        eprintln!("vmm: {}", closing_line(outcome));
+        say!("vmm: {}\n", closing_line(outcome));
     }
     outcome
 }
@@ -284,25 +284,25 @@ impl Observer for Narrator {
                     self.pinning.pinned_later(&named, report);
                 }
                 for place in *places {
-                    eprint!("vmm: {} is plugged in, the guest sees it at {}\r\n", place.host, place.guest);
+                    say!("vmm: {} is plugged in, the guest sees it at {}\r\n", place.host, place.guest);
                 }
             }
             Event::Unplugged { hosts } => {
-                hosts.iter().for_each(|host| eprint!("vmm: {host} is unplugged and the host's again\r\n"));
+                hosts.iter().for_each(|host| say!("vmm: {host} is unplugged and the host's again\r\n"));
             }
             Event::VirtioPlugged(PluggedPlace { id, guest }) => {
-                eprint!("vmm: {id} is plugged in, the guest sees it at {guest}\r\n");
+                say!("vmm: {id} is plugged in, the guest sees it at {guest}\r\n");
             }
-            Event::VirtioUnplugged { id } => eprint!("vmm: {id} is unplugged\r\n"),
+            Event::VirtioUnplugged { id } => say!("vmm: {id} is unplugged\r\n"),
             Event::Kept => {
-                eprintln!("vmm: the guest powered off, and --on-exit is keep: waiting for requests");
+                say!("vmm: the guest powered off, and --on-exit is keep: waiting for requests\n");
             }
-            Event::Rebooting => eprint!("vmm: the guest reboots\r\n"),
+            Event::Rebooting => say!("vmm: the guest reboots\r\n"),
             Event::AskedToPowerOff { signal, grace } => {
-                eprint!("vmm: {signal}: the guest has {grace:?} to power off; a second signal stops it\r\n");
+                say!("vmm: {signal}: the guest has {grace:?} to power off; a second signal stops it\r\n");
             }
             Event::ConsoleHelp => {
-                eprint!(
+                say!(
                     "\r\nCtrl-A x  end the machine\r\nCtrl-A a  send Ctrl-A to the guest\r\nCtrl-A h  this help\r\n"
                 );
             }

@@ -136,7 +136,11 @@ pub const TABLE: &[Row] = &[
         EVERYONE,
         &[any(SYS_clock_gettime), any(SYS_clock_nanosleep)],
     ),
-    row("the log, and what is written down", EVERYONE, &[any(SYS_write), any(SYS_writev)]),
+    row(
+        "the log, and what is written down, to readers who may not read",
+        EVERYONE,
+        &[any(SYS_write), any(SYS_writev), any(SYS_poll), any(SYS_ppoll)],
+    ),
     row(
         "names of threads, and what confines them",
         EVERYONE,
@@ -192,7 +196,7 @@ pub const TABLE: &[Row] = &[
             any(SYS_io_uring_register),
         ],
     ),
-    row("events", SERVERS, &[any(SYS_poll), any(SYS_ppoll), any(SYS_eventfd2), ioctl(FIONBIO)]),
+    row("events", SERVERS, &[any(SYS_eventfd2), ioctl(FIONBIO)]),
     row(
         "event loops of devices",
         &[Device],

@@ -63,6 +63,10 @@ pub(crate) fn unconfined(why: &dyn std::error::Error) -> ! {
     if let Some(cause) = why.source() {
         let _ = writeln!(line, "  cause: {cause}\r");
     }
+    let _ = writeln!(
+        line,
+        "   help: raise `ulimit -n` if files are what is short; `--sandbox off` runs without\r"
+    );
     line.end()
 }
 

@@ -13,6 +13,7 @@ pub mod listener;
 pub mod machine;
 pub mod preflight;
 pub mod problem;
+mod shortage;
 pub mod spec;
 pub mod virtio;
 mod wake;

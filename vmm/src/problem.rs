@@ -4,6 +4,8 @@ use std::fmt;
 
 use miette::Diagnostic;
 
+use crate::shortage;
+
 /// What kind of problem it is. Its number is the process's exit code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Class {
@@ -15,7 +17,7 @@ pub enum Class {
     Host = 3,
     /// Guest memory could not be pinned.
     Memory = 4,
-    /// A defect of ours, or a host that ran out of something.
+    /// A defect of ours.
     Internal = 5,
 }
 
@@ -28,9 +30,10 @@ pub struct Problem {
 }
 
 impl Problem {
-    /// Makes one.
+    /// Makes one. What is due to a shortage has class and remedy of that.
     pub fn new(class: Class, what: impl Diagnostic + Send + Sync + 'static) -> Self {
-        Self { class, what: Box::new(what) }
+        let (class, what) = shortage::explain(class, what);
+        Self { class, what }
     }
 
     /// For use in `map_err`.

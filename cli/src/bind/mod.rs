@@ -1,5 +1,4 @@
 //! `vmm bind` and `vmm unbind`: devices change hands, a line for each.
-#![expect(clippy::print_stderr, reason = "the operator is told here what else is to be done")]
 
 use devices::pci::PciAddress;
 use vfio::{BindError, Binder, Bound, Host, OpenNodes};
@@ -7,6 +6,7 @@ use vmm::{Class, Problem, Problems};
 
 use crate::args::BindArgs;
 use crate::report;
+use crate::stderr::say;
 
 /// Binds devices to vfio-pci; returns the exit code. If anything speaks against one of them, none is touched.
 pub(crate) fn bind(args: &BindArgs) -> Result<u8, Problems> {
@@ -27,7 +27,7 @@ fn note_what_is_left(addresses: &[PciAddress]) {
     let open = OpenNodes::scan(&host);
     for device in addresses.iter().filter_map(|address| host.find(*address).ok()) {
         for obstacle in host.readiness(&device, &open).obstacles {
-            eprint!("{}", report::text("note", &obstacle));
+            say!("{}", report::text("note", &obstacle));
         }
     }
 }

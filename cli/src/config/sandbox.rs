@@ -1,7 +1,5 @@
 //! `--sandbox`: what the process keeps itself from.
 
-#![expect(clippy::print_stderr, reason = "the operator is told what protects the host, and what does not")]
-
 use std::path::{Path, PathBuf};
 
 use clap::ValueEnum;
@@ -14,6 +12,7 @@ use vmm::console::terminal;
 use vmm::{Class, Problem, Problems};
 
 use super::{Config, Initrd};
+use crate::stderr::say;
 
 /// How it confines itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
@@ -77,8 +76,8 @@ impl Sandbox {
             if *self != (Self { mode: Mode::Off, ..Self::default() }) {
                 return Err(Problem::of(Class::Usage)(NoSandbox::OffAnd));
             }
-            eprintln!(
-                "warning: --sandbox off: a guest that takes vmm over may do all that this user may do on the host"
+            say!(
+                "warning: --sandbox off: a guest that takes vmm over may do all that this user may do on the host\n"
             );
             return Ok(());
         }

@@ -1,5 +1,4 @@
 //! `vmm ctl`: asks the machine behind a socket, and shows what it answers: tables for people, `--json` for programs.
-#![expect(clippy::print_stdout, reason = "answers go to standard output")]
 
 pub(crate) mod args;
 pub(crate) mod client;
@@ -17,6 +16,7 @@ use thiserror::Error;
 use vmm::{Class, Problem, Problems};
 
 use crate::grammar::types;
+use crate::report;
 use args::{Ask, CtlArgs, MemoryArgs, Socket};
 use client::{Answer, Client, ClientError};
 
@@ -150,11 +150,11 @@ fn show(
     if args.json {
         let json: Option<Value> = serde_json::from_slice(&answer.body).ok();
         match json {
-            Some(json) => println!("{json:#}"),
-            None => print!("{}", answer.text()),
+            Some(json) => report::print(&format!("{json:#}\n")),
+            None => report::print(&answer.text()),
         }
     } else {
-        print!("{}", table(answer));
+        report::print(&table(answer));
     }
     Ok(0)
 }

@@ -1,5 +1,4 @@
 //! Requests that take long: how far they are, on a terminal; and waiting for a guest to be gone.
-#![expect(clippy::print_stderr, reason = "progress goes to the terminal")]
 
 use std::io::IsTerminal;
 use std::sync::mpsc::{self, RecvTimeoutError};
@@ -9,6 +8,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use super::client::{Answer, Client, ClientError};
+use crate::stderr::say;
 
 /// How often it is looked.
 const TICK: Duration = Duration::from_millis(250);
@@ -28,10 +28,10 @@ pub(crate) fn with_progress(
                 let state = client.get("/vmm/v1/state").ok();
                 let state = state.and_then(|answer| serde_json::from_slice::<Value>(&answer.body).ok());
                 if let Some(line) = state.as_ref().and_then(line) {
-                    eprint!("\r{line}\x1b[K");
+                    say!("\r{line}\x1b[K");
                 }
             }
-            eprint!("\r\x1b[K");
+            say!("\r\x1b[K");
         });
         let answer = request();
         drop(done);

@@ -1,7 +1,6 @@
 //! Keeps the log within bounds: what is said again and again is said now and then, since guests can make us say it.
 
 use std::collections::HashMap;
-use std::io::Write;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -11,6 +10,7 @@ use tracing_subscriber::Layer;
 use tracing_subscriber::layer::Context;
 
 use crate::args::LogFormat;
+use crate::stderr::say;
 
 /// Messages of one kind that may come at once.
 const BURST: u32 = 20;
@@ -82,8 +82,7 @@ impl<S: Subscriber> Layer<S> for Sparing {
                     format!(r#"{{"level":"{}","message":"{what}","left_out":{left_out}}}"#, metadata.level())
                 }
             };
-            // Who cannot be told that needs not be told the rest either.
-            let _ = writeln!(std::io::stderr(), "{line}");
+            say!("{line}\n");
         }
         admitted.is_some()
     }

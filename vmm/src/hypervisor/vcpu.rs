@@ -24,6 +24,8 @@ use super::state::VcpuState;
 use super::vm::Vm;
 use super::{Hypervisor, KvmError};
 
+/// So often in a row KVM may refuse to run a vCPU for now.
+const REFUSALS: u32 = 1000;
 /// `KVM_INTERNAL_ERROR_DELIVERY_EV`: an access of the CPU's own, on its way to a handler, hit a device.
 const DELIVERY_EVENT: u32 = 3;
 
@@ -223,8 +225,10 @@ impl Entered<'_> {
     /// Runs the guest until something other than a device access needs attention.
     pub fn run(&mut self, buses: &Buses) -> Result<Stop, GuestFailure> {
         let mut again = false;
+        let mut refused = 0;
         loop {
             let tried = std::mem::take(&mut again);
+            let refusals = std::mem::take(&mut refused);
             let exit = self.vcpu.fd.run();
             self.vcpu.exits.count(cause(&exit));
             let action = match exit {
@@ -282,7 +286,12 @@ impl Entered<'_> {
                     return Err(GuestFailure::Unexpected { vcpu: self.vcpu.index, exit });
                 }
                 Err(error) if error.errno() == libc::EINTR => return Ok(Stop::Kicked),
-                Err(error) if error.errno() == libc::EAGAIN => Action::None,
+                // Of a vCPU that has left the wait for its start, and of a thread that KVM cannot start (RLIMIT_NPROC, pids.max)
+                // before the vCPU first runs (kvm_mmu_post_init_vm): the first does not come again and again.
+                Err(error) if error.errno() == libc::EAGAIN && refusals < REFUSALS => {
+                    refused = refusals + 1;
+                    Action::None
+                }
                 Err(error) => {
                     let source = KvmError::of("KVM_RUN")(error);
                     return Err(GuestFailure::Run { vcpu: self.vcpu.index, source });

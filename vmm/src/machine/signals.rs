@@ -6,7 +6,7 @@ use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
 
 /// One of the signals, and how it is spoken of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,6 +41,15 @@ const SIGNALS: [SignalName; 3] = [
         overdue: "stopped by SIGHUP: the guest did not power off in time",
     },
 ];
+
+/// From now on a write past the limit on file sizes (RLIMIT_FSIZE) fails, as one to a full file system does. If the signal is not
+/// caught it ends the process (setrlimit(2)).
+///
+/// # Errors
+/// The kernel refuses.
+pub fn outlive_file_limit() -> io::Result<()> {
+    signal_hook::flag::register(SIGXFSZ, Arc::default()).map(drop)
+}
 
 /// The signals that end the machine.
 pub struct Signals {
