@@ -9,6 +9,7 @@ mod campaign;
 mod config;
 mod config_space;
 mod console;
+mod cycles;
 mod disks;
 mod distribution;
 mod docs;
@@ -62,6 +63,7 @@ pub(crate) fn all() -> Vec<Case> {
         placement::all(),
         service::all(),
         soak::all(),
+        cycles::all(),
         config::all(),
         virtio::all(),
         virtio_console::all(),
