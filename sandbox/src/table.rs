@@ -126,8 +126,8 @@ pub const TABLE: &[Row] = &[
             any(SYS_rt_sigprocmask),
             any(SYS_rt_sigreturn),
             any(SYS_sigaltstack),
-            any(SYS_tgkill),
-            any(SYS_restart_syscall),
+            any(SYS_tgkill).rarely("a panic aborts"),
+            any(SYS_restart_syscall).rarely("a wait that a stopped process takes up again"),
             ioctl(TCSETS),
         ],
     ),
@@ -160,8 +160,8 @@ pub const TABLE: &[Row] = &[
         &[
             any(SYS_clone3),
             rule(SYS_clone, When::Bits(0, CLONE & !(CLONE_VFORK as u64), (CLONE_THREAD | CLONE_VM) as u64)),
-            any(SYS_rseq),
-            any(SYS_set_robust_list),
+            any(SYS_rseq).rarely("a thread that begins has no name of its own yet"),
+            any(SYS_set_robust_list).rarely("likewise"),
         ],
     ),
     row(
