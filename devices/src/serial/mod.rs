@@ -5,10 +5,11 @@
 //! one pastes.
 
 use std::convert::Infallible;
+use std::fmt::Display;
 use std::io::{self, Write};
 use std::sync::Mutex;
 
-use vm_superio::serial::{Error, SerialEvents};
+use vm_superio::serial::SerialEvents;
 use vm_superio::{Serial, Trigger};
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
@@ -45,12 +46,15 @@ const DIVISOR_9600: u8 = 12;
 
 /// A serial port. As a [`BusDevice`] it is its eight ports.
 pub struct SerialPort {
+    /// Taken before the state by who sends, so that bytes go out in order. While its reader takes its time the registers, and the input, are
+    /// free.
+    output: Mutex<Box<dyn Write + Send>>,
     state: Mutex<State>,
     drained: EventFd,
 }
 
 struct State {
-    uart: Serial<Wire, Drained, Box<dyn Write + Send>>,
+    uart: Serial<Wire, Drained, Outbox>,
     loopback: bool,
     /// A transmitter interrupt the guest has not been told of, because received data came first.
     transmitted: bool,
@@ -62,11 +66,11 @@ impl SerialPort {
     /// that cannot be written is lost. Fails when no eventfd is to be had.
     pub fn new(line: IrqLine, output: Box<dyn Write + Send>) -> io::Result<Self> {
         let drained = EventFd::new(EFD_NONBLOCK)?;
-        let uart = Serial::with_events(Wire(line), Drained(drained.try_clone()?), output);
+        let uart = Serial::with_events(Wire(line), Drained(drained.try_clone()?), Outbox::default());
         let mut state = State { uart, loopback: false, transmitted: false, complained: false };
         // vm-superio begins with OUT2 set, a real port with all outputs off.
         state.write(MCR, 0);
-        Ok(Self { state: Mutex::new(state), drained })
+        Ok(Self { output: Mutex::new(output), state: Mutex::new(state), drained })
     }
 
     /// Bytes that [`SerialPort::push_input`] would accept now.
@@ -160,7 +164,7 @@ impl State {
         IIR_FIFOS | cause
     }
 
-    fn complain<T>(&mut self, outcome: Result<T, Error<Infallible>>) -> Option<T> {
+    fn complain<T>(&mut self, outcome: Result<T, impl Display>) -> Option<T> {
         match outcome {
             Ok(value) => Some(value),
             Err(error) => {
@@ -182,9 +186,19 @@ impl BusDevice for SerialPort {
     }
 
     fn write(&self, offset: u64, data: &[u8]) -> Action {
+        let mut output = (offset == 0).then(|| lock(&self.output));
         let mut state = lock(&self.state);
         for (register, byte) in (offset as u8..).zip(data) {
             state.write(register, *byte);
+        }
+        let sent = std::mem::take(state.uart.writer_mut());
+        drop(state);
+        let sent = sent.bytes.get(..sent.length).unwrap_or_default();
+        if let (Some(output), false) = (&mut output, sent.is_empty()) {
+            let written = output.write_all(sent);
+            if written.is_err() {
+                lock(&self.state).complain(written);
+            }
         }
         Action::None
     }
@@ -198,6 +212,27 @@ impl Trigger for Wire {
 
     fn trigger(&self) -> Result<(), Infallible> {
         self.0.pulse();
+        Ok(())
+    }
+}
+
+/// What one access sends.
+#[derive(Default)]
+struct Outbox {
+    bytes: [u8; PORTS as usize],
+    length: usize,
+}
+
+impl Write for Outbox {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let room = self.bytes.get_mut(self.length..).unwrap_or_default();
+        let length = room.len().min(bytes.len());
+        room.iter_mut().zip(bytes).for_each(|(place, byte)| *place = *byte);
+        self.length += length;
+        Ok(length)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }
 }

@@ -274,3 +274,39 @@ fn a_paste_of_64_kib_arrives_whole() {
     });
     assert!(got == paste);
 }
+
+/// A reader that takes nothing until it is let.
+struct Slow(mpsc::Sender<()>, mpsc::Receiver<()>);
+
+impl Write for Slow {
+    fn write(&mut self, data: &[u8]) -> io::Result<usize> {
+        self.0.send(()).unwrap();
+        self.1.recv().unwrap();
+        Ok(data.len())
+    }
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn while_output_waits_for_its_reader_registers_and_input_do_not() {
+    let (waits, waiting) = mpsc::channel();
+    let (goes, go) = mpsc::channel();
+    let ioapic = Ioapic::new(FakeController::new());
+    let port = SerialPort::new(ioapic.line(COM1_IRQ), Box::new(Slow(waits, go))).unwrap();
+    std::thread::scope(|scope| {
+        let sends = scope.spawn(|| port.write(0, b"x"));
+        waiting.recv().unwrap();
+        assert!(!port.is_listening());
+        let _ = port.write(IER.into(), &[IER_RECEIVED]);
+        let _ = port.write(MCR.into(), &[MCR_OUT2]);
+        assert!(port.is_listening());
+        assert_eq!(port.push_input(b"typed"), 5);
+        let mut data = [0];
+        port.read(0, &mut data);
+        assert_eq!(data, *b"t");
+        goes.send(()).unwrap();
+        assert_eq!(sends.join().unwrap(), Action::None);
+    });
+}

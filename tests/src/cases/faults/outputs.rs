@@ -72,7 +72,7 @@ pub(super) fn all(_: Scale) -> Vec<Fault> {
             vec![format!(
                 "{FILL}; rm -f $place/events; $patient vmm {} --api-socket $place/api --events $place/events > $pipe & {RUNS}; usleep 500000
                  ctl=\"$patient vmm ctl -s $place/api\"; $ctl info > /dev/null || exit 1
-                 $ctl shutdown-vmm && wait $!",
+                 $ctl --timeout 1s pause 2> /dev/null && exit 1; $ctl info > /dev/null && $ctl shutdown-vmm && wait $!",
                 with_drive("chat")
             )],
         ),
