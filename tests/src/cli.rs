@@ -38,6 +38,8 @@ pub(crate) enum Command {
     Bench(BenchOptions),
     /// Build what is committed as it is released, twice, and check and list what it is made from
     Release,
+    /// Run unit tests under AddressSanitizer and Miri, with a nightly toolchain
+    Sanitize,
     /// Feed garbage to all that reads what others wrote; exit status 1 if that finds something
     Fuzz(FuzzOptions),
 }

@@ -17,6 +17,7 @@ mod host;
 mod process;
 mod product;
 mod release;
+mod sanitize;
 mod setup;
 mod suite;
 mod terminal;
@@ -45,6 +46,9 @@ pub(crate) enum Error {
     /// `vmm` could not be built.
     #[error(transparent)]
     Product(#[from] product::ProductError),
+    /// A program that the lab runs here failed.
+    #[error(transparent)]
+    Tool(#[from] tool::ToolError),
     /// There is no release.
     #[error(transparent)]
     Release(#[from] release::ReleaseError),
@@ -79,6 +83,7 @@ impl Error {
             Error::Setup(e) => e.detail(),
             Error::Product(e) => e.output(),
             Error::Release(e) => e.detail(),
+            Error::Tool(e) => e.output(),
             Error::Host(e) => e.console(),
             Error::TimedOut { dmesg, .. } => Some(dmesg),
             Error::File(_) | Error::Fuzz(_) => None,
@@ -117,6 +122,7 @@ fn main() -> ExitCode {
         Command::Bench(options) => bench::run(&options),
         Command::Release => release::run().map_err(Error::from),
         Command::Fuzz(options) => fuzz::run(&options),
+        Command::Sanitize => sanitize::run().map_err(Error::from),
         Command::Test { filter } => suite::run(filter.as_deref()),
     };
     result.unwrap_or_else(|e| {

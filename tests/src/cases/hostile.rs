@@ -69,7 +69,7 @@ fn one(ctx: &Ctx) -> TestResult {
     let cmdline = QUIET.replace("quiet", r"quiet\ memmap=4M\$0xc000000");
     let command = format!(
         "vmm run {cmdline} --memory 256M --cpus 2 --initrd /tmp/guest.cpio --api-socket {SOCKET} --vfio {NVME} \
-         --pcie-ports 1 --rng --disk /tmp/hostile.img --net tap9,create --vsock /tmp/hostile.vsock --on-panic stop"
+         --pcie-ports 1 --rng --disk /tmp/hostile.img --net tap9,create --vsock /tmp/hostile.vsock --console socket=/tmp/hostile.hvc --on-panic stop"
     );
     let mut guest = ctx.run(&command).deadline(1200).start()?;
     let works = ["random 4096", "read 1", &ctx.artefacts.disk.sha256(1 << 20)?];

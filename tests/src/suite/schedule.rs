@@ -73,7 +73,14 @@ fn work(queue: &Queue, artefacts: &Artefacts, product: &Product, tally: &Mutex<T
                 let before = host.cpu_time();
                 let outcome = run_case(&case, &host, artefacts, product);
                 let cpu = host.cpu_time().saturating_sub(before);
-                (outcome.map(|()| host), cpu)
+                let outcome = match outcome {
+                    Ok(()) => Ok(host),
+                    Err(report) => {
+                        collect(Some((case.host.clone(), host)), shared);
+                        Err(report)
+                    }
+                };
+                (outcome, cpu)
             }
             Err(e) => (Err(Report::of_boot(e)), Duration::ZERO),
         };

@@ -282,6 +282,9 @@ impl Machine {
         signals: &mut Signals,
         requests: &Requests,
     ) -> Result<Outcome, Problems> {
+        // Threads with more rights than ours cannot be moved.
+        let kept = self.plan.spec.placement.keep_house();
+        kept.map_err(Unexpected::during::<io::Error>("cannot run on the housekeeping CPUs"))?;
         if let Some(reach) = &self.plan.spec.settled {
             sandbox::settle(reach).map_err(Unexpected::during("cannot give up rights that a start takes"))?;
         }
@@ -360,9 +363,7 @@ impl Machine {
         self.observer.notify(&Event::Starting(self.phases.list()));
 
         let vcpus = std::mem::take(&mut self.vcpus);
-        let placement = &self.plan.spec.placement;
-        placement.keep_house().map_err(during("cannot run on the housekeeping CPUs"))?;
-        let threads = VcpuThreads::start(vcpus, placement, &platform, &ending)
+        let threads = VcpuThreads::start(vcpus, &self.plan.spec.placement, &platform, &ending)
             .map_err(during("cannot start the vCPU threads"))?;
         let mut running = Running {
             ending: ending.clone(),
