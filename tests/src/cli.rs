@@ -33,6 +33,9 @@ pub(crate) enum Command {
     Test {
         /// Run only the steps and cases whose names contain this
         filter: Option<String>,
+        /// Also fail for a system call that the sandbox allows and no case needs
+        #[arg(long, conflicts_with = "filter")]
+        rules: bool,
     },
     /// Measure: a table as it goes, and a JSON file
     Bench(BenchOptions),

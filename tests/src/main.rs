@@ -123,7 +123,7 @@ fn main() -> ExitCode {
         Command::Release => release::run().map_err(Error::from),
         Command::Fuzz(options) => fuzz::run(&options),
         Command::Sanitize => sanitize::run().map_err(Error::from),
-        Command::Test { filter } => suite::run(filter.as_deref()),
+        Command::Test { filter, rules } => suite::run(filter.as_deref(), rules),
     };
     result.unwrap_or_else(|e| {
         e.print();

@@ -1,4 +1,4 @@
-//! Which system calls vmm's threads make in a whole run of the suite, so that nothing is allowed that nobody needs. The kernel of
+//! `cargo lab test --rules`: which system calls vmm's threads make in a whole run of the suite, so that nothing is allowed that nobody needs. The kernel of
 //! lab hosts counts them (Documentation/trace/histogram.rst), by the thread's name, the call, and the arguments that the sandbox's
 //! table looks at. That none is missing is seen by itself: the machines of all cases run in the sandbox.
 
@@ -39,6 +39,8 @@ const ARGUMENTS: [(&str, u8, &str); 9] = [
     ("sched_setaffinity", 0, "pid"),
 ];
 
+/// Behind each histogram.
+const END: &str = "--- that was it";
 const EVENTS: &str = "/sys/kernel/tracing/events";
 
 /// A call that a thread has made.
@@ -75,20 +77,15 @@ fn events() -> impl Iterator<Item = (String, &'static str)> {
 impl Calls {
     /// Adds what the host has counted.
     pub(super) fn add(&mut self, host: &Host) -> Result<(), HostError> {
-        for (index, (event, field)) in events().enumerate() {
-            let text = host.get(&format!("{EVENTS}/{event}/hist"))?;
+        let script: String =
+            events().map(|(event, _)| format!("cat {EVENTS}/{event}/hist; echo {END};\n")).collect();
+        let text = host.errand(&["sh", "-e", "-c", &script], &[])?;
+        let text = String::from_utf8_lossy(&text);
+        for (index, ((_, field), text)) in events().zip(text.split(END)).enumerate() {
             let argument = index.checked_sub(1).and_then(|index| ARGUMENTS.get(index));
-            self.0.extend(read(
-                &String::from_utf8_lossy(&text),
-                field,
-                argument.map(|(call, place, _)| (*call, *place)),
-            ));
+            self.0.extend(read(text, field, argument.map(|(call, place, _)| (*call, *place))));
         }
         Ok(())
-    }
-
-    pub(super) fn merge(&mut self, other: Calls) {
-        self.0.extend(other.0);
     }
 
     /// Rules that nobody for whom they are has needed, a line each.

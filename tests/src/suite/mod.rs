@@ -12,6 +12,7 @@ mod tiny;
 
 use std::collections::BTreeSet;
 use std::process::ExitCode;
+use std::sync::{Mutex, PoisonError};
 
 pub(crate) use case::{Case, Ctx, Failure, Interactive, Output, TestResult, case, ensure};
 pub(crate) use guest::{GuestInitrd, QUIET};
@@ -33,7 +34,6 @@ struct Tally {
     /// Each by its name, with what the summary says of it.
     failures: Vec<(String, String)>,
     costs: Costs,
-    calls: Calls,
     /// Cases and unit tests that passed, by name.
     shown: BTreeSet<String>,
 }
@@ -62,18 +62,17 @@ impl Tally {
         self.failed += other.failed;
         self.failures.extend(other.failures);
         self.costs.add(other.costs);
-        self.calls.merge(other.calls);
         self.shown.extend(other.shown);
     }
 }
 
 /// What is seen when all cases have run.
-pub(crate) const NO_RULE: &str = "sandbox/no rule is there that nobody needs";
 const PROMISES: &str = "specification/what holds each promise has passed";
 
 /// Runs what `filter` selects; without one everything but the cases that take long, which it names. Fails if any of it
-/// does.
-pub(crate) fn run(filter: Option<&str>) -> Result<ExitCode, Error> {
+/// does. With `rules` it is also looked for rules of the sandbox that nobody needs, which takes a whole run.
+pub(crate) fn run(filter: Option<&str>, rules: bool) -> Result<ExitCode, Error> {
+    let calls = rules.then(Mutex::<Calls>::default);
     let mut artefacts = setup::ensure()?;
     let selected = |name: &str| filter.is_none_or(|filter| name.contains(filter));
     let mut tally = Tally::default();
@@ -89,7 +88,7 @@ pub(crate) fn run(filter: Option<&str>) -> Result<ExitCode, Error> {
     if !cases.is_empty() {
         announce("building vmm for the cases");
         match Product::build() {
-            Ok(product) => tally.add(schedule::run(cases, &artefacts, &product)),
+            Ok(product) => tally.add(schedule::run(cases, &artefacts, &product, calls.as_ref())),
             Err(e) => {
                 Error::from(e).print();
                 tally.fail("build vmm", "");
@@ -97,10 +96,12 @@ pub(crate) fn run(filter: Option<&str>) -> Result<ExitCode, Error> {
             }
         }
     }
-    // A part of the cases needs a part of the rules.
+    if let Some(calls) = calls {
+        let unused = calls.into_inner().unwrap_or_else(PoisonError::into_inner).unused();
+        tally.judge("no rule of the sandbox is there that nobody needs", unused.join("\n"));
+    }
+    // A part of the cases shows a part of the promises.
     if filter.is_none() {
-        let unused = tally.calls.unused();
-        tally.judge(NO_RULE, unused.join("\n"));
         let unshown = promises::unshown(&tally.shown);
         tally.judge(PROMISES, unshown.join("\n"));
     }

@@ -24,48 +24,42 @@ const DMESG: usize = 60;
 const GIST: usize = 12;
 
 /// Runs all of `cases` and counts them.
-pub(super) fn run(cases: Vec<Case>, artefacts: &Artefacts, product: &Product) -> Tally {
+pub(super) fn run(
+    cases: Vec<Case>,
+    artefacts: &Artefacts,
+    product: &Product,
+    calls: Option<&Mutex<Calls>>,
+) -> Tally {
     let cores = thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let hosts = (cores / 2).clamp(LEAST_HOSTS, MOST_HOSTS).min(cases.len());
     let queue = Queue::new(cases);
     let tally = Mutex::new(Tally::default());
     thread::scope(|scope| {
         for _ in 0..hosts {
-            scope.spawn(|| work(&queue, artefacts, product, &tally));
+            scope.spawn(|| work(&queue, artefacts, product, calls, &tally));
         }
     });
     tally.into_inner().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Has a host that can count the system calls of vmm do so.
-fn watch(host: &Host, spec: &HostSpec) -> Result<(), HostError> {
-    if spec.kernel == HostKernel::Lab { calls::count(host) } else { Ok(()) }
-}
-
-/// What a host that is done with has counted. One that is gone has told enough already.
-fn collect(host: Option<(HostSpec, Host)>, tally: &Mutex<Tally>) {
-    let Some((_, host)) = host.filter(|(spec, _)| spec.kernel == HostKernel::Lab) else { return };
-    let mut calls = Calls::default();
-    if calls.add(&host).is_ok() {
-        tally.lock().unwrap_or_else(PoisonError::into_inner).calls.merge(calls);
-    }
-}
-
-fn work(queue: &Queue, artefacts: &Artefacts, product: &Product, tally: &Mutex<Tally>) {
-    let shared = tally;
-    let tally = || shared.lock().unwrap_or_else(PoisonError::into_inner);
+fn work(
+    queue: &Queue,
+    artefacts: &Artefacts,
+    product: &Product,
+    calls: Option<&Mutex<Calls>>,
+    tally: &Mutex<Tally>,
+) {
+    let tally = || tally.lock().unwrap_or_else(PoisonError::into_inner);
     let mut current: Option<(HostSpec, Host)> = None;
     while let Some(case) = queue.next(current.as_ref().map(|(spec, _)| spec)) {
-        let booted = match current.take() {
-            Some((spec, host)) if spec == case.host => Ok(host),
-            other => {
-                collect(other, shared);
-                let booted = Host::boot(&case.host, artefacts, Some(&product.vmm()));
-                booted.and_then(|host| {
-                    tally().costs.boot(Cost { cpu: host.cpu_time(), wall: host.boot_time() });
-                    watch(&host, &case.host).map(|()| host)
-                })
-            }
+        let calls = calls.filter(|_| case.host.kernel == HostKernel::Lab);
+        let reusable = current.take().filter(|(spec, _)| *spec == case.host);
+        let booted = match reusable {
+            Some((_, host)) => Ok(host),
+            None => Host::boot(&case.host, artefacts, Some(&product.vmm())).and_then(|host| {
+                tally().costs.boot(Cost { cpu: host.cpu_time(), wall: host.boot_time() });
+                calls.map_or(Ok(()), |_| calls::count(&host)).map(|()| host)
+            }),
         };
         let (name, started) = (case.name, Instant::now());
         let (outcome, cpu) = match booted {
@@ -73,14 +67,11 @@ fn work(queue: &Queue, artefacts: &Artefacts, product: &Product, tally: &Mutex<T
                 let before = host.cpu_time();
                 let outcome = run_case(&case, &host, artefacts, product);
                 let cpu = host.cpu_time().saturating_sub(before);
-                let outcome = match outcome {
-                    Ok(()) => Ok(host),
-                    Err(report) => {
-                        collect(Some((case.host.clone(), host)), shared);
-                        Err(report)
-                    }
-                };
-                (outcome, cpu)
+                // After each case, since the host may be gone after the next. One that is gone has told enough already.
+                if let Some(calls) = calls {
+                    let _ = calls.lock().unwrap_or_else(PoisonError::into_inner).add(&host);
+                }
+                (outcome.map(|()| host), cpu)
             }
             Err(e) => (Err(Report::of_boot(e)), Duration::ZERO),
         };
@@ -102,7 +93,6 @@ fn work(queue: &Queue, artefacts: &Artefacts, product: &Product, tally: &Mutex<T
             }
         }
     }
-    collect(current, shared);
 }
 
 fn run_case(case: &Case, host: &Host, artefacts: &Artefacts, product: &Product) -> Result<(), Report> {
