@@ -116,22 +116,26 @@ fn tools() -> Result<PathBuf, ReleaseError> {
 /// Licences, sources and versions; and advisories, where their list can be had.
 fn audit(tools: &Path) -> Result<(), ReleaseError> {
     announce("licences, sources and advisories of dependencies");
-    let deny = |what: &[&str]| {
+    let deny = |how: &[&str], what: &[&str]| {
         let mut command = Command::new(tools.join("cargo-deny"));
-        command
-            .current_dir(workspace())
-            .args(["--color", "never", "check", "--hide-inclusion-graph"])
-            .args(what);
-        tool::capture(&mut command)
+        command.current_dir(workspace()).args(["--color", "never"]).args(how);
+        tool::capture(command.args(["check", "--hide-inclusion-graph"]).args(what))
     };
-    deny(&["bans", "licenses", "sources"])?;
-    match deny(&["advisories"]) {
-        Err(ToolError::Failed { output, .. }) if output.contains("failed to fetch advisory database") => {
-            println!("advisories were not checked: the list of rustsec.org cannot be had here");
-            Ok(())
-        }
-        checked => Ok(checked.map(drop)?),
+    let missing = |result: &Result<String, ToolError>| {
+        let output = result.as_ref().err().and_then(ToolError::output).unwrap_or_default();
+        output.contains("advisory database")
+    };
+    deny(&[], &["bans", "licenses", "sources"])?;
+    let mut checked = deny(&[], &["advisories"]);
+    if missing(&checked) {
+        // The list as it was fetched before will do.
+        checked = deny(&["--offline"], &["advisories"]);
     }
+    if missing(&checked) {
+        println!("advisories were not checked: the list of rustsec.org cannot be had here");
+        return Ok(());
+    }
+    Ok(checked.map(drop)?)
 }
 
 /// Builds what is committed in a clone of its own, with no path of this machine in it.
