@@ -88,7 +88,7 @@ pub(crate) fn run() -> Result<ExitCode, ReleaseError> {
     let vmm = directory.join("vmm");
     fs::copy(&first, &vmm).during("copy", &first)?;
     put("vmm.sha256", format!("{sum}  vmm\n").as_bytes())?;
-    put("vmm.cdx.json", &bill)?;
+    put("vmm.cdx.json", bill.as_bytes())?;
     fs::remove_dir_all(&work).during("remove", &work)?;
     println!("{sum}  {} ({} bytes, built twice)", vmm.display(), binary.len());
     println!("bill of materials: {}", directory.join("vmm.cdx.json").display());
@@ -155,14 +155,16 @@ fn build(clone: &Path) -> Result<PathBuf, ReleaseError> {
 }
 
 /// What is in the binary, as CycloneDX has it.
-fn bill(tools: &Path, clone: &Path) -> Result<Vec<u8>, ReleaseError> {
+fn bill(tools: &Path, clone: &Path) -> Result<String, ReleaseError> {
     let time = tool::capture(git().args(["log", "-1", "--format=%ct"]))?;
     let mut command = Command::new(tools.join("cargo-cyclonedx"));
     command.args(["cyclonedx", "--format", "json", "--target", TARGET, "--no-build-deps"]);
     command.args(["--manifest-path", "cli/Cargo.toml", "--override-filename", "bill"]);
     tool::capture(command.current_dir(clone).env("SOURCE_DATE_EPOCH", time.trim()))?;
     let file = clone.join("cli/bill.json");
-    Ok(fs::read(&file).during("read", &file)?)
+    // Crates of the workspace are called by where they are.
+    let bill = fs::read_to_string(&file).during("read", &file)?;
+    Ok(bill.replace(&format!("{}/", clone.display()), ""))
 }
 
 fn git() -> Command {
