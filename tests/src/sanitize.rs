@@ -32,6 +32,8 @@ pub(crate) fn run() -> Result<ExitCode, ToolError> {
         let mut miri = nightly("miri");
         miri.args(["test", "--package", name, "--lib", "--"]).args(tests);
         miri.env("MIRIFLAGS", "-Zmiri-disable-isolation -Zmiri-permissive-provenance");
+        // It takes a thousand times as long.
+        miri.env("PROPTEST_CASES", "2");
         print!("{}", results(&tool::capture(&mut miri)?));
     }
     Ok(ExitCode::SUCCESS)
