@@ -222,6 +222,7 @@ pub(crate) fn spec(config: &Config, problems: &mut Problems) -> MachineSpec {
         initrd: None,
         cmdline: config.cmdline.clone(),
         memory: config.memory.0,
+        backing: config.backing(),
         cpus: config.cpus,
         placement: config.placement(),
         vfio: vfio::Request::default(),

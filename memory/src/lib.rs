@@ -1,10 +1,11 @@
-//! Guest RAM: where it lies (`layout`), what backs it (`ram`), which host pages it got (`residency`)
+//! Guest RAM: where it lies (`layout`), what backs it (`ram`, `hugepages`), which host pages it got (`residency`)
 //! and how those pages are pinned for devices (`pin`).
 //!
 //! This crate knows no KVM and no VFIO. Whoever maps memory for devices implements [`pin::DmaMapper`].
 
 pub mod bytes;
 pub mod discard;
+pub mod hugepages;
 pub mod layout;
 pub mod pin;
 pub mod ram;
@@ -17,6 +18,7 @@ mod fuzz;
 
 pub use bytes::Bytes;
 pub use discard::DiscardError;
+pub use hugepages::{Backing, HugePageError};
 pub use layout::{AddressLimits, Layout, LayoutError};
 pub use ram::{GuestRam, RamError, RamRegion};
 pub use range::GuestRange;

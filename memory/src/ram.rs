@@ -22,13 +22,23 @@ use vm_memory::mmap::{MmapRegion, MmapRegionBuilder};
 use vm_memory::{FileOffset, GuestAddress, GuestMemoryMmap, GuestRegionMmap};
 
 use crate::bytes::Bytes;
+use crate::hugepages::Backing;
 use crate::layout::RAM_ALIGN;
 use crate::pin::{Chunk, plan};
 use crate::{GuestRange, Layout};
 
 const SEALS: libc::c_int = libc::F_SEAL_SHRINK | libc::F_SEAL_GROW | libc::F_SEAL_SEAL;
 const PROT: libc::c_int = libc::PROT_READ | libc::PROT_WRITE;
-const FLAGS: libc::c_int = libc::MAP_SHARED | libc::MAP_FIXED | libc::MAP_NORESERVE;
+const FLAGS: libc::c_int = libc::MAP_SHARED | libc::MAP_FIXED;
+
+/// Whether a mapping has the pool set the huge pages aside that it may take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Promise {
+    /// All of them, or there is no mapping: else the guest dies by SIGBUS where the pool runs out.
+    HugePages,
+    /// None: they are, or no pool is taken from.
+    Nothing,
+}
 
 /// A region of guest RAM in the three address spaces it is known by. All three agree modulo 1 GiB.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,6 +56,7 @@ pub struct RamRegion {
 pub struct GuestRam {
     regions: Vec<RamRegion>,
     size: u64,
+    backing: Backing,
     guest_memory: GuestMemoryMmap,
     mappings: Vec<Arc<MmapRegion>>,
     file: Arc<File>,
@@ -53,23 +64,31 @@ pub struct GuestRam {
 }
 
 impl GuestRam {
-    /// Creates and maps the memory of `layout`. Allocates no page.
+    /// Creates and maps the memory of `layout`, in pages. Allocates none.
     ///
     /// # Errors
     /// The kernel refuses the file, its size, or the address space.
     pub fn new(layout: &Layout) -> Result<Self, RamError> {
+        Self::backed(layout, Backing::Pages)
+    }
+
+    /// Creates and maps the memory of `layout`. Allocates no page; huge pages are promised by their pool.
+    ///
+    /// # Errors
+    /// The kernel refuses the file, its size, the huge pages or the address space.
+    pub fn backed(layout: &Layout, backing: Backing) -> Result<Self, RamError> {
         let (offsets, file_size) =
             file_offsets(&layout.ram).ok_or(RamError::Unmappable { size: layout.ram_bytes() })?;
-        let file = Arc::new(create_memfd(file_size)?);
+        let file = Arc::new(create_memfd(file_size, backing)?);
         let reservation = Reservation::new(file_size)?;
         let mut regions = Vec::with_capacity(layout.ram.len());
         let mut mappings = Vec::with_capacity(layout.ram.len());
-        let mut backing = Vec::with_capacity(layout.ram.len());
+        let mut memory = Vec::with_capacity(layout.ram.len());
         for (&guest, offset) in layout.ram.iter().zip(offsets) {
             let region = RamRegion { guest, hva: reservation.aligned + offset, offset };
-            let mapping = Arc::new(map_region(&file, &region)?);
+            let mapping = Arc::new(map_region(&file, &region, backing)?);
             let unmappable = || RamError::Unmappable { size: guest.size };
-            backing.push(
+            memory.push(
                 GuestRegionMmap::with_arc(mapping.clone(), GuestAddress(guest.start))
                     .ok_or_else(unmappable)?,
             );
@@ -77,13 +96,19 @@ impl GuestRam {
             regions.push(region);
         }
         let guest_memory =
-            GuestMemoryMmap::from_regions(backing).map_err(|source| RamError::Regions { source })?;
-        Ok(Self { regions, size: layout.ram_bytes(), guest_memory, mappings, file, reservation })
+            GuestMemoryMmap::from_regions(memory).map_err(|source| RamError::Regions { source })?;
+        let size = layout.ram_bytes();
+        Ok(Self { regions, size, backing, guest_memory, mappings, file, reservation })
     }
 
     /// All RAM, in bytes.
     pub fn size(&self) -> u64 {
         self.size
+    }
+
+    /// What it is made of.
+    pub fn backing(&self) -> Backing {
+        self.backing
     }
 
     /// The memfd behind it. Sealed against growing and shrinking.
@@ -139,8 +164,8 @@ fn file_offsets(ram: &[GuestRange]) -> Option<(Vec<u64>, u64)> {
     Some((offsets, end))
 }
 
-fn create_memfd(size: u64) -> Result<File, RamError> {
-    let flags = libc::MFD_CLOEXEC | libc::MFD_ALLOW_SEALING;
+fn create_memfd(size: u64, backing: Backing) -> Result<File, RamError> {
+    let flags = libc::MFD_CLOEXEC | libc::MFD_ALLOW_SEALING | huge_page_flags(backing);
     let file = memfd(flags | libc::MFD_NOEXEC_SEAL)
         .or_else(|error| match error.raw_os_error() {
             // Kernels before 6.3 do not know the flag.
@@ -167,14 +192,34 @@ fn memfd(flags: libc::c_uint) -> io::Result<File> {
     Ok(unsafe { File::from_raw_fd(fd) })
 }
 
-fn map_region(file: &Arc<File>, region: &RamRegion) -> Result<MmapRegion, RamError> {
+/// How memfd_create(2) is told of huge pages: the logarithm of their size in the upper bits.
+fn huge_page_flags(backing: Backing) -> libc::c_uint {
+    let Some(page) = backing.huge_page() else { return 0 };
+    libc::MFD_HUGETLB | page.trailing_zeros() << libc::MFD_HUGE_SHIFT
+}
+
+fn map_region(file: &Arc<File>, region: &RamRegion, backing: Backing) -> Result<MmapRegion, RamError> {
     let unmappable = || RamError::Unmappable { size: region.guest.size };
     let length = usize::try_from(region.guest.size).map_err(|_| unmappable())?;
-    let address = map_reserved(file, region.hva, length, region.offset)
-        .map_err(|source| RamError::Map { guest: region.guest, source })?;
+    let promise = match backing.huge_page() {
+        Some(page) if !region.guest.size.is_multiple_of(page) => {
+            return Err(RamError::Uneven { guest: region.guest, page });
+        }
+        Some(_) => Promise::HugePages,
+        None => Promise::Nothing,
+    };
+    let address =
+        map_reserved(file, region.hva, length, region.offset, promise).map_err(|source| {
+            match (promise, source.raw_os_error()) {
+                (Promise::HugePages, Some(libc::ENOMEM)) => {
+                    RamError::NoHugePages { guest: region.guest, source }
+                }
+                _ => RamError::Map { guest: region.guest, source },
+            }
+        })?;
     let builder = MmapRegionBuilder::new(length)
         .with_mmap_prot(PROT)
-        .with_mmap_flags(FLAGS)
+        .with_mmap_flags(flags(promise))
         .with_file_offset(FileOffset::from_arc(file.clone(), region.offset));
     // SAFETY: the pointer is the mapping made above, `length` bytes long; `GuestRam` unmaps it only when no
     // `MmapRegion` made here is left.
@@ -183,11 +228,17 @@ fn map_region(file: &Arc<File>, region: &RamRegion) -> Result<MmapRegion, RamErr
 }
 
 /// Maps `length` bytes at `offset` of `file` over a part of our reservation, with the advice guest memory gets.
-fn map_reserved(file: &File, hva: u64, length: usize, offset: u64) -> io::Result<*mut libc::c_void> {
+fn map_reserved(
+    file: &File,
+    hva: u64,
+    length: usize,
+    offset: u64,
+    promise: Promise,
+) -> io::Result<*mut libc::c_void> {
     let offset = libc::off_t::try_from(offset).map_err(io::Error::other)?;
     let at = hva as *mut libc::c_void;
     // SAFETY: `at..at + length` lies inside our own reservation, so MAP_FIXED replaces nothing of anybody else's.
-    let address = unsafe { libc::mmap(at, length, PROT, FLAGS, file.as_raw_fd(), offset) };
+    let address = unsafe { libc::mmap(at, length, PROT, flags(promise), file.as_raw_fd(), offset) };
     if address == libc::MAP_FAILED {
         return Err(io::Error::last_os_error());
     }
@@ -200,12 +251,24 @@ fn map_reserved(file: &File, hva: u64, length: usize, offset: u64) -> io::Result
     Ok(address)
 }
 
+fn flags(promise: Promise) -> libc::c_int {
+    match promise {
+        Promise::HugePages => FLAGS,
+        Promise::Nothing => FLAGS | libc::MAP_NORESERVE,
+    }
+}
+
 /// Faults the pages of `chunk` in, as any access would: new ones are movable and may lie in CMA.
 ///
 /// # Errors
 /// What the kernel says: ENOMEM, EFAULT where the memory behind is exhausted, EINVAL before Linux 5.14.
 pub(crate) fn populate(chunk: &Chunk) -> io::Result<()> {
-    advise(chunk.hva, chunk.guest.size, libc::MADV_POPULATE_WRITE)
+    loop {
+        match advise(chunk.hva, chunk.guest.size, libc::MADV_POPULATE_WRITE) {
+            Err(error) if matches!(error.raw_os_error(), Some(libc::EINTR | libc::EAGAIN)) => (),
+            result => return result,
+        }
+    }
 }
 
 /// Enters pages that exist into our page tables, several with each fault, which a long-term pin does one by one. Pages
@@ -217,11 +280,21 @@ pub(crate) fn show(hva: u64, size: u64) -> io::Result<()> {
     advise(hva, size, libc::MADV_POPULATE_READ)
 }
 
-/// The same for those pages of `size` bytes at `offset` of `file`, mapped at `hva`, that exist. None is allocated.
+/// The same for those pages of `size` bytes at `offset` of `file`, mapped at `hva`, that exist. None is allocated. Huge pages
+/// of a pool are left alone: which of them exist the file does not tell (fs/hugetlbfs/inode.c has no SEEK_DATA).
 ///
 /// # Errors
 /// As there.
-pub(crate) fn show_present(file: &File, offset: u64, hva: u64, size: u64) -> io::Result<()> {
+pub(crate) fn show_present(
+    file: &File,
+    backing: Backing,
+    offset: u64,
+    hva: u64,
+    size: u64,
+) -> io::Result<()> {
+    if backing != Backing::Pages {
+        return Ok(());
+    }
     let end = offset.saturating_add(size);
     let mut at = offset;
     // Past the last page there is no data (ENXIO).
@@ -246,6 +319,7 @@ fn advise(hva: u64, size: u64, advice: libc::c_int) -> io::Result<()> {
 pub(crate) struct FileMapping {
     file: File,
     size: u64,
+    backing: Backing,
     reservation: Reservation,
 }
 
@@ -255,8 +329,10 @@ impl FileMapping {
         let size = file.metadata()?.len();
         let reservation = Reservation::new(size).map_err(io::Error::other)?;
         let length = usize::try_from(size).map_err(io::Error::other)?;
-        map_reserved(&file, reservation.aligned, length, 0)?;
-        Ok(Self { file, size, reservation })
+        // Where the file has holes, no pool need promise anything.
+        map_reserved(&file, reservation.aligned, length, 0, Promise::Nothing)?;
+        let backing = Backing::of(&file)?;
+        Ok(Self { file, size, backing, reservation })
     }
 
     /// Address of its first byte, a multiple of 1 GiB.
@@ -272,7 +348,7 @@ impl FileMapping {
     /// Enters those pages of a part of it that exist into our page tables.
     pub(crate) fn show(&self, offset: u64, size: u64) {
         // If not, the pin does it.
-        let _ = show_present(&self.file, offset, self.hva() + offset, size);
+        let _ = show_present(&self.file, self.backing, offset, self.hva() + offset, size);
     }
 
     /// What is mapped.
@@ -367,6 +443,27 @@ pub enum RamError {
     #[error("cannot map guest memory {guest}")]
     #[diagnostic(help("lower --memory, or raise vm.max_map_count"))]
     Map {
+        /// The region.
+        guest: GuestRange,
+        /// What the kernel said.
+        #[source]
+        source: io::Error,
+    },
+    /// A region does not end where a huge page does: what the IOMMU maps does not, or a hole begins there.
+    #[error("guest memory {guest} is not a whole number of huge pages of {}", Bytes(*page))]
+    #[diagnostic(help("give smaller --hugepages, or another --memory"))]
+    Uneven {
+        /// The region.
+        guest: GuestRange,
+        /// The size of a page, in bytes.
+        page: u64,
+    },
+    /// The pool has too few after all.
+    #[error("the pool has too few huge pages left for guest memory {guest}")]
+    #[diagnostic(help(
+        "somebody else has taken them meanwhile: enlarge the pool (nr_hugepages), or lower --memory"
+    ))]
+    NoHugePages {
         /// The region.
         guest: GuestRange,
         /// What the kernel said.

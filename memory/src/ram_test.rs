@@ -39,7 +39,7 @@ fn pages_that_exist_are_shown_and_no_others() {
     let ram = GuestRam::new(&layout(&[(0, 16 * MIB), (4 * GIB, 16 * MIB)])).unwrap();
     let chunk = ram.chunks(4 * MIB)[5];
     let show = |chunk: &Chunk| {
-        show_present(&ram.file, chunk.offset, chunk.hva, chunk.guest.size).unwrap();
+        show_present(&ram.file, ram.backing, chunk.offset, chunk.hva, chunk.guest.size).unwrap();
         Surveyor::new().census(&ram.chunks(GIB)).unwrap()
     };
     assert_eq!(show(&chunk).absent, 32 * MIB / 4096);

@@ -49,7 +49,7 @@ impl Plan {
         let devices = check_devices(std::mem::take(&mut spec.vfio), &mut problems);
         let virtio = spec.virtio.open(spec.cpus, &mut problems);
         let plugged = plugged::open(&spec.plugged, spec.cpus, &mut problems);
-        for error in admit(spec.memory) {
+        for error in admit(spec.memory, spec.backing) {
             problems.add(Class::Memory, error);
         }
 

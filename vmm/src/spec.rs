@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use memory::Backing;
 use memory::pin::PinOptions;
 use miette::Diagnostic;
 use sandbox::Reach;
@@ -31,6 +32,8 @@ pub struct MachineSpec {
     pub cmdline: String,
     /// RAM, in bytes.
     pub memory: u64,
+    /// What it is made of.
+    pub backing: Backing,
     /// Number of vCPUs.
     pub cpus: u32,
     /// Where on the host its threads run.
@@ -202,6 +205,7 @@ impl MachineSpec {
             bytes if !bytes.is_multiple_of(PAGE) => Err(SpecError::Unaligned(bytes)),
             _ => Ok(()),
         };
-        problems.keep(Class::Usage, memory).is_some()
+        let pages = problems.keep(Class::Usage, self.backing.check(self.memory));
+        problems.keep(Class::Usage, memory).and(pages).is_some()
     }
 }

@@ -57,7 +57,9 @@ fn check_pin(args: &CheckArgs) -> Result<u8, Problems> {
     let options = config.pin_options(&mut problems);
     let devices = vmm::preflight::check_devices(request, &mut problems);
     let layout = problems.keep(Class::Usage, Layout::new(memory, &AddressLimits::cpu_only(phys_bits())));
-    pin::admit(memory).into_iter().for_each(|error| problems.add(Class::Memory, error));
+    let backing = config.backing();
+    problems.keep(Class::Usage, backing.check(memory));
+    pin::admit(memory, backing).into_iter().for_each(|error| problems.add(Class::Memory, error));
     if layout.is_none() || !problems.0.is_empty() {
         return Err(problems);
     }
@@ -69,7 +71,7 @@ fn check_pin(args: &CheckArgs) -> Result<u8, Problems> {
     let iova = passthrough.as_ref().map(|passthrough| passthrough.aperture().ranges);
     let limits = AddressLimits { iova, ..AddressLimits::cpu_only(phys_bits()) };
     let layout = Layout::new(memory, &limits).map_err(Problem::of(Class::Usage))?;
-    let ram = GuestRam::new(&layout).map_err(Problem::of(Class::Memory))?;
+    let ram = GuestRam::backed(&layout, backing).map_err(Problem::of(Class::Memory))?;
     if args.contents {
         pattern::fill(&ram).map_err(Unexpected::during("cannot fill guest memory"))?;
     }

@@ -4,7 +4,7 @@
 use memory::bytes::Bytes;
 use memory::layout::AddressLimits;
 use memory::pin::{self, DmaMapper};
-use memory::{GuestRam, Layout};
+use memory::{Backing, GuestRam, Layout};
 use vfio::{Aperture, HostDevice, Passthrough, PreflightError, Prepared, Request};
 use vmm::hypervisor::Hypervisor;
 use vmm::{Class, InitrdSource, MachineSpec, Problems, preflight};
@@ -45,7 +45,8 @@ pub(super) fn check(args: &CheckArgs) -> Result<u8, Problems> {
     };
 
     let pinned = !config.vfio.is_empty();
-    let short = if pinned { pin::admit(memory) } else { pin::admit_unpinned(memory) };
+    let admit = if pinned { pin::admit } else { pin::admit_unpinned };
+    let short = admit(memory, config.backing());
     if short.is_empty() {
         let how = if pinned { "pinned" } else { "had" };
         findings.ok("memory", format_args!("{} of memory can be {how}", Bytes(memory)));
@@ -53,7 +54,11 @@ pub(super) fn check(args: &CheckArgs) -> Result<u8, Problems> {
     short.iter().for_each(|error| findings.problem(Class::Memory, "memory", error));
 
     match prepared {
-        Some(prepared) => check_iommu(prepared, memory, limits, &mut findings),
+        Some(prepared) => {
+            // A pool that is too small has been told of.
+            let backing = if short.is_empty() { config.backing() } else { Backing::Pages };
+            check_iommu(prepared, memory, backing, limits, &mut findings)
+        }
         None => {
             findings.keep(Class::Usage, "memory", Layout::new(memory, &limits));
         }
@@ -88,7 +93,13 @@ fn check_spec(
 }
 
 /// What is known only when the devices are open.
-fn check_iommu(prepared: Prepared, memory: u64, limits: AddressLimits, findings: &mut Findings) {
+fn check_iommu(
+    prepared: Prepared,
+    memory: u64,
+    backing: Backing,
+    limits: AddressLimits,
+    findings: &mut Findings,
+) {
     for device in prepared.devices() {
         findings.ok("devices", line(device));
     }
@@ -98,7 +109,9 @@ fn check_iommu(prepared: Prepared, memory: u64, limits: AddressLimits, findings:
     findings.ok("iommu", aperture(&passthrough.aperture()));
     let limits = AddressLimits { iova: Some(passthrough.aperture().ranges.clone()), ..limits };
     let Some(layout) = findings.keep(Class::Usage, "memory", Layout::new(memory, &limits)) else { return };
-    let Some(ram) = findings.keep(Class::Memory, "memory", GuestRam::new(&layout)) else { return };
+    let Some(ram) = findings.keep(Class::Memory, "memory", GuestRam::backed(&layout, backing)) else {
+        return;
+    };
     let mapper: &dyn DmaMapper = passthrough.space().as_ref();
     if findings.keep(Class::Memory, "iommu", pin::check_room(&ram, mapper)).is_some() {
         findings.ok("iommu", format_args!("the IOMMU can map {}", Bytes(memory)));

@@ -18,6 +18,7 @@ mod virtio;
 
 use std::path::{Path, PathBuf};
 
+use memory::Backing;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use vmm::Placement;
@@ -48,6 +49,8 @@ pub(crate) struct Config {
     pub(crate) cmdline: String,
     /// RAM, in bytes or with a suffix K, M, G or T (powers of 1024).
     pub(crate) memory: Size,
+    /// Make RAM of huge pages of this size, 2M or 1G, from the pool that the host has set aside (hugetlb).
+    pub(crate) hugepages: Option<Size>,
     /// Number of vCPUs.
     pub(crate) cpus: u32,
     /// Run each vCPU on a CPU of the host of its own, in this order: `2-5,8` has vCPU 0 run on 2.
@@ -135,6 +138,11 @@ impl Config {
         }
     }
 
+    /// What RAM is made of.
+    pub(crate) fn backing(&self) -> Backing {
+        self.hugepages.map_or(Backing::Pages, |page| Backing::HugePages { page: page.0 })
+    }
+
     /// What `initrd` says. A file may be called `./none`.
     pub(crate) fn initrd(&self) -> Initrd<'_> {
         match &self.initrd {
@@ -154,6 +162,7 @@ impl Default for Config {
             initrd: None,
             cmdline: "console=ttyS0".to_owned(),
             memory: Size(512 << 20),
+            hugepages: None,
             cpus: 1,
             cpu_affinity: None,
             cpu_realtime: None,

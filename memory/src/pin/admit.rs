@@ -10,9 +10,10 @@ use thiserror::Error;
 use super::cgroup::Cgroup;
 use super::helper;
 use super::privilege::Memlock;
-use crate::PAGE_SIZE;
 use crate::bytes::{Bytes, MIB};
+use crate::hugepages::{Backing, HugePageError, Pool};
 use crate::residency::{Meminfo, Zones};
+use crate::{GuestRam, PAGE_SIZE};
 
 /// Kernel memory spent on pinning a guest, as a share of its size: page tables here and in the IOMMU, and the
 /// arrays of the trial pins, together under 4 MiB a GiB.
@@ -27,9 +28,14 @@ const FREEING: u64 = 4 * MIB;
 
 /// Checks that `bytes` of guest memory can be pinned on this host. Empty if so, else all that is wrong. While it does not
 /// fit but memory is being freed, as after a guest that has just been killed, it waits a little.
-pub fn admit(bytes: u64) -> Vec<AdmitError> {
+pub fn admit(bytes: u64, backing: Backing) -> Vec<AdmitError> {
+    wait_for(|| Look::pinned(bytes, backing))
+}
+
+/// Looks again as long as it may help.
+fn wait_for(look: impl FnMut() -> Look) -> Vec<AdmitError> {
     let started = Instant::now();
-    patient(bytes, HostMemory::read, |freeing| {
+    patient(look, |freeing| {
         let waited = started.elapsed();
         let wait = waited < PATIENCE.0 || waited < PATIENCE.1 && (freeing || helper::are_around());
         if wait {
@@ -39,33 +45,71 @@ pub fn admit(bytes: u64) -> Vec<AdmitError> {
     })
 }
 
-/// Reads again after `wait`, for as long as that says so. It is told whether memory is being freed.
-fn patient(
-    bytes: u64,
-    mut read: impl FnMut() -> io::Result<HostMemory>,
-    mut wait: impl FnMut(bool) -> bool,
-) -> Vec<AdmitError> {
+/// What a look at the host shows of a guest.
+struct Look {
+    /// What is wrong.
+    errors: Vec<AdmitError>,
+    /// What the host could give, in bytes.
+    spare: u64,
+}
+
+impl Look {
+    fn pinned(bytes: u64, backing: Backing) -> Self {
+        let Some(page) = backing.huge_page() else {
+            return HostMemory::read().map_or_else(Self::failed, |host| Self::at(&host, bytes));
+        };
+        let mut look = Self::pool(bytes, page);
+        look.errors.extend(Memlock::read().short(bytes));
+        look
+    }
+
+    fn pool(bytes: u64, page: u64) -> Self {
+        let (short, spare) = match Pool::of_host(page) {
+            Ok(pool) => (pool.admit(bytes).err(), pool.spare()),
+            Err(error) => (Some(error), 0),
+        };
+        Self { errors: short.map(AdmitError::from).into_iter().collect(), spare }
+    }
+
+    fn at(host: &HostMemory, bytes: u64) -> Self {
+        Self { errors: host.admit(bytes), spare: host.pinnable() }
+    }
+
+    fn failed(source: io::Error) -> Self {
+        Self { errors: vec![AdmitError::Unreadable { source }], spare: 0 }
+    }
+}
+
+/// Looks again after `wait`, for as long as that says so. It is told whether memory is being freed.
+fn patient(mut look: impl FnMut() -> Look, mut wait: impl FnMut(bool) -> bool) -> Vec<AdmitError> {
     let mut before = u64::MAX;
     loop {
-        let host = match read() {
-            Ok(host) => host,
-            Err(source) => return vec![AdmitError::Unreadable { source }],
-        };
-        let errors = host.admit(bytes);
-        let freeing = host.pinnable() >= before.saturating_add(FREEING);
+        let Look { errors, spare } = look();
+        let freeing = spare >= before.saturating_add(FREEING);
         let may_pass = errors.iter().all(AdmitError::may_pass);
         if errors.is_empty() || !may_pass || !wait(freeing) {
             return errors;
         }
-        before = host.pinnable();
+        before = spare;
     }
 }
 
-/// Checks that the host could ever hold `bytes` of guest memory that is not pinned.
-pub fn admit_unpinned(bytes: u64) -> Vec<AdmitError> {
+/// Checks that the host could ever hold `bytes` of guest memory that is not pinned; of huge pages, that it can now.
+pub fn admit_unpinned(bytes: u64, backing: Backing) -> Vec<AdmitError> {
+    if let Some(page) = backing.huge_page() {
+        return wait_for(|| Look::pool(bytes, page));
+    }
     match Meminfo::read() {
         Ok(meminfo) => exceeded(bytes, meminfo.total.saturating_add(meminfo.swap_free)).into_iter().collect(),
         Err(source) => vec![AdmitError::Unreadable { source }],
+    }
+}
+
+/// Checks that what of `ram` has no pages yet can be pinned. Huge pages are promised already.
+pub(super) fn admit_rest(ram: &GuestRam) -> Vec<AdmitError> {
+    match ram.backing() {
+        Backing::Pages => admit(ram.size().saturating_sub(ram.allocated()), Backing::Pages),
+        Backing::HugePages { .. } => Memlock::read().short(ram.size()).into_iter().collect(),
     }
 }
 
@@ -95,13 +139,7 @@ impl HostMemory {
 
     fn admit(&self, bytes: u64) -> Vec<AdmitError> {
         let memory = exceeded(bytes, self.meminfo.total).or_else(|| self.short(bytes));
-        let memlock = match self.memlock.limit {
-            Some(have) if !self.memlock.allows(bytes) => {
-                Some(AdmitError::MemlockTooLow { need: bytes, have })
-            }
-            _ => None,
-        };
-        memory.into_iter().chain(self.over_limit(bytes)).chain(memlock).collect()
+        memory.into_iter().chain(self.over_limit(bytes)).chain(self.memlock.short(bytes)).collect()
     }
 
     /// What the host has, and the cgroup allows.
@@ -125,6 +163,14 @@ impl HostMemory {
         let Cgroup { path, limit, free } = self.cgroup.clone()?;
         let need = needed(bytes);
         (need > free).then_some(AdmitError::OverLimit { need, path, limit, free })
+    }
+}
+
+impl Memlock {
+    /// What is wrong with it for a guest of `bytes`.
+    fn short(&self, bytes: u64) -> Option<AdmitError> {
+        let have = self.limit.filter(|_| !self.allows(bytes))?;
+        Some(AdmitError::MemlockTooLow { need: bytes, have })
     }
 }
 
@@ -185,6 +231,10 @@ pub enum AdmitError {
         /// What of it is not used, or can be reclaimed.
         free: u64,
     },
+    /// The huge pages that were asked for are not to be had.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    HugePages(#[from] HugePageError),
     /// The process may not pin that much.
     #[error("pinning the guest needs a memlock limit of {:.1}, it is {:.1}", Bytes(*need), Bytes(*have))]
     #[diagnostic(help("raise it (ulimit -l {}, or LimitMEMLOCK= in a systemd unit), or grant CAP_IPC_LOCK", need.div_ceil(1024)))]
@@ -208,7 +258,7 @@ impl AdmitError {
     /// Whether it may be due to memory that is being freed.
     fn may_pass(&self) -> bool {
         match self {
-            Self::NotEnough { .. } => true,
+            Self::NotEnough { .. } | Self::HugePages(HugePageError::TooFew { .. }) => true,
             Self::OverLimit { need, limit, .. } => need <= limit,
             _ => false,
         }

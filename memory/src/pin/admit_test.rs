@@ -78,28 +78,28 @@ fn figures_that_contradict_each_other_do_not_wrap() {
 
 #[test]
 fn memory_that_is_being_freed_is_waited_for() {
-    let reads = |available: Vec<u64>| {
+    let reads = |bytes: u64, available: Vec<u64>| {
         let mut left = available.into_iter();
         move || {
             let mut host = host();
             host.meminfo.available = left.next().unwrap() * GIB;
-            Ok(host)
+            Look::at(&host, bytes)
         }
     };
-    assert!(patient(7 * GIB, reads(vec![9, 11, 13]), |_| true).is_empty());
+    assert!(patient(reads(7 * GIB, vec![9, 11, 13]), |_| true).is_empty());
     // No longer freed, or for too long.
     let calls = std::cell::Cell::new(0);
     assert_eq!(
-        patient(7 * GIB, reads(vec![9, 11, 11]), |freeing| freeing || calls.replace(calls.get() + 1) == 0)
+        patient(reads(7 * GIB, vec![9, 11, 11]), |freeing| freeing || calls.replace(calls.get() + 1) == 0)
             .len(),
         1
     );
-    assert_eq!(patient(7 * GIB, reads(vec![9]), |_| false).len(), 1);
-    assert_eq!(patient(100 * GIB, reads(vec![9]), |_| panic!()).len(), 1);
+    assert_eq!(patient(reads(7 * GIB, vec![9]), |_| false).len(), 1);
+    assert_eq!(patient(reads(100 * GIB, vec![9]), |_| panic!()).len(), 1);
 }
 
 #[test]
 fn this_host() {
-    assert!(admit_unpinned(16 * MIB).is_empty());
-    assert!(matches!(admit(1 << 60)[..], [AdmitError::ExceedsHost { .. }, ..]));
+    assert!(admit_unpinned(16 * MIB, Backing::Pages).is_empty());
+    assert!(matches!(admit(1 << 60, Backing::Pages)[..], [AdmitError::ExceedsHost { .. }, ..]));
 }

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::admit::admit;
+use super::admit::admit_rest;
 use super::crew::{Crew, balanced_unit, places, spread, threads};
 use super::errors::PinError;
 use super::escalate::RootHelp;
@@ -148,7 +148,7 @@ fn attempt(
     let waited = started.elapsed();
     // Whoever had the turn before may have taken the memory.
     if mapper.is_some()
-        && let Some(error) = admit(ram.size().saturating_sub(ram.allocated())).into_iter().next()
+        && let Some(error) = admit_rest(ram).into_iter().next()
     {
         return Err(error.into());
     }
@@ -194,14 +194,9 @@ fn attempt(
 fn populate(crews: &[Crew], progress: &dyn Fn(u64)) -> Result<(), PinError> {
     let stop = AtomicBool::new(false);
     let work = || {
-        |unit: &Chunk| {
-            loop {
-                match ram::populate(unit) {
-                    Ok(()) => return Ok(unit.guest.size),
-                    Err(error) if matches!(error.raw_os_error(), Some(libc::EINTR | libc::EAGAIN)) => (),
-                    Err(source) => return Err(PinError::Populate { guest: unit.guest, source }),
-                }
-            }
+        |unit: &Chunk| match ram::populate(unit) {
+            Ok(()) => Ok(unit.guest.size),
+            Err(source) => Err(PinError::Populate { guest: unit.guest, source }),
         }
     };
     let (mut done, mut result) = (0, Ok(()));
@@ -236,7 +231,8 @@ pub(super) fn run(
         surveyor,
         policy: RetryPolicy {
             deadline: options.deadline,
-            replace_after: options.replace_after,
+            // A pool's pages are not written to by way of the file (fs/hugetlbfs/inode.c has no write).
+            replace_after: options.replace_after.filter(|_| !kernel.takes_from_pool()),
             root_help: !options.root_help.is_empty(),
         },
         step: options.step,

@@ -71,6 +71,21 @@ fn pages_that_stay_busy_and_may_not_be_replaced_fail_it_at_the_deadline() {
 }
 
 #[test]
+fn pages_of_a_pool_that_lie_in_cma_are_moved() {
+    for pinners in [Scripted::new(0).pinners, Vec::new()] {
+        let kernel = Scripted { pool: Mutex::new(Some(21)), pinners, ..Scripted::new(64) };
+        let report = kernel.run(&units(4, 32 * MIB), true, 1).unwrap();
+        assert_eq!((report.retries, report.mapped.iter().map(|it| it.guest.size).sum()), (0, 128 * MIB));
+        assert_eq!(kernel.pool.into_inner().unwrap(), Some(0));
+    }
+    let kernel = Scripted { pool: Mutex::new(Some(21)), memory: Mutex::new(Some(30)), ..Scripted::new(64) };
+    let PinError::Refused { cause, .. } = kernel.run(&units(4, 32 * MIB), true, 1).unwrap_err() else {
+        panic!()
+    };
+    assert_eq!(cause, Cause::NoMemory);
+}
+
+#[test]
 fn lack_of_memory_fails_at_once() {
     let kernel = Scripted { memory: Mutex::new(Some(5)), ..Scripted::new(8) };
     let error = kernel.run(&units(4, 4 * MIB), true, 1).unwrap_err();

@@ -175,6 +175,9 @@ pub enum Refusal {
         #[source]
         source: io::Error,
     },
+    /// Faulting it in.
+    #[error("madvise(MADV_POPULATE_WRITE)")]
+    Populate(#[source] io::Error),
     /// The helper process.
     #[error("the pin helper process")]
     Helper(#[source] io::Error),
@@ -184,7 +187,10 @@ impl Refusal {
     /// The bare error.
     pub fn io_error(&self) -> &io::Error {
         match self {
-            Self::TrialPin { source, .. } | Self::Replace { source, .. } | Self::Helper(source) => source,
+            Self::TrialPin { source, .. }
+            | Self::Replace { source, .. }
+            | Self::Populate(source)
+            | Self::Helper(source) => source,
             Self::DmaMap(error) => &error.source,
         }
     }
@@ -192,7 +198,7 @@ impl Refusal {
     /// Where it came from.
     pub fn stage(&self) -> Stage {
         match self {
-            Self::TrialPin { .. } | Self::Helper(_) => Stage::TrialPin,
+            Self::TrialPin { .. } | Self::Populate(_) | Self::Helper(_) => Stage::TrialPin,
             Self::DmaMap(_) => Stage::DmaMap,
             Self::Replace { .. } => Stage::Replace,
         }

@@ -20,7 +20,7 @@ use super::privilege::Memlock;
 use super::trial::{Loss, Pinner, TrialRing, TrialUnavailable};
 use crate::residency::pagemap::Pagemap;
 use crate::residency::{Surveyor, Vmstat};
-use crate::{GuestRam, ram};
+use crate::{Backing, GuestRam, ram};
 
 /// The kernel as the bring-up sees it.
 pub(super) trait Kernel: Sync {
@@ -44,6 +44,10 @@ pub(super) trait Kernel: Sync {
     fn spare(&self) -> Option<u64>;
     /// Whether a part of `chunk` has pages.
     fn is_populated(&self, chunk: &Chunk) -> bool;
+    /// Whether the pages are huge ones of a pool.
+    fn takes_from_pool(&self) -> bool;
+    /// Faults `chunk` in, as any access would.
+    fn populate(&self, chunk: &Chunk) -> io::Result<()>;
     /// The sub-units of `chunk` with pages that cannot be pinned where they are, relative to its start. Empty if that
     /// cannot be seen.
     fn locate(&self, surveyor: &Surveyor, chunk: &Chunk) -> Vec<Span>;
@@ -93,6 +97,9 @@ pub(super) enum PinFault {
 /// The kernel this process runs on.
 pub(super) struct Host<'a> {
     memfd: &'a File,
+    backing: Backing,
+    /// Whether there were pages of a pool before. Which they are is not to be seen: hugetlbfs has no holes.
+    had_pages: bool,
     helper: Option<&'a HelperCommand>,
     stall: Duration,
     root: RootHelper,
@@ -105,6 +112,8 @@ impl<'a> Host<'a> {
     pub(super) fn new(ram: &'a GuestRam, options: &'a PinOptions) -> Self {
         Self {
             memfd: ram.file(),
+            backing: ram.backing(),
+            had_pages: ram.allocated() > 0,
             helper: options.helper.as_ref(),
             stall: options.stall.min(options.deadline),
             root: RootHelper::new(&options.root_help),
@@ -159,10 +168,21 @@ impl Kernel for Host<'_> {
     }
 
     fn is_populated(&self, chunk: &Chunk) -> bool {
+        if self.takes_from_pool() {
+            return self.had_pages;
+        }
         match rustix::fs::seek(self.memfd, SeekFrom::Data(chunk.offset)) {
             Ok(data) => data < chunk.offset + chunk.guest.size,
             Err(_) => false,
         }
+    }
+
+    fn takes_from_pool(&self) -> bool {
+        self.backing != Backing::Pages
+    }
+
+    fn populate(&self, chunk: &Chunk) -> io::Result<()> {
+        ram::populate(chunk)
     }
 
     fn locate(&self, surveyor: &Surveyor, chunk: &Chunk) -> Vec<Span> {
@@ -202,7 +222,9 @@ impl Kernel for Host<'_> {
     }
 
     fn show_present(&self, chunk: &Chunk) {
-        if let Err(error) = ram::show_present(self.memfd, chunk.offset, chunk.hva, chunk.guest.size) {
+        if let Err(error) =
+            ram::show_present(self.memfd, self.backing, chunk.offset, chunk.hva, chunk.guest.size)
+        {
             tracing::debug!(%error, guest = %chunk.guest, "entering the present guest pages into the page tables");
         }
     }

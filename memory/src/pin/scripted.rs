@@ -39,6 +39,8 @@ pub(super) struct Sub {
     pub(super) held: Held,
     /// In memory that can be pinned; else absent or in CMA.
     pub(super) good: bool,
+    /// Of a pool: has a page.
+    pub(super) present: bool,
     pub(super) trial: u32,
     pub(super) mapped: bool,
     pub(super) contents: u8,
@@ -63,6 +65,8 @@ pub(super) struct Scripted {
     pub(super) room: Option<u64>,
     /// Sub-units that can be made good before memory runs out.
     pub(super) memory: Mutex<Option<u64>>,
+    /// How many pages of the pool that memory is from can be pinned, if it is from a pool.
+    pub(super) pool: Mutex<Option<u64>>,
     pub(super) sighted: bool,
     pub(super) failed: AtomicU64,
     pub(super) calls: AtomicU64,
@@ -104,7 +108,12 @@ impl Scripted {
         let mut subs = self.subs.lock().unwrap();
         let mut memory = self.memory.lock().unwrap();
         let mut refused = false;
+        let mut pool = self.pool.lock().unwrap();
         for sub in &mut subs[Self::range(chunk)] {
+            if let (Some(pinnable), false) = (pool.as_mut(), sub.present) {
+                *pinnable = pinnable.checked_sub(1).ok_or(libc::EFAULT)?;
+                (sub.present, sub.good) = (true, true);
+            }
             let held = match sub.held {
                 Held::Free => false,
                 Held::Until(until) => now < until,
@@ -174,7 +183,14 @@ impl Kernel for Scripted {
         self.memory.lock().unwrap().map(|subs| subs * SUB_UNIT)
     }
     fn is_populated(&self, _: &Chunk) -> bool {
-        true
+        !self.takes_from_pool()
+    }
+    fn takes_from_pool(&self) -> bool {
+        self.pool.lock().unwrap().is_some()
+    }
+    fn populate(&self, chunk: &Chunk) -> io::Result<()> {
+        self.subs.lock().unwrap()[Self::range(chunk)].iter_mut().for_each(|sub| sub.present = true);
+        Ok(())
     }
     fn locate(&self, _: &Surveyor, chunk: &Chunk) -> Vec<Span> {
         let subs = self.subs.lock().unwrap();

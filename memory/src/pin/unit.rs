@@ -15,6 +15,9 @@
 //! busy has its pages replaced by new ones with the same contents, where that is allowed.
 //!
 //! Without a trial pin the DMA map is the pin: the same happens with smaller maps.
+//!
+//! Huge pages of a pool are taken from where they can be pinned, and where there are none left, the pin is refused, although
+//! the pool has others. Those are taken then ([`Action::Populate`]), and moved as all that is populated.
 
 use std::time::Duration;
 
@@ -69,6 +72,8 @@ pub enum Outcome {
     Located(Vec<Span>),
     /// The trial pins are given back.
     Released,
+    /// It has pages, wherever they lie.
+    Populated,
     /// The wait is over.
     Waited,
     /// Root has done what it may.
@@ -89,6 +94,8 @@ pub enum Action {
     /// Give the part new pages with the same contents, pinned as its old ones were to be. Success is reported as
     /// [`Outcome::Pinned`] or, without trial pins, [`Outcome::Mapped`].
     Replace(Span),
+    /// Fault the part in, as any access would.
+    Populate(Span),
     /// Use root's means for the part; it is tried again then.
     Help(Span),
     /// Give the trial pins back, if there are any.
@@ -128,6 +135,8 @@ pub struct UnitSpec {
     pub crowded: bool,
     /// Whether pages of it exist.
     pub populated: bool,
+    /// Whether its pages are from a pool that may have some in CMA and ZONE_MOVABLE only.
+    pub pool: bool,
     /// Varies the waits of units that are refused together.
     pub seed: u64,
 }
@@ -148,6 +157,8 @@ struct Piece {
     span: Span,
     /// Whether it has been tried, as part of something larger or by itself.
     tried: bool,
+    /// Whether it was faulted in, for want of pages that can be pinned.
+    populated: bool,
     refusals: u32,
     helped: bool,
     replaced: u32,
@@ -155,7 +166,7 @@ struct Piece {
 
 impl Piece {
     fn untried(span: Span) -> Self {
-        Self { span, tried: false, refusals: 0, helped: false, replaced: 0 }
+        Self { span, tried: false, populated: false, refusals: 0, helped: false, replaced: 0 }
     }
 
     fn tried(span: Span) -> Self {
@@ -206,7 +217,7 @@ impl Unit {
             phase: Phase::Trial,
             action: Action::Wait(Duration::ZERO),
             current: None,
-            todo: steps(spec.size, step),
+            todo: steps(Span { start: 0, size: spec.size }, step),
             stuck: Vec::new(),
             held: Vec::new(),
             rounds: 0,
@@ -245,7 +256,9 @@ impl Unit {
     /// work itself, and so is the first refusal of any part: it has moved all it could.
     pub fn loses_by(&self, outcome: &Outcome) -> bool {
         match outcome {
-            Outcome::Pinned | Outcome::Mapped | Outcome::Released | Outcome::NoTrial => false,
+            Outcome::Pinned | Outcome::Mapped | Outcome::Populated | Outcome::Released | Outcome::NoTrial => {
+                false
+            }
             Outcome::Refused(_) => self.current.is_none_or(|piece| piece.tried),
             Outcome::Located(_) | Outcome::Lost { .. } | Outcome::Waited | Outcome::Helped => true,
         }
@@ -274,6 +287,12 @@ impl Unit {
             (_, Outcome::Lost { stalled }) if attempting && self.phase != Phase::Bare => {
                 self.lost(stalled, lost, policy)
             }
+            (Action::Pin(span) | Action::Map(span), Outcome::Refused(Cause::Unbacked))
+                if self.may_populate() =>
+            {
+                self.reach(UnitState::Stuck, Action::Populate(span))
+            }
+            (Action::Populate(_), Outcome::Populated) => self.evict(lost, policy),
             (_, Outcome::Refused(cause)) if attempting => self.refused(cause, lost, policy),
             (Action::Locate(_), Outcome::Located(culprits)) => self.narrow(&culprits, lost, policy),
             (Action::Help(_), Outcome::Helped) => {
@@ -287,6 +306,20 @@ impl Unit {
             (Action::Release, Outcome::Released) => self.reach(UnitState::Released, Action::Finish),
             _ => self.fail(),
         }
+    }
+
+    /// Whether the pool may have other pages for the current part.
+    fn may_populate(&self) -> bool {
+        self.spec.pool && self.phase != Phase::Map && self.current.is_some_and(|piece| !piece.populated)
+    }
+
+    /// The current part has pages, which may have to be moved: it is pinned in steps.
+    fn evict(&mut self, lost: Duration, policy: &RetryPolicy) -> Action {
+        let Some(Piece { span, .. }) = self.current.take() else { return self.fail() };
+        self.spec.populated = true;
+        let step = if self.phase == Phase::Bare { self.spec.bare } else { self.spec.step };
+        self.todo.extend(steps(span, step).into_iter().map(|piece| Piece { populated: true, ..piece }));
+        self.attempt_next(lost, policy.deadline)
     }
 
     /// The current part is pinned (or mapped).
@@ -457,7 +490,7 @@ impl Unit {
         self.current = None;
         self.stuck.clear();
         self.held.clear();
-        self.todo = steps(self.spec.size, self.spec.bare);
+        self.todo = steps(Span { start: 0, size: self.spec.size }, self.spec.bare);
         self.attempt_next(lost, policy.deadline)
     }
 
@@ -477,10 +510,10 @@ impl Unit {
     }
 }
 
-/// Cuts a unit into parts of `step` bytes, the first last.
-fn steps(size: u64, step: u64) -> Vec<Piece> {
+/// Cuts a part of a unit into parts of `step` bytes, the first last.
+fn steps(span: Span, step: u64) -> Vec<Piece> {
     let step = step.next_multiple_of(SUB_UNIT).max(SUB_UNIT);
-    cut_span(Span { start: 0, size }, step).into_iter().rev().map(Piece::untried).collect()
+    cut_span(span, step).into_iter().rev().map(Piece::untried).collect()
 }
 
 /// Doubles from 1 ms to 250 ms, less up to a quarter by which units refused together drift apart.

@@ -190,6 +190,7 @@ proptest! {
                     prop_assert!(policy.root_help);
                     Outcome::Helped
                 }
+                Action::Populate(_) => unreachable!("there is no pool"),
                 Action::Release => Outcome::Released,
                 Action::Finish | Action::Fail => break,
             };
@@ -218,9 +219,10 @@ proptest! {
     #[test]
     fn no_course_of_events_maps_what_is_not_pinned(
         devices: bool,
+        pool: bool,
         outcomes in proptest::collection::vec(outcome(), 1..60),
     ) {
-        let mut unit = Unit::new(spec(8 * MIB, devices));
+        let mut unit = Unit::new(UnitSpec { pool, ..spec(8 * MIB, devices) });
         let (mut safe, mut mapped) = (false, false);
         let mut last = unit.start();
         for outcome in outcomes {
@@ -250,6 +252,8 @@ fn outcome() -> impl Strategy<Value = Outcome> {
         1 => any::<bool>().prop_map(|stalled| Outcome::Lost { stalled }),
         4 => Just(Outcome::Refused(STUCK)),
         1 => Just(Outcome::Refused(Cause::NoMemory)),
+        1 => Just(Outcome::Refused(Cause::Unbacked)),
+        1 => Just(Outcome::Populated),
         2 => proptest::collection::vec((any::<u64>(), any::<u64>()), 0..3).prop_map(|spans| {
             Outcome::Located(spans.into_iter().map(|(start, size)| Span { start, size }).collect())
         }),

@@ -10,7 +10,16 @@ pub(super) const STALL: Duration = Duration::from_millis(500);
 pub(super) const STUCK: Cause = Cause::Migration { pages: 1 };
 
 pub(super) fn spec(size: u64, devices: bool) -> UnitSpec {
-    UnitSpec { size, step: 16 * MIB, bare: 8 * MIB, devices, crowded: false, populated: true, seed: 1 }
+    UnitSpec {
+        size,
+        step: 16 * MIB,
+        bare: 8 * MIB,
+        devices,
+        crowded: false,
+        populated: true,
+        pool: false,
+        seed: 1,
+    }
 }
 
 pub(super) fn span(start: u64, size: u64) -> Span {
@@ -72,6 +81,37 @@ fn what_may_have_to_be_moved_is_pinned_step_by_step() {
         assert_eq!(unit.step(Outcome::Pinned, Duration::ZERO, &PATIENT), action);
     }
     assert_eq!(unit.step(Outcome::Pinned, Duration::ZERO, &PATIENT), Action::Map(span(0, 40)));
+}
+
+#[test]
+fn pages_that_a_pool_has_in_cma_are_taken_and_moved() {
+    use Outcome::{Mapped, Pinned, Populated, Refused, Released};
+    let fresh = UnitSpec { populated: false, pool: true, ..spec(40 * MIB, true) };
+    let play = |spec, outcomes: &[(Outcome, Action)]| {
+        let mut unit = Unit::new(spec);
+        assert_eq!(unit.start(), Action::Pin(span(0, 40)));
+        for (outcome, action) in outcomes {
+            assert_eq!(unit.step(outcome.clone(), Duration::ZERO, &PATIENT), *action);
+        }
+    };
+    let unbacked = Refused(Cause::Unbacked);
+    let populate = (unbacked.clone(), Action::Populate(span(0, 40)));
+    play(
+        fresh,
+        &[
+            populate.clone(),
+            (Populated, Action::Pin(span(0, 16))),
+            (Pinned, Action::Pin(span(16, 16))),
+            (Pinned, Action::Pin(span(32, 8))),
+            (Pinned, Action::Map(span(0, 40))),
+            (Mapped, Action::Release),
+            (Released, Action::Finish),
+        ],
+    );
+    // It helps once at the most, and only where there is a pool.
+    play(fresh, &[populate.clone(), (unbacked.clone(), Action::Fail)]);
+    play(fresh, &[populate, (Populated, Action::Pin(span(0, 16))), (unbacked.clone(), Action::Fail)]);
+    play(UnitSpec { pool: false, ..fresh }, &[(unbacked, Action::Fail)]);
 }
 
 #[test]

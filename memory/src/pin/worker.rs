@@ -112,6 +112,7 @@ impl<'a> Worker<'a> {
             devices: shared.mapper.is_some(),
             crowded: shared.mapper.is_some_and(DmaMapper::counts_by_user),
             populated,
+            pool: shared.kernel.takes_from_pool(),
             seed: chunk.hva,
         });
         let started = shared.kernel.now();
@@ -129,6 +130,7 @@ impl<'a> Worker<'a> {
                 Action::Map(span) => job.map(span, !unit.is_bare()),
                 Action::Locate(span) => Outcome::Located(job.locate(span)),
                 Action::Replace(span) => job.replace(span, unit.is_bare()),
+                Action::Populate(span) => job.populate(span),
                 Action::Help(span) => {
                     shared.kernel.help(&chunk.part(span));
                     Outcome::Helped
@@ -202,6 +204,15 @@ impl Job<'_, '_> {
                 self.note(cause, Refusal::Helper(io::Error::other(how)));
                 Outcome::Lost { stalled }
             }
+        }
+    }
+
+    fn populate(&mut self, span: Span) -> Outcome {
+        let part = self.chunk.part(span);
+        tracing::debug!(guest = %part.guest, "the pool's pages outside CMA and ZONE_MOVABLE are used up");
+        match self.shared.kernel.populate(&part) {
+            Ok(()) => Outcome::Populated,
+            Err(source) => self.refused(Refusal::Populate(source), None, None),
         }
     }
 

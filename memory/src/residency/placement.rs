@@ -58,7 +58,9 @@ impl Placements {
         let mut pagemap = Pagemap::open()?;
         let mut pieces = Vec::new();
         for chunk in ram.chunks(GIB) {
-            if let Err(error) = show_present(ram.file(), chunk.offset, chunk.hva, chunk.guest.size) {
+            if let Err(error) =
+                show_present(ram.file(), ram.backing(), chunk.offset, chunk.hva, chunk.guest.size)
+            {
                 tracing::debug!(%error, guest = %chunk.guest, "entering the present guest pages into the page tables");
             }
             pieces.push(piece(&surveyor, &nodes, &mut pagemap, &chunk)?);

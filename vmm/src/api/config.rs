@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use devices::pci::PciAddress;
+use memory::Backing;
 use serde_json::{Value, json};
 use vfio::{DeviceRequest, Request};
 
@@ -226,7 +227,13 @@ impl Configuration {
         let placed: Vec<Value> = placed.collect();
         let mut config = json!({
             "cpus": { "boot_vcpus": spec.cpus, "max_vcpus": spec.cpus },
-            "memory": { "size": spec.memory, "shared": true, "prefault": spec.prefault },
+            "memory": {
+                "size": spec.memory,
+                "shared": true,
+                "prefault": spec.prefault,
+                "hugepages": spec.backing.huge_page().is_some(),
+                "hugepage_size": spec.backing.huge_page(),
+            },
             "payload": { "kernel": spec.kernel, "cmdline": spec.cmdline, "initramfs": initramfs },
             "serial": { "mode": spec.serial.name(), "file": spec.serial.file().or(pty) },
             "console": console::describe(&spec.virtio.console),
@@ -309,6 +316,14 @@ fn read_memory(memory: &mut Fields, spec: &mut MachineSpec) {
         spec.memory = size;
     }
     spec.prefault = memory.flag("prefault").unwrap_or(spec.prefault);
+    let huge = memory.flag("hugepages").unwrap_or_default();
+    let page = memory.number("hugepage_size");
+    if huge {
+        match page.map(|page| Backing::HugePages { page }).or_else(Backing::usual_huge_pages) {
+            Some(backing) => spec.backing = backing,
+            None => memory.refuse("hugepages", "cannot be had: the host has no huge pages"),
+        }
+    }
     // Guest memory is a memfd whatever is said; nobody else is given it unless a device needs that.
     memory.flag("shared");
     // As with vCPUs, room to grow in is no more than a wish.

@@ -15,6 +15,7 @@ impl MachineSpec {
             initrd: None,
             cmdline: "console=ttyS0".to_owned(),
             memory: 512 << 20,
+            backing: Backing::Pages,
             cpus: 1,
             placement: Placement::default(),
             pcie_ports: 0,
@@ -163,8 +164,8 @@ fn what_cannot_be_had_is_refused_by_name() {
         (with("watchdog", json!(true)), "`watchdog` is not supported"),
         (with("memroy", json!({})), "`memroy` is not supported"),
         (
-            with("memory", json!({ "size": 1 << 30, "hugepages": true })),
-            "`memory.hugepages` is not supported",
+            with("memory", json!({ "size": 3 << 20, "hugepages": true, "hugepage_size": 2 << 20 })),
+            "guest memory of 3 MiB is not a whole number of huge pages of 2 MiB",
         ),
         (with("memory", json!({ "size": "1G" })), "`memory.size` must be a whole number, not text"),
         (with("memory", json!({ "size": -1 })), "`memory.size` must be a whole number, not this number"),

@@ -213,7 +213,7 @@ impl Machine {
         if layout.make_room(&bars, &limits) {
             tracing::warn!(window = %layout.mmio64, "the BARs of the devices do not fit into what the IOMMU maps: no peer-to-peer DMA");
         }
-        let ram = Arc::new(GuestRam::new(&layout).map_err(Problem::of(Class::Memory))?);
+        let ram = Arc::new(GuestRam::backed(&layout, plan.spec.backing).map_err(Problem::of(Class::Memory))?);
         phases.done("lay out memory");
 
         if passthrough.is_some() || plan.spec.prefault {

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use devices::pci::PciAddress;
 use devices::virtio::balloon::{Balloon, BalloonOptions};
-use memory::PAGE_SIZE;
 use memory::bytes::Bytes;
+use memory::{Backing, PAGE_SIZE};
 use miette::Diagnostic;
 use thiserror::Error;
 
@@ -52,6 +52,12 @@ pub enum BalloonError {
          out --balloon or --vfio"
     ))]
     BesideVfio(Vec<PciAddress>),
+    /// Guests give pages of [`PAGE_SIZE`].
+    #[error("a balloon and huge pages cannot be had together")]
+    #[diagnostic(help(
+        "a guest gives its memory back by pages of 4 KiB, of which no huge page can be made: leave out --balloon or --hugepages"
+    ))]
+    BesideHugePages,
 }
 
 fn addresses(addresses: &[PciAddress]) -> String {
@@ -76,6 +82,9 @@ pub(crate) fn validate(spec: &MachineSpec, problems: &mut Problems) {
     problems.keep(Class::Usage, check_size(balloon.size, spec.memory));
     if !spec.vfio.is_empty() {
         problems.add(Class::Usage, BalloonError::BesideVfio(spec.vfio.addresses()));
+    }
+    if spec.backing != Backing::Pages {
+        problems.add(Class::Usage, BalloonError::BesideHugePages);
     }
 }
 

@@ -129,6 +129,7 @@ pub(super) fn run(bytes: &[u8]) {
         devices: !has(6) || has(5),
         crowded: more >> 5 & 1 != 0,
         populated: has(7),
+        pool: false,
         seed: more.into(),
     };
     let deadline = Duration::from_secs(10);
@@ -157,6 +158,7 @@ fn follow(unit: &mut Unit, kernel: &mut Kernel, policy: &RetryPolicy, devices: b
             Action::Pin(span) => kernel.pin(span),
             Action::Map(span) => kernel.map(span),
             Action::Locate(span) => Outcome::Located(kernel.locate(span)),
+            Action::Populate(_) => unreachable!("there is no pool"),
             Action::Replace(span) => {
                 assert!(policy.replace_after.is_some() && span.size <= SUB_UNIT, "pages are replaced");
                 kernel.subs[subs_of(span).start] = Sub::Good;

@@ -6,6 +6,7 @@ mod deaths;
 mod fallbacks;
 mod holders;
 mod hostile;
+mod hugepages;
 mod limits;
 mod scene;
 mod turns;
@@ -21,6 +22,7 @@ pub(super) fn all() -> Vec<Case> {
         fallbacks::all(),
         limits::all(),
         hostile::all(),
+        hugepages::all(),
     ]
     .into_iter()
     .flatten()
