@@ -96,11 +96,16 @@ impl Calls {
         let mut unused = Vec::new();
         for row in TABLE {
             for rule in row.rules {
-                let used = self.0.iter().any(|made| made.is_by(row.roles) && made.is_under(rule));
+                let makers: BTreeSet<usize> =
+                    self.0.iter().filter(|made| made.is_under(rule)).map(|made| made.thread).collect();
+                let used = makers.iter().any(|thread| is_by(*thread, row.roles));
                 if !used && rule.rarely.is_none() {
                     let name = names::name(rule.call as usize);
                     let (when, Row { what, roles, .. }) = (rule.when, row);
-                    unused.push(format!("{name} ({when:?}) for {roles:?}, \"{what}\": nobody has needed it"));
+                    let others: Vec<&str> =
+                        makers.iter().filter_map(|thread| Some(THREADS.get(*thread)?.0)).collect();
+                    let others = if others.is_empty() { "nobody".to_owned() } else { others.join(", ") };
+                    unused.push(format!("{name} ({when:?}) for {roles:?}, \"{what}\": needed by {others}"));
                 }
             }
         }
@@ -108,13 +113,13 @@ impl Calls {
     }
 }
 
-impl Made {
-    /// Whether one of the roles, or what they start, has made it.
-    fn is_by(&self, roles: &[Role]) -> bool {
-        let by = THREADS.get(self.thread).map(|(_, role)| *role);
-        by.is_some_and(|by| roles.iter().any(|role| role.may(by)))
-    }
+/// Whether a thread has one of the roles, or is of what those start.
+fn is_by(thread: usize, roles: &[Role]) -> bool {
+    let by = THREADS.get(thread).map(|(_, role)| *role);
+    by.is_some_and(|by| roles.iter().any(|role| role.may(by)))
+}
 
+impl Made {
     fn is_under(&self, rule: &Rule) -> bool {
         let value =
             |place: u8| self.argument.filter(|(it, _)| *it == place).map(|(_, value)| value & 0xffff_ffff);

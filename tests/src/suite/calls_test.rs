@@ -17,7 +17,9 @@ fn a_rule_is_used_by_whom_it_is_for_with_its_arguments() {
     let mut made = read(RAW, "id", None);
     assert_eq!(made.len(), 2);
     made.extend(read(IOCTL, "cmd", Some(("ioctl", 1))));
-    let by = |roles: &[Role], rule: &Rule| made.iter().any(|made| made.is_by(roles) && made.is_under(rule));
+    let by = |roles: &[Role], rule: &Rule| {
+        made.iter().any(|made| is_by(made.thread, roles) && made.is_under(rule))
+    };
     let kvm = rule("ioctl", |rule| rule.when == When::Bits(1, 0xff00, 0xae00));
     assert!(by(&[Role::Vcpu], kvm) && by(&[Role::Main], kvm));
     assert!(!by(&[Role::Device], kvm) && !by(&[Role::Api], kvm));
