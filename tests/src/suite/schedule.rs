@@ -14,8 +14,8 @@ use crate::host::{Host, HostError, HostKernel, HostSpec, last_lines};
 use crate::product::Product;
 use crate::setup::Artefacts;
 
-/// Hosts at a time even on a small machine: they wait for each other's emulation less than one would think.
-const LEAST_HOSTS: usize = 2;
+/// Hosts at a time even on a small machine: each waits now and then, for devices and for what it has been asked.
+const LEAST_HOSTS: usize = 3;
 /// More would each boot for a handful of cases, and take 3 GiB of memory.
 const MOST_HOSTS: usize = 8;
 /// Lines of a host's kernel log that a failure shows.

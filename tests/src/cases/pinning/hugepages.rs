@@ -3,7 +3,7 @@
 
 use super::scene::{Report, check, host};
 use crate::host::NVME;
-use crate::suite::{Case, Ctx, QUIET, TestResult, case, ensure};
+use crate::suite::{Case, Ctx, Failure, QUIET, TestResult, case, ensure};
 
 /// In MiB.
 const MEMORY: u64 = 128;
@@ -17,8 +17,10 @@ fn free(ctx: &Ctx) -> TestResult<u64> {
     let figures =
         ctx.run(&format!("cat {POOL}/free_hugepages {POOL}/resv_hugepages")).expect_success()?.stdout;
     let figures: Vec<u64> = figures.lines().filter_map(|line| line.trim().parse().ok()).collect();
-    ensure!(figures.len() == 2 && figures[1] == 0, "huge pages are promised to somebody: {figures:?}");
-    Ok(figures[0])
+    match figures[..] {
+        [free, 0] => Ok(free),
+        _ => Err(Failure::new(format!("free huge pages, and those promised to somebody: {figures:?}"))),
+    }
 }
 
 fn pool(ctx: &Ctx) -> TestResult {
