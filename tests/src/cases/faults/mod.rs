@@ -5,6 +5,7 @@
 
 mod aer;
 mod allocations;
+mod clock;
 mod deaths;
 mod fault;
 mod limits;
@@ -24,6 +25,7 @@ pub(super) fn all() -> Vec<Case> {
     let mut all = aer::all();
     all.extend([
         case("faults/a campaign of them leaves nothing behind", host(), |ctx| campaign(ctx, Scale::Thinned)),
+        case("faults/a clock that jumps by a day while a guest runs", host(), clock::jumps),
         case("faults/full file systems under disks, consoles and logs", host(), storage::full),
         case("long/the whole campaign of faults", host(), |ctx| campaign(ctx, Scale::Whole)),
     ]);

@@ -14,6 +14,11 @@ const FILL: &str = "pipe=$place/pipe; rm -f $pipe; mkfifo $pipe; exec 8<>$pipe; 
 const RUNS: &str =
     "until grep -q '\"running\"' $place/events 2>/dev/null || ! [ -e /proc/$!/exe ]; do usleep 20000; done";
 
+/// Shell: the terminal's other end goes. `ticks` is the CPU time that `$vmm` took.
+const GONE: &str = "vmm=$(pidof vmm | tr ' ' '\\n' | grep -vx $other)
+    ticks() { awk '{print $14 + $15}' /proc/$vmm/stat; }
+    kill -9 $other; wait $other; usleep 500000";
+
 pub(super) fn all(_: Scale) -> Vec<Fault> {
     let off = with_drive("off");
     let loud = format!("$patient vmm -vvv {off}");
@@ -35,6 +40,16 @@ pub(super) fn all(_: Scale) -> Vec<Fault> {
         format!(
             "rm -f $place/events; $patient vmm {flags} --events $place/events {to} &
              {RUNS}; usleep 500000; kill -TERM $(pidof vmm); wait $!"
+        )
+    };
+    // Its terminal is the console of another machine: vmm holds the other end.
+    let on_terminal = |kernel: &str, session: &str| {
+        format!(
+            "rm -f $place/events $place/tty; vmm {} --console pty=$place/tty > /dev/null 2>&1 & other=$!
+             until [ -e $place/tty ]; do usleep 20000; done
+             $patient {session} vmm {} --events $place/events < $place/tty > $place/tty & {RUNS}; usleep 500000",
+            bare("halt"),
+            with_drive(kernel)
         )
     };
     let chat = |to: &str| asked(&with_drive("chat"), to);
@@ -75,6 +90,16 @@ pub(super) fn all(_: Scale) -> Vec<Fault> {
                  $ctl --timeout 1s pause 2> /dev/null && exit 1; $ctl info > /dev/null && $ctl shutdown-vmm && wait $!",
                 with_drive("chat")
             )],
+        ),
+        fault(
+            "the console is a terminal that vanishes",
+            vec![
+                format!("{}; {GONE}; kill -TERM $vmm; wait $!", on_terminal("chat", "")),
+                // Nor does it look at the terminal for ever.
+                format!("{}; {GONE}; a=$(ticks); sleep 1; [ $(($(ticks) - a)) -lt 20 ] || exit 1; kill -TERM $vmm; wait $!", on_terminal("halt", "")),
+                // It is its session's, so it is told (SIGHUP).
+                format!("{}; {GONE}; wait $!", on_terminal("chat", "setsid -c")),
+            ],
         ),
         fault(
             "no room for events, report and metrics",
