@@ -1,11 +1,19 @@
-//! A Debian on a disk, as cloud images have it, with its own kernel and initramfs: it boots, verifies what it writes, and powers off.
+//! A Debian on a disk, as cloud images have it, with its own kernel and initramfs: it boots, verifies what it writes, powers off, and
+//! loses nothing to a kill that it has synced.
 
 use crate::host::HostSpec;
 use crate::suite::{Case, Ctx, Interactive, TestResult, case, ensure};
 
 pub(super) fn all() -> Vec<Case> {
-    let host = HostSpec::default().with_distribution();
-    vec![case("long/a Debian boots from a raw disk, verifies what it writes, and powers off", host, raw)]
+    let host = || HostSpec::default().with_distribution();
+    vec![
+        case("long/a Debian boots from a raw disk, verifies what it writes, and powers off", host(), raw),
+        case(
+            "long/a Debian on qcow2 loses nothing to a kill that it has synced, and boots again",
+            host(),
+            killed,
+        ),
+    ]
 }
 
 /// Where the image's kernel and initramfs are put.
@@ -13,6 +21,8 @@ const KERNEL: &str = "/tmp/debian-vmlinuz";
 const INITRD: &str = "/tmp/debian-initrd";
 /// A boot decompresses its kernel and starts systemd under two levels of emulation.
 const DEADLINE: u64 = 900;
+/// Files that the guest has synced before it is killed.
+const SYNCED: u32 = 12;
 
 fn put_kernel(ctx: &Ctx) -> TestResult {
     let distribution = ctx.artefacts.distribution()?;
@@ -22,10 +32,10 @@ fn put_kernel(ctx: &Ctx) -> TestResult {
     Ok(())
 }
 
-/// Boots from `disk`.
-fn boot<'a>(ctx: &'a Ctx, disk: &str) -> TestResult<Interactive<'a>> {
+/// Boots from `disk`; `more` is for the kernel's command line.
+fn boot<'a>(ctx: &'a Ctx, disk: &str, more: &str) -> TestResult<Interactive<'a>> {
     let command = format!(
-        "exec vmm run --kernel {KERNEL} --initrd {INITRD} --cmdline 'console=ttyS0 root=/dev/vda1 quiet' \
+        "exec vmm run --kernel {KERNEL} --initrd {INITRD} --cmdline 'console=ttyS0 root=/dev/vda1 quiet {more}' \
          --memory 512M --cpus 2 --disk {disk} --rng"
     );
     ctx.run(&command).deadline(DEADLINE).start()
@@ -52,7 +62,7 @@ fn power_off(mut guest: Interactive) -> TestResult {
 
 fn raw(ctx: &Ctx) -> TestResult {
     put_kernel(ctx)?;
-    let mut guest = boot(ctx, "/dev/vda")?;
+    let mut guest = boot(ctx, "/dev/vda", "")?;
     log_in(&mut guest)?;
     guest.send("systemctl is-system-running --wait; findmnt -n -o SOURCE,FSTYPE /; lsblk -n -o NAME,PTTYPE /dev/vda\n");
     guest.wait_for("running")?;
@@ -68,5 +78,47 @@ fn raw(ctx: &Ctx) -> TestResult {
     }
     power_off(guest)?;
     ctx.run(&format!("rm {KERNEL} {INITRD}")).expect_success()?;
+    Ok(())
+}
+
+/// Writes files, each called by its turn and its checksum, and says which of them are on the disk.
+const WRITE: &str = "cd /root; for n in $(seq 1000); do head -c 200000 /dev/urandom > f; mv f $n.$(sha256sum < f | cut -c -64); sync; \
+                     echo synced $n.; done\n";
+/// Looks for the files of so many turns.
+const CHECK: &str = "cd /root; n=0; for t in $(seq TURNS); do set -- $t.*; \
+                     [ $t.$(sha256sum < $1 | cut -c -64) = $1 ] && n=$((n + 1)) || echo $1 is damaged; done; echo whole: $n.\n";
+
+/// The image is based on the host's disk, and has what its guest writes. A shell is all that runs as the guest is killed; the
+/// next one finds the root file system as the kernel has mounted it, with its journal replayed and read-only, and becomes systemd.
+fn killed(ctx: &Ctx) -> TestResult {
+    put_kernel(ctx)?;
+    let image = ctx.program("image")?;
+    let make = format!("cd /tmp && {image} debian.qcow2 $(($(cat /sys/block/vda/size) * 512)) /dev/vda raw");
+    ctx.run(&make).expect_success()?;
+    let shell = |more: &str| -> TestResult<Interactive<'_>> {
+        let mut guest = boot(ctx, "/tmp/debian.qcow2,backing", &format!("init=/bin/sh {more}"))?;
+        guest.wait_for("# ")?;
+        guest.send("PS1=; stty -echo; echo a shell $((1))n\n");
+        guest.wait_for("a shell 1n")?;
+        Ok(guest)
+    };
+    let mut guest = shell("rw")?;
+    guest.send(WRITE);
+    guest.wait_for(&format!("synced {SYNCED}."))?;
+    let guest = guest.kill()?;
+    let turns = guest.stdout.matches("synced ").count();
+
+    let mut guest = shell("")?;
+    guest.send("fsck.ext4 -f -n /dev/vda1; echo fsck: $?.\n");
+    let said = guest.wait_for("fsck: ")?;
+    ensure!(guest.wait_for("\n")?.starts_with("0."), "the file system is damaged: {said}");
+    guest.send(CHECK.replace("TURNS", &turns.to_string()));
+    let said = guest.wait_for("whole: ")?;
+    let whole = guest.wait_for(".")?;
+    ensure!(whole == format!("{turns}."), "{turns} files were synced, of which are there {whole} {said}");
+    guest.send("exec /sbin/init\n");
+    log_in(&mut guest)?;
+    power_off(guest)?;
+    ctx.run(&format!("rm {KERNEL} {INITRD} /tmp/debian.qcow2")).expect_success()?;
     Ok(())
 }
