@@ -41,6 +41,8 @@ pub(crate) struct Disk {
     pub(crate) serial: String,
     /// How many queues it has. One for each vCPU, up to 8, if nothing is said.
     pub(crate) queues: Option<u16>,
+    /// Offer packed rings besides split ones.
+    pub(crate) packed: bool,
     pub(crate) rate: DiskRate,
 }
 
@@ -56,6 +58,7 @@ impl Default for Disk {
             lock: true,
             serial: String::new(),
             queues: None,
+            packed: false,
             rate: DiskRate::default(),
         }
     }
@@ -130,7 +133,8 @@ impl Disk {
         let DiskRate { bytes, bytes_burst, ops, ops_burst } = &self.rate;
         let bytes = rate(bytes.map(|size| size.0), bytes_burst.map(|size| size.0));
         let limits = Limits { bytes, operations: rate(*ops, *ops_burst) };
-        Some(DiskSpec { id: None, options, serial: self.serial.clone(), queues: self.queues, limits })
+        let Self { serial, queues, packed, .. } = self.clone();
+        Some(DiskSpec { id: None, options, serial, queues, packed, limits })
     }
 }
 

@@ -25,13 +25,14 @@ fn spec(flag: &str) -> DiskSpec {
 fn a_path_alone_is_a_locked_disk_that_can_be_written() {
     let disk = spec("root.qcow2");
     assert_eq!(disk.options, DiskOptions::new("root.qcow2"));
-    assert_eq!((disk.serial, disk.queues, disk.limits), (String::new(), None, Limits::default()));
+    assert_eq!((disk.serial, disk.queues, disk.packed), (String::new(), None, false));
+    assert_eq!(disk.limits, Limits::default());
 }
 
 #[test]
 fn every_key_has_its_meaning() {
     let disk = spec(
-        "path=a.img,ro,format=raw,direct,backing,lock=off,serial=s1,queues=2,rate.bytes=10M,rate.ops=100,rate.ops-burst=7",
+        "path=a.img,ro,format=raw,direct,backing,lock=off,serial=s1,queues=2,packed,rate.bytes=10M,rate.ops=100,rate.ops-burst=7",
     );
     let options = DiskOptions {
         path: "a.img".into(),
@@ -41,7 +42,10 @@ fn every_key_has_its_meaning() {
         backing: true,
         lock: false,
     };
-    assert_eq!((disk.options, disk.serial.as_str(), disk.queues), (options, "s1", Some(2)));
+    assert_eq!(
+        (disk.options, disk.serial.as_str(), disk.queues, disk.packed),
+        (options, "s1", Some(2), true)
+    );
     let rate = |per_second, burst| Some(Rate { per_second, burst });
     assert_eq!(disk.limits, Limits { bytes: rate(10 << 20, 1 << 20), operations: rate(100, 7) });
 }

@@ -10,7 +10,7 @@ use miette::Diagnostic;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
-use vmm::virtio::net::{NetSpec, TapSource};
+use vmm::virtio::net::{NetServer, NetSpec, TapSource};
 use vmm::virtio::served::ServedNet;
 use vmm::{Class, Problems};
 
@@ -38,6 +38,8 @@ pub(crate) struct NetCard {
     /// Have the kernel serve its queues (vhost-net): insist on it, or do without it (`off`). If nothing is said it does where
     /// there is a /dev/vhost-net.
     pub(crate) vhost: Option<bool>,
+    /// Offer packed rings besides split ones. vmm serves the queues then: the kernel's vhost-net knows split rings alone.
+    pub(crate) packed: bool,
     /// Instead of a tap, the Unix socket of a vhost-user daemon that serves the card. Goes with `mac` and `mtu`.
     #[schemars(extend("x-value" = "PATH"))]
     pub(crate) vhost_user: Option<PathBuf>,
@@ -54,6 +56,7 @@ impl Default for NetCard {
             queues: None,
             offloads: true,
             vhost: None,
+            packed: false,
             vhost_user: None,
         }
     }
@@ -98,6 +101,9 @@ enum NetError {
     #[error("--net fd={0} goes with neither `create` nor `queues`")]
     #[diagnostic(help("a descriptor is a queue of a tap that there is: give one for each queue"))]
     Settled(u32),
+    #[error("--net {0}: `packed` does not go with `vhost`")]
+    #[diagnostic(help("the kernel's vhost-net knows split rings alone: leave one of them out"))]
+    Packed(String),
     #[error("--net vhost-user={} goes with `mac` and `mtu` alone", .0.display())]
     #[diagnostic(help("there is no tap, and all else is for the daemon to say"))]
     Daemons(PathBuf),
@@ -143,6 +149,14 @@ impl NetCard {
                     .map(TapSource::Handed)
             }
         }?;
+        let server = match (self.vhost, self.packed) {
+            (Some(true), true) => {
+                problems.keep(Class::Usage, Err(NetError::Packed(tap.name().to_owned())))?
+            }
+            (Some(true), false) => NetServer::Kernel,
+            (None, false) => NetServer::Usual,
+            (Some(false), packed) | (None, packed) => NetServer::Us { packed },
+        };
         let mac = self.mac.map(|Mac(mac)| mac);
         Some(NetSpec {
             id: None,
@@ -151,7 +165,7 @@ impl NetCard {
             mtu: self.mtu,
             queues: self.queues,
             offloads: self.offloads,
-            vhost: self.vhost,
+            server,
         })
     }
 }

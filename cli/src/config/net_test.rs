@@ -21,7 +21,8 @@ fn cards_are_named_by_tap_or_descriptors() {
         ("tap0,mac=02:00:5e:10:00:01,mtu=9000", NetCard { mac, mtu: Some(9000), ..tap.clone() }),
         ("tap0,offloads=off,queues=4", NetCard { offloads: false, queues: Some(4), ..tap.clone() }),
         ("tap0,vhost", NetCard { vhost: Some(true), ..tap.clone() }),
-        ("tap0,vhost=off", NetCard { vhost: Some(false), ..tap }),
+        ("tap0,vhost=off", NetCard { vhost: Some(false), ..tap.clone() }),
+        ("tap0,packed", NetCard { packed: true, ..tap }),
         ("fd=5", NetCard { fd: vec![5], ..NetCard::default() }),
         ("fd=[5,6]", NetCard { fd: vec![5, 6], ..NetCard::default() }),
     ] {
@@ -49,6 +50,7 @@ fn what_makes_no_sense_is_reported() {
     for (text, said) in [
         ("mtu=1500", "--net does not say which tap"),
         ("tap0,fd=5", "--net tap=tap0 names a tap twice: by its descriptor as well"),
+        ("tap0,vhost,packed", "--net tap0: `packed` does not go with `vhost`"),
         ("fd=900,queues=2", "--net fd=900 goes with neither `create` nor `queues`"),
         ("fd=[900,900]", "--net: file descriptor 900 is given twice"),
         ("fd=900", "file descriptor 900 is not a tap: it is not open"),

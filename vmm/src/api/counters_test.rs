@@ -4,7 +4,7 @@ use serde_json::json;
 use super::*;
 use crate::hypervisor::exits::ExitCounts;
 use crate::spec::MachineSpec;
-use crate::virtio::net::{NetSpec, TapSource};
+use crate::virtio::net::{NetServer, NetSpec, TapSource};
 
 fn configuration(taps: &[&str]) -> Configuration {
     let net = |tap: &&str| NetSpec {
@@ -14,7 +14,7 @@ fn configuration(taps: &[&str]) -> Configuration {
         mtu: None,
         queues: None,
         offloads: true,
-        vhost: None,
+        server: NetServer::Usual,
     };
     let mut spec = MachineSpec::for_api();
     spec.virtio.nets = taps.iter().map(net).collect();

@@ -43,7 +43,7 @@ pub(super) fn read(disk: &mut Fields) -> Option<DiskSpec> {
     disk.only("sparse", true);
     placed_by_us(disk);
     let options = DiskOptions { format, read_only, direct, backing, ..DiskOptions::new(path?) };
-    Some(DiskSpec { id, options, serial, queues, limits })
+    Some(DiskSpec { id, serial, queues, limits, ..DiskSpec::new(options) })
 }
 
 fn read_limits(limits: &mut Fields) -> Limits {

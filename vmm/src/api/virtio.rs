@@ -9,7 +9,7 @@ use super::error::ApiError;
 use super::fields::Fields;
 use crate::virtio::VirtioSpec;
 use crate::virtio::fs::FsSpec;
-use crate::virtio::net::{NetSpec, TapSource};
+use crate::virtio::net::{NetServer, NetSpec, TapSource};
 use crate::virtio::plugged::{Pluggable, PluggedSpec};
 use crate::virtio::vsock::VsockSpec;
 
@@ -198,7 +198,8 @@ fn read_net(net: &mut Fields) -> Option<NetSpec> {
     }
     placed_by_us(net);
     let tap = TapSource::Named { name: name?, create: true };
-    Some(NetSpec { id, tap, mac: mac.and_then(Result::ok), mtu, queues, offloads: offloads[0], vhost: None })
+    let (mac, offloads, server) = (mac.and_then(Result::ok), offloads[0], NetServer::Usual);
+    Some(NetSpec { id, tap, mac, mtu, queues, offloads, server })
 }
 
 fn describe_net(net: &NetSpec) -> Value {

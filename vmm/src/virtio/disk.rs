@@ -28,6 +28,8 @@ pub struct DiskSpec {
     pub serial: String,
     /// Its queues. `None`: one for each vCPU, up to eight.
     pub queues: Option<u16>,
+    /// Whether it offers packed rings as well.
+    pub packed: bool,
     /// How much it may do.
     pub limits: Limits,
 }
@@ -35,7 +37,14 @@ pub struct DiskSpec {
 impl DiskSpec {
     /// The usual disk.
     pub fn new(options: DiskOptions) -> Self {
-        Self { id: None, options, serial: String::new(), queues: None, limits: Limits::default() }
+        Self {
+            id: None,
+            options,
+            serial: String::new(),
+            queues: None,
+            packed: false,
+            limits: Limits::default(),
+        }
     }
 
     /// What it is called as the disk with this number.
@@ -90,7 +99,8 @@ pub(super) fn open(disks: &[DiskSpec], cpus: u32, problems: &mut Problems) -> Ve
             Ok(image) => {
                 let usual = u16::try_from(cpus).unwrap_or(USUAL_QUEUES).clamp(1, USUAL_QUEUES);
                 let queues = disk.queues.unwrap_or(usual);
-                let options = BlkOptions { serial: disk.serial.clone(), queues, limits: disk.limits };
+                let (serial, packed, limits) = (disk.serial.clone(), disk.packed, disk.limits);
+                let options = BlkOptions { serial, queues, packed, limits };
                 opened.push(Arc::new(Blk::new(image, options)));
             }
             Err(error) => problems.add(class(&error), error),

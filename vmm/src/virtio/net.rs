@@ -4,7 +4,7 @@ use std::fs;
 
 use devices::tap::Link;
 use devices::tap::{HandedTap, LEAST_MTU, MOST_MTU, Tap, TapError, TapOptions};
-use devices::virtio::net::{MacAddress, Net, Vhost};
+use devices::virtio::net::{MacAddress, Net, ServedBy, Vhost};
 use miette::Diagnostic;
 use thiserror::Error;
 
@@ -30,8 +30,8 @@ pub struct NetSpec {
     pub queues: Option<u16>,
     /// Whether checksums and segmentation are left to the receiver, or to hardware.
     pub offloads: bool,
-    /// Whether the kernel serves its queues. `None`: if it can.
-    pub vhost: Option<bool>,
+    /// Who serves its queues.
+    pub server: NetServer,
 }
 
 impl NetSpec {
@@ -44,6 +44,21 @@ impl NetSpec {
 /// What the network card with this number is called that has no name of its own.
 pub(crate) fn id(number: usize) -> String {
     format!("_net{number}")
+}
+
+/// Who is to serve the queues of a network card.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum NetServer {
+    /// The kernel if it can, or else we do.
+    #[default]
+    Usual,
+    /// The kernel.
+    Kernel,
+    /// We do.
+    Us {
+        /// Whether packed rings are offered besides split ones.
+        packed: bool,
+    },
 }
 
 /// A tap.
@@ -111,8 +126,9 @@ pub(super) fn open(nets: &[NetSpec], cpus: u32, problems: &mut Problems) -> Vec<
         match open_tap(net, cpus) {
             Ok(tap) => {
                 let mac = net.mac.unwrap_or_else(|| make_up(net.tap.name()));
-                let vhost = open_vhost(net, tap.queues().len(), problems);
-                opened.push(Net::new(Box::new(tap), mac, net.offloads, vhost));
+                let served_by = open_server(net, tap.queues().len(), problems);
+                opened
+                    .extend(served_by.map(|served_by| Net::new(Box::new(tap), mac, net.offloads, served_by)));
             }
             Err(error) => problems.add(class(&error), error),
         }
@@ -131,18 +147,15 @@ fn open_tap(net: &NetSpec, cpus: u32) -> Result<Tap, TapError> {
     }
 }
 
-fn open_vhost(net: &NetSpec, pairs: usize, problems: &mut Problems) -> Option<Vhost> {
-    match net.vhost {
-        Some(false) => None,
-        Some(true) => problems.keep(Class::Host, Vhost::open(pairs)),
-        None => match Vhost::open(pairs) {
-            Ok(vhost) => Some(vhost),
-            Err(error) => {
-                let tap = net.tap.name();
-                tracing::warn!(tap, "{error}: vmm serves this network itself, which costs more CPU time");
-                None
-            }
-        },
+fn open_server(net: &NetSpec, pairs: usize, problems: &mut Problems) -> Option<ServedBy> {
+    match net.server {
+        NetServer::Us { packed } => Some(ServedBy::Us { packed }),
+        NetServer::Kernel => problems.keep(Class::Host, Vhost::open(pairs)).map(ServedBy::Kernel),
+        NetServer::Usual => Some(Vhost::open(pairs).map(ServedBy::Kernel).unwrap_or_else(|error| {
+            let tap = net.tap.name();
+            tracing::warn!(tap, "{error}: vmm serves this network itself, which costs more CPU time");
+            ServedBy::Us { packed: false }
+        })),
     }
 }
 

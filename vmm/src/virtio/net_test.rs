@@ -2,7 +2,7 @@ use super::*;
 
 fn net(name: &str) -> NetSpec {
     let tap = TapSource::Named { name: name.to_owned(), create: false };
-    NetSpec { id: None, tap, mac: None, mtu: None, queues: None, offloads: true, vhost: None }
+    NetSpec { id: None, tap, mac: None, mtu: None, queues: None, offloads: true, server: NetServer::Usual }
 }
 
 #[test]

@@ -2,7 +2,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
-use virtio_bindings::virtio_config::VIRTIO_F_RING_PACKED;
+use virtio_bindings::virtio_config::{VIRTIO_F_RING_PACKED, VIRTIO_F_RING_RESET};
 use vm_memory::{Bytes, GuestAddress};
 
 use super::*;
@@ -21,6 +21,9 @@ const FEATURES: [u32; 4] = [
 /// Where a request's header, its data and its answer are.
 const DATA: u64 = BUFFERS + 0x1000;
 const STATUS: u64 = BUFFERS + 0x10_0000;
+/// Registers of the common configuration (§4.1.4.3).
+const QUEUE_SELECT: u64 = 0x16;
+const QUEUE_RESET: u64 = 0x3a;
 
 /// A guest with a disk of [`SIZE`] bytes, and its driver.
 struct Rig {
@@ -31,7 +34,7 @@ struct Rig {
 }
 
 fn options() -> BlkOptions {
-    BlkOptions { serial: "a serial number".to_owned(), queues: 1, limits: Limits::default() }
+    BlkOptions { serial: "a serial number".to_owned(), queues: 1, packed: false, limits: Limits::default() }
 }
 
 impl Rig {
@@ -41,8 +44,8 @@ impl Rig {
         std::fs::File::create(&path).unwrap().set_len(SIZE).unwrap();
         let disk = Disk::open(&DiskOptions { read_only, ..DiskOptions::new(path) }).unwrap();
         assert_eq!(disk.format(), Format::Raw);
-        let blk = Arc::new(Blk::new(disk, options));
-        let guest = if packed { Guest::new(Arc::new(Packed(blk.clone()))) } else { Guest::new(blk.clone()) };
+        let blk = Arc::new(Blk::new(disk, BlkOptions { packed, ..options }));
+        let guest = Guest::new(blk.clone());
         let mut rig = Self { ring: DriverRing::new(&guest.ram, 0, 64, packed), guest, blk, directory };
         rig.start(&FEATURES);
         rig
@@ -107,30 +110,6 @@ impl Rig {
 
     fn write(&mut self, sector: u64, data: &[u8]) -> u8 {
         self.out(abi::VIRTIO_BLK_T_OUT, sector, data)
-    }
-}
-
-/// The same with packed rings.
-struct Packed(Arc<Blk>);
-
-impl VirtioDevice for Packed {
-    fn kind(&self) -> DeviceType {
-        self.0.kind()
-    }
-    fn name(&self) -> String {
-        self.0.name()
-    }
-    fn features(&self) -> u64 {
-        self.0.features() | 1 << VIRTIO_F_RING_PACKED
-    }
-    fn queue_sizes(&self) -> Vec<u16> {
-        self.0.queue_sizes()
-    }
-    fn read_config(&self, offset: u64, data: &mut [u8]) {
-        self.0.read_config(offset, data);
-    }
-    fn activate(&self, driver: Activation) -> io::Result<Box<dyn Active>> {
-        self.0.activate(driver)
     }
 }
 
@@ -239,6 +218,38 @@ fn resets_in_the_middle_of_requests_lose_nothing_that_was_answered() {
         rig.guest.kick(0);
         rig.start(&FEATURES);
         assert_eq!(rig.read(0, 512), (0, vec![round; 512]));
+    }
+}
+
+#[test]
+fn one_queue_is_reset_in_the_middle_of_its_requests_while_the_other_serves() {
+    const OTHER: u64 = BUFFERS + 0x20_0000;
+    let read = |ring: &mut DriverRing| ring.add(&[(OTHER, 16)], &[(OTHER + 0x1000, 4096), (OTHER + 16, 1)]);
+    for packed in [false, true] {
+        let mut rig = Rig::new(packed, false, BlkOptions { queues: 2, ..options() });
+        let mut other = DriverRing::new(&rig.guest.ram, 1, 64, packed);
+        rig.ring = DriverRing::new(&rig.guest.ram, 0, 64, packed);
+        rig.guest.start(other.features() | 1 << VIRTIO_F_RING_RESET, &[&rig.ring, &other]);
+        for round in 1..=50_u8 {
+            for _ in 0..8 {
+                read(&mut other);
+            }
+            rig.guest.kick(1);
+            assert_eq!(rig.write(0, &[round; 512]), 0);
+            rig.guest.write(QUEUE_SELECT, &1_u16.to_le_bytes());
+            rig.guest.write(QUEUE_RESET, &1_u16.to_le_bytes());
+            assert_eq!(rig.guest.read(QUEUE_RESET), [0, 0]);
+            // Nothing of it is touched any more.
+            rig.put(OTHER + 0x1000, &[0xee; 4096]);
+            assert_eq!(rig.read(0, 512), (0, vec![round; 512]));
+            assert_eq!(rig.get(OTHER + 0x1000, 4096), [0xee; 4096]);
+            other = DriverRing::new(&rig.guest.ram, 1, 64, packed);
+            rig.guest.enable(1, &other.at);
+        }
+        let id = read(&mut other);
+        rig.guest.kick(1);
+        assert_eq!(rig.guest.wait_for_used(1, &mut other).0, id);
+        assert_eq!(rig.get(OTHER + 0x1000, 512), [50; 512]);
     }
 }
 

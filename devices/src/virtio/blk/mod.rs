@@ -13,6 +13,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use virtio_bindings::virtio_blk as abi;
+use virtio_bindings::virtio_config::VIRTIO_F_RING_PACKED;
 
 use super::{
     Activation, Active, DeviceType, Notifier, PerQueue, RING_FEATURES, VirtioDevice, Worker, read_bytes,
@@ -41,6 +42,8 @@ pub struct BlkOptions {
     pub serial: String,
     /// How many queues it has, 1 to [`MOST_QUEUES`].
     pub queues: u16,
+    /// Whether it offers packed rings (§2.8) as well.
+    pub packed: bool,
     /// How much it may do.
     pub limits: Limits,
 }
@@ -130,7 +133,8 @@ impl VirtioDevice for Blk {
             (false, true) => &[abi::VIRTIO_BLK_F_WRITE_ZEROES, abi::VIRTIO_BLK_F_DISCARD],
             (false, false) => &[abi::VIRTIO_BLK_F_WRITE_ZEROES],
         };
-        always.iter().chain(kind).fold(RING_FEATURES, |all, bit| all | 1 << bit)
+        let packed: &[u32] = if self.options.packed { &[VIRTIO_F_RING_PACKED] } else { &[] };
+        always.iter().chain(kind).chain(packed).fold(RING_FEATURES, |all, bit| all | 1 << bit)
     }
 
     fn queue_sizes(&self) -> Vec<u16> {

@@ -23,6 +23,7 @@ use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use virtio_bindings::virtio_config::VIRTIO_F_RING_PACKED;
 use virtio_bindings::virtio_net::{VIRTIO_NET_F_MRG_RXBUF, VIRTIO_NET_S_LINK_UP};
 
 use super::worker::{QueueServer, Worker};
@@ -46,6 +47,17 @@ pub struct Net {
     offered: u64,
 }
 
+/// Who serves the queues of a card that its guest sends and receives with.
+pub enum ServedBy {
+    /// The kernel, which knows split rings alone.
+    Kernel(Vhost),
+    /// Threads of ours.
+    Us {
+        /// Whether packed rings (§2.8) are offered as well.
+        packed: bool,
+    },
+}
+
 /// What all queues of a card share.
 struct Card {
     link: Box<dyn Link>,
@@ -57,12 +69,16 @@ struct Card {
 }
 
 impl Net {
-    /// A card with this address on `link`, whose queues the kernel serves if there is a `vhost`. Without `offloads` all frames
-    /// are whole and checksummed.
-    pub fn new(link: Box<dyn Link>, mac: MacAddress, offloads: bool, vhost: Option<Vhost>) -> Self {
+    /// A card with this address on `link`, whose queues `served_by` serves. Without `offloads` all frames are whole and
+    /// checksummed.
+    pub fn new(link: Box<dyn Link>, mac: MacAddress, offloads: bool, served_by: ServedBy) -> Self {
         let offered = features::offered(link.queues().len(), offloads, link.has_uso());
+        let (vhost, packed) = match served_by {
+            ServedBy::Kernel(vhost) => (Some(vhost), 0),
+            ServedBy::Us { packed } => (None, u64::from(packed) << VIRTIO_F_RING_PACKED),
+        };
         let card = Card { link, own: mac, mac: Mutex::new(mac), lost: AtomicBool::new(false) };
-        Self { card: Arc::new(card), vhost, offered }
+        Self { card: Arc::new(card), vhost, offered: offered | packed }
     }
 }
 

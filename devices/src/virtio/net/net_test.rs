@@ -43,17 +43,22 @@ struct Setup {
     guest: Guest,
     others: Vec<UnixDatagram>,
     told: Arc<Mutex<Vec<String>>>,
+    packed: bool,
 }
 
 const MAC: MacAddress = MacAddress([2, 1, 2, 3, 4, 5]);
 
 fn setup(pairs: usize) -> Setup {
+    setup_with(pairs, false)
+}
+
+fn setup_with(pairs: usize, packed: bool) -> Setup {
     let (ours, others): (Vec<_>, Vec<_>) = (0..pairs).map(|_| UnixDatagram::pair().unwrap()).unzip();
     others.iter().for_each(|other| other.set_read_timeout(Some(Duration::from_secs(60))).unwrap());
     let told = Arc::<Mutex<Vec<String>>>::default();
     let queues = ours.into_iter().map(|it| TapQueue::socket(it).unwrap()).collect();
-    let net = Net::new(Box::new(Cable { queues, told: told.clone() }), MAC, true, None);
-    Setup { guest: Guest::new(Arc::new(net)), others, told }
+    let net = Net::new(Box::new(Cable { queues, told: told.clone() }), MAC, true, ServedBy::Us { packed });
+    Setup { guest: Guest::new(Arc::new(net)), others, told, packed }
 }
 
 impl Setup {
@@ -61,7 +66,7 @@ impl Setup {
     fn start(&self, features: u64, size: u16) -> Vec<DriverRing> {
         let count = self.others.len() as u16 * 2 + 1;
         let rings: Vec<DriverRing> =
-            (0..count).map(|index| DriverRing::new(&self.guest.ram, index, size, false)).collect();
+            (0..count).map(|index| DriverRing::new(&self.guest.ram, index, size, self.packed)).collect();
         let features = rings[0].features() | features;
         self.guest.start(features, &rings.iter().collect::<Vec<_>>());
         rings
@@ -122,8 +127,8 @@ fn frames_go_out_as_the_driver_wrote_them() {
 
 #[test]
 fn a_frame_fills_one_buffer_or_several() {
-    let setup = setup(1);
-    for mergeable in [false, true] {
+    for (packed, mergeable) in [(false, false), (false, true), (true, false), (true, true)] {
+        let setup = setup_with(1, packed);
         let mut rings = setup.start(u64::from(mergeable) << VIRTIO_NET_F_MRG_RXBUF, 16);
         for (round, bytes) in [60, 1500, 4000].into_iter().enumerate() {
             let sent = frame(bytes, round as u8);

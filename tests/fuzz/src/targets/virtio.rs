@@ -15,7 +15,7 @@ use devices::virtio::VirtioDevice;
 use devices::virtio::balloon::{Balloon, BalloonOptions};
 use devices::virtio::blk::{Blk, BlkOptions};
 use devices::virtio::console::{Backend, Console, PortOptions};
-use devices::virtio::net::{MacAddress, Net};
+use devices::virtio::net::{MacAddress, Net, ServedBy};
 use devices::virtio::rng::Rng;
 use devices::virtio::vsock::Vsock;
 use rustix::fs::{MemfdFlags, memfd_create};
@@ -59,6 +59,7 @@ pub(super) fn blk(bytes: &[u8]) {
     let options = BlkOptions {
         serial: "fuzz".to_owned(),
         queues: 1 + u16::from(how >> 1 & 1),
+        packed: how >> 2 & 1 != 0,
         limits: Limits::default(),
     };
     let device = Arc::new(Blk::new(disk, options));
@@ -97,8 +98,9 @@ pub(super) fn net(bytes: &[u8]) {
     let (ours, theirs): (Vec<_>, Vec<_>) = (0..2).map(|_| UnixDatagram::pair().unwrap()).unzip();
     let queues = theirs.into_iter().map(|socket| TapQueue::socket(socket).unwrap()).collect();
     ours.iter().for_each(|socket| socket.set_nonblocking(true).unwrap());
-    let device =
-        Arc::new(Net::new(Box::new(Cable(queues)), MacAddress([2, 0, 0, 0, 0, 1]), input.flag(), None));
+    let (mac, how) = (MacAddress([2, 0, 0, 0, 0, 1]), input.byte());
+    let served_by = ServedBy::Us { packed: how >> 1 & 1 != 0 };
+    let device = Arc::new(Net::new(Box::new(Cable(queues)), mac, how & 1 != 0, served_by));
     let mut frame = vec![0; 1 << 16];
     Driver::new(device, &mut input).follow(&mut input, |input| {
         for socket in &ours {
