@@ -42,12 +42,22 @@ fn clean_up(ctx: &Ctx) -> TestResult {
 const VMM: &str = "vmm run --memory 256M --cpus 2 --initrd /tmp/guest.cpio";
 
 fn every_kind(ctx: &Ctx) -> TestResult {
-    // While vdb to vdd are exercised, the driver of vda comes and goes in the middle of writes.
+    // While vdb to vdd are exercised, they are reset under their driver, which goes on; that of vda comes and goes in the middle of
+    // writes.
     let script = "\
+        resets() {
+            pci=$(readlink -f /sys/block/$1/device/..); n=0; last=0
+            while [ -d /proc/$2 ]; do
+                read reads x x x writes x < /sys/block/$1/stat
+                if [ $((reads + writes)) -lt $((last + 24)) ]; then usleep 10000; continue; fi
+                last=$((reads + writes)); echo 1 > $pci/reset && n=$((n + 1)) || echo $1 cannot be reset
+            done
+            [ $n -lt 3 ] || echo $1 was reset in between
+        }
         for disk in vda vdb vdc vdd; do cd /sys/block/$disk; echo $disk serial $(cat serial) ro $(cat ro) \
-        queues $(ls mq | wc -l) block $(cat queue/logical_block_size) discard $(cat queue/discard_granularity); done
+        queues $(ls mq | wc -l) block $(cat queue/logical_block_size) discard $(cat queue/discard_granularity) packed $(cut -c 35 device/features); done
         device=$(basename $(readlink /sys/block/vda/device)); cd /sys/bus/virtio/drivers/virtio_blk
-        for disk in vdb vdc vdd; do exercise disk /dev/$disk 2 & done
+        for disk in vdb vdc vdd; do exercise disk /dev/$disk 2 & resets $disk $! & done
         for turn in $(seq 6); do
             dd if=/dev/zero of=/dev/vda bs=64k count=64 2>/dev/null & sleep 0; echo $device > unbind; wait $!
             echo $device > bind
@@ -61,11 +71,14 @@ fn every_kind(ctx: &Ctx) -> TestResult {
          {image} d.qcow2 16777216 base.img raw"
     );
     ctx.run(&make).expect_success()?;
-    let disks =
-        "--disk a.img,serial=first --disk b.img,direct --disk c.qcow2,queues=1 --disk d.qcow2,backing";
+    let disks = "--disk a.img,serial=first --disk b.img,direct,packed --disk c.qcow2,queues=1 --disk d.qcow2,backing,packed";
     let guest = ctx.run(&format!("cd {IMAGES}; {VMM} {QUIET} {disks}")).deadline(400).expect_success()?;
     guest.stdout_contains("vda serial first ro 0 queues 2 block 512 discard ")?;
-    guest.stdout_contains("vdc serial ro 0 queues 1 block 512 discard 65536")?;
+    guest.stdout_contains("vdc serial ro 0 queues 1 block 512 discard 65536 packed 0")?;
+    guest.stdout_contains("vdd serial ro 0 queues 2 block 512 discard 65536 packed 1")?;
+    for disk in ["vdb", "vdc", "vdd"] {
+        guest.stdout_contains(&format!("{disk} was reset in between"))?;
+    }
     for disk in ["vda", "vdb", "vdc", "vdd"] {
         guest.stdout_contains(&format!("exercised: 80 writes and 64 reads of 32768 bytes on /dev/{disk}"))?;
     }

@@ -21,7 +21,7 @@ const REBOOTS: usize = 1;
 const WHOLE_FRAME: u64 = 1514;
 
 /// A tap at an address of the host, made anew.
-fn make_tap(ctx: &Ctx, name: &str, how: &str, address: &str) -> TestResult {
+pub(super) fn make_tap(ctx: &Ctx, name: &str, how: &str, address: &str) -> TestResult {
     let tap = ctx.program("tap")?;
     let make = format!(
         "ip link del {name} 2>/dev/null; {tap} {name} {how} && ip link set {name} up && \
@@ -31,25 +31,39 @@ fn make_tap(ctx: &Ctx, name: &str, how: &str, address: &str) -> TestResult {
     Ok(())
 }
 
+/// Under traffic, the rings of eth0 are made anew again and again, for which its driver resets each queue by itself.
+const RESIZED: &str = "n=0; traffic=/sys/class/net/eth0/statistics/rx_packets
+        while [ $n -lt 6 ] && [ -d /proc/$talk ]; do
+            read before < $traffic; now=$before
+            until [ $now -gt $((before + 20)) ] || [ ! -d /proc/$talk ]; do usleep 10000; read now < $traffic; done
+            resize eth0 $((128 << n % 2)) && n=$((n + 1)) || break
+        done
+        wait $talk; [ $n -lt 3 ] || echo rings were made anew";
+
 /// Two cards, one with two pairs of queues, offloads and 64 connections and then one, whose frames grow large; one without
-/// offloads and with one connection.
+/// offloads and with one connection. If vmm serves them, the first has packed rings.
 fn tcp(ctx: &Ctx, served: &str) -> TestResult {
     make_tap(ctx, "tap0", "multi_queue", "10.8.0.1")?;
     make_tap(ctx, "tap1", "", "10.8.1.1")?;
+    let packed = if served == "vhost" { 0 } else { 1 };
+    let first = if packed == 1 { "packed" } else { served };
     let script = "ip link set eth0 up; ip addr add 10.8.0.2/24 dev eth0
         ip link set eth1 up; ip addr add 10.8.1.2/24 dev eth1
         echo the cards are $(cat /sys/class/net/eth0/address) $(cat /sys/class/net/eth1/mtu)
         echo queues: $(ls -d /sys/class/net/eth0/queues/rx-* | wc -l), eth1: $(ls -d /sys/class/net/eth1/queues/rx-* | wc -l)
-        exercise connect 10.8.0.1 5000 2 64
+        for n in 0 1; do cut -c 35 /sys/class/net/eth$n/device/features; done | xargs echo packed:
+        exercise connect 10.8.0.1 5000 2 64 & talk=$!
+        RESIZED
         exercise connect 10.8.0.1 5002 2
         exercise connect 10.8.1.1 5001 1
         reboot -f";
-    let exercise = ctx.program("exercise")?;
-    let initrd =
-        GuestInitrd::with_script(ctx.artefacts, script)?.file("bin/exercise", &ctx.get(&exercise)?)?;
+    let (exercise, resize) = (ctx.program("exercise")?, ctx.program("resize")?);
+    let initrd = GuestInitrd::with_script(ctx.artefacts, &script.replace("RESIZED", RESIZED))?
+        .file("bin/exercise", &ctx.get(&exercise)?)?
+        .file("bin/resize", &ctx.get(&resize)?)?;
     ctx.put("/tmp/net.cpio", &initrd.build()?)?;
     let command = format!(
-        "vmm run {QUIET} --memory 128M --cpus 2 --initrd /tmp/net.cpio --net tap0,mac=02:00:5e:10:00:01,{served} \
+        "vmm run {QUIET} --memory 128M --cpus 2 --initrd /tmp/net.cpio --net tap0,mac=02:00:5e:10:00:01,{first} \
          --net tap1,mtu=1400,offloads=off,{served}"
     );
     let mut guest = ctx.run(&command).deadline(500).start()?;
@@ -63,12 +77,16 @@ fn tcp(ctx: &Ctx, served: &str) -> TestResult {
         one.wait_for("listening on 5001")?;
         guest.wait_for("the cards are 02:00:5e:10:00:01 1400")?;
         guest.wait_for("queues: 2, eth1: 1")?;
+        guest.wait_for(&format!("packed: {packed} 0"))?;
         // While the guest exchanges data, its queues are served.
         let threads = ctx.run("grep -h virtio-net /proc/$(pidof vmm)/task/*/comm | sort -u").output()?.stdout;
         ensure!(threads.contains("virtio-net-rx") == (served == "vhost=off"), "threads: {threads}");
         let said = ["2 MiB each way over 64", "2 MiB each way over 1", "1 MiB each way over 1"];
         for said in said {
             guest.wait_for(&format!("exercised: {said} connections"))?;
+            if said.contains("over 64") {
+                guest.wait_for("rings were made anew")?;
+            }
         }
         for (server, said) in [many, large, one].into_iter().zip(said) {
             let output = server.finish()?;
