@@ -30,6 +30,7 @@ mod reset;
 mod sandbox;
 mod service;
 mod soak;
+mod together;
 mod topology;
 mod traffic;
 mod vhost_user;
@@ -63,6 +64,7 @@ pub(crate) fn all() -> Vec<Case> {
         placement::all(),
         service::all(),
         soak::all(),
+        together::all(),
         cycles::all(),
         config::all(),
         virtio::all(),

@@ -12,14 +12,11 @@ use crate::host::{HostSpec, NIC, NVME};
 use crate::suite::{Case, Ctx, Failure, GuestInitrd, Interactive, QUIET, TestResult, case, ensure};
 
 pub(super) fn all() -> Vec<Case> {
-    let host = HostSpec::default;
-    let narrow = || host().aw_bits(39);
+    let narrow = || HostSpec::default().aw_bits(39);
     vec![
-        case("soak/2 reboots with two devices", host(), |ctx| reboots(ctx, "iommufd", 2)),
         case("soak/2 starts and stops with two devices, each after one that is killed", narrow(), |ctx| {
             starts(ctx, 2)
         }),
-        case("long/20 reboots with two devices, iommufd", host(), |ctx| reboots(ctx, "iommufd", 20)),
         case("long/20 reboots with two devices, container, 39 bits", narrow(), |ctx| {
             reboots(ctx, "container", 20)
         }),
@@ -64,7 +61,7 @@ fn put_guest(ctx: &Ctx) -> TestResult {
 }
 
 /// What the machine and the kernel hold for it: descriptors by kind, maps of devices, dma-bufs, pins.
-fn held(ctx: &Ctx) -> TestResult<String> {
+pub(super) fn held(ctx: &Ctx) -> TestResult<String> {
     let counts = "p=/proc/$(pidof vmm)
         for f in $p/fd/*; do readlink $f; done | sed 's/[0-9]\\+//g' | sort | uniq -c
         echo \"$(grep -c vfio $p/maps) maps of devices\"
