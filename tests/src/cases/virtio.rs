@@ -7,8 +7,9 @@ pub(super) fn all() -> Vec<Case> {
     let host = HostSpec::default;
     vec![
         case("virtio/an entropy device, its driver gone at any moment, beside a drive", host(), entropy),
-        case("virtio/vsock: 32 connections each way, byte by byte", host(), |ctx| vsock(ctx, 1, 0)),
-        case("long/vsock, its driver gone at any moment", host(), |ctx| vsock(ctx, 2, 3)),
+        case("virtio/vsock: 32 connections each way, byte by byte", host(), |ctx| vsock(ctx, 1, 0, 1)),
+        case("long/vsock, its driver gone at any moment", host(), |ctx| vsock(ctx, 2, 3, 1)),
+        case("long/vsock: 32 connections each way, 1 GiB over each set", host(), |ctx| vsock(ctx, 1, 0, 32)),
     ]
 }
 
@@ -60,9 +61,10 @@ fn entropy(ctx: &Ctx) -> TestResult {
     Ok(())
 }
 
-/// Connections at a time each way, and MiB over each.
+/// Connections at a time each way.
 const CONNECTIONS: u32 = 32;
-const MIB: u32 = 1;
+/// Seconds that all of it may take.
+const DEADLINE: u64 = 1800;
 
 /// Both directions at once; then the driver taken away in the middle of it; then as at first.
 const VSOCK: &str = r#"
@@ -86,38 +88,38 @@ const VSOCK: &str = r#"
     done
     poweroff -f"#;
 
-/// The driver is taken away so many times, and then there is another round.
-fn vsock(ctx: &Ctx, cpus: u32, times: u32) -> TestResult {
+/// So many MiB over each connection, there and back. The driver is taken away so many times, and then there is another round.
+fn vsock(ctx: &Ctx, cpus: u32, times: u32, mib: u32) -> TestResult {
     let program = ctx.program("vsock")?;
     let rounds = if times == 0 { 1 } else { 2 };
     let script = VSOCK
         .replace("ROUNDS", &rounds.to_string())
         .replace("CONNECTIONS", &CONNECTIONS.to_string())
-        .replace("MIB", &MIB.to_string())
+        .replace("MIB", &mib.to_string())
         .replace("TIMES", &times.to_string());
     let initrd = GuestInitrd::with_script(ctx.artefacts, &script)?;
     ctx.put("/tmp/guest.cpio", &initrd.file("bin/vsock", &ctx.get(&program)?)?.build()?)?;
     let command =
         format!("vmm run --vsock /tmp/vm.vsock --memory 256M --cpus {cpus} {QUIET} --initrd /tmp/guest.cpio");
-    let mut guest = ctx.run(&command).deadline(400).start()?;
+    let mut guest = ctx.run(&command).deadline(DEADLINE).start()?;
     // A port of the host that nobody serves.
     guest.wait_for("reset by peer")?;
     // Who says nothing, or nonsense, is in nobody's way; who wants what is not there hears of it.
-    let mut idle = ctx.run(&format!("{program} idle unix:/tmp/vm.vsock 50")).deadline(400).start()?;
+    let mut idle = ctx.run(&format!("{program} idle unix:/tmp/vm.vsock 50")).deadline(DEADLINE).start()?;
     idle.wait_for("idle")?;
     let mut cut_off =
-        ctx.run(&format!("{program} echo unix:/tmp/vm.vsock_1235 {times}")).deadline(400).start()?;
+        ctx.run(&format!("{program} echo unix:/tmp/vm.vsock_1235 {times}")).deadline(DEADLINE).start()?;
     cut_off.wait_for("listening")?;
-    let moved = u64::from(CONNECTIONS * MIB) << 20;
+    let moved = u64::from(CONNECTIONS * mib) << 20;
     for _ in 0..rounds {
         let server =
             format!("rm -f /tmp/vm.vsock_1234; {program} echo unix:/tmp/vm.vsock_1234 {CONNECTIONS}");
-        let mut server = ctx.run(&server).deadline(300).start()?;
+        let mut server = ctx.run(&server).deadline(DEADLINE).start()?;
         server.wait_for("listening")?;
         guest.send("on\n");
         guest.wait_for("listening at vsock:52")?;
-        let client = format!("{program} talk bridge:/tmp/vm.vsock:52 {CONNECTIONS} {MIB}");
-        let talked = ctx.run(&client).deadline(300).output()?;
+        let client = format!("{program} talk bridge:/tmp/vm.vsock:52 {CONNECTIONS} {mib}");
+        let talked = ctx.run(&client).deadline(DEADLINE).output()?;
         let said = guest.wait_for("round done")?;
         ensure!(talked.status == 0, "the guest's end of it: {said}");
         talked.stdout_contains(&format!("{moved} bytes there and back over {CONNECTIONS} connections"))?;

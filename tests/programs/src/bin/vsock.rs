@@ -25,6 +25,7 @@ use rand_xoshiro::SplitMix64;
 use rand_xoshiro::rand_core::{Rng, SeedableRng};
 
 const PORTION: usize = 32 << 10;
+const PORTIONS_A_MIB: u64 = (1 << 20) / PORTION as u64;
 const HOST: u32 = 2;
 /// SO_VM_SOCKETS_CONNECT_TIMEOUT (linux/vm_sockets.h), and how long that is to be.
 const CONNECT_TIMEOUT: libc::c_int = 6;
@@ -145,7 +146,7 @@ fn echo(place: &str, count: u32) -> io::Result<String> {
 }
 
 fn talk(place: &str, count: u32, mib: u32) -> io::Result<String> {
-    let portions = (u64::from(mib) << 20) / PORTION as u64;
+    let portions = u64::from(mib) * PORTIONS_A_MIB;
     let threads: Vec<_> = (0..count)
         .map(|seed| {
             let mut stream = UnixStream::from(open(place, false)?);
@@ -166,6 +167,10 @@ fn talk(place: &str, count: u32, mib: u32) -> io::Result<String> {
                     stream.read_exact(&mut bytes)?;
                     if bytes != expected {
                         return Err(io::Error::other(format!("portion {portion} differs")));
+                    }
+                    // One of them tells that it goes on.
+                    if seed == 0 && (portion + 1) % PORTIONS_A_MIB == 0 {
+                        println!("MiB of the first: {}", (portion + 1) / PORTIONS_A_MIB);
                     }
                 }
                 if stream.read(&mut bytes)? != 0 {
