@@ -9,6 +9,7 @@ pub(super) fn all() -> Vec<Case> {
     vec![
         case("vhost-user/a shared directory, over a reboot, its daemon killed under traffic", host(), shared),
         case("vhost-user/a disk of QEMU's storage daemon, which is killed as the guest writes", host(), disk),
+        case("long/TCP both ways through a card of passt, over a reboot", host(), network),
         case("vhost-user/daemons that cannot be had", host(), refused),
     ]
 }
@@ -147,6 +148,54 @@ fn disk(ctx: &Ctx) -> TestResult {
     }
     ctx.run("kill $(cat /tmp/daemon.pid); rm /tmp/disk.img /tmp/mebibyte /tmp/guest.cpio")
         .expect_success()?;
+    Ok(())
+}
+
+/// Shell: in a root as an installed system has it. passt makes itself namespaces and another root, which the kernel refuses to
+/// processes in the initramfs or below a chroot.
+const INSTALLED: &str = "mount -t tmpfs root /tmp/passt && cd /tmp/passt && mkdir -m 1777 tmp && \
+    for d in lab lib lib64 etc dev proc tmp/run; do mkdir $d && mount --bind /$d $d || exit 1; done; \
+    ip link set lo up && mount --move . / && exec chroot .";
+
+/// What the guest connects to at 169.254.2.2 passt connects to at the host's loopback, where no interface is up that it could show the
+/// guest in its place.
+fn network(ctx: &Ctx) -> TestResult {
+    let (passt, exercise) = (ctx.daemon("passt")?, ctx.program("exercise")?);
+    let script = "ip link set eth0 up; ip addr add 169.254.2.1/16 dev eth0
+        echo the card is $(cat /sys/class/net/eth0/address)
+        exercise connect 169.254.2.2 5000 2 64; exercise connect 169.254.2.2 5001 2
+        read what; [ $what != reboot ] || reboot -f; poweroff -f";
+    let initrd = GuestInitrd::with_script(ctx.artefacts, script)?;
+    ctx.put("/tmp/guest.cpio", &initrd.file("bin/exercise", &ctx.get(&exercise)?)?.build()?)?;
+    ctx.run("mkdir -m 1777 -p /tmp/passt /tmp/run").expect_success()?;
+    let daemon = format!(
+        "exec unshare -m sh -c '{INSTALLED} {passt} --vhost-user --foreground --socket /tmp/run/net.sock' 2>&1"
+    );
+    let mut daemon = ctx.run(&daemon).deadline(400).start()?;
+    daemon.wait_for("You can start qemu with")?;
+    let vmm = format!(
+        "vmm run --net vhost-user=/tmp/run/net.sock,mac=02:00:5e:10:00:01 --memory 128M {QUIET} --initrd /tmp/guest.cpio"
+    );
+    let mut guest = ctx.run(&vmm).deadline(400).start()?;
+    for end in ["reboot\n", "poweroff\n"] {
+        let serve = |port: u32, count: u32| -> TestResult<Interactive<'_>> {
+            let mut server = ctx.run(&format!("{exercise} serve {port} 2 {count}")).deadline(240).start()?;
+            server.wait_for(&format!("listening on {port}"))?;
+            Ok(server)
+        };
+        let (many, one) = (serve(5000, 64)?, serve(5001, 1)?);
+        guest.wait_for("the card is 02:00:5e:10:00:01")?;
+        for (server, said) in [(many, "2 MiB each way over 64"), (one, "2 MiB each way over 1")] {
+            guest.wait_for(&format!("exercised: {said} connections"))?;
+            server.finish()?.stdout_contains(&format!("exercised: {said} connections"))?;
+        }
+        guest.send(end);
+    }
+    let guest = guest.finish()?;
+    ensure!(guest.status == 0, "it ended with status {}", guest.status);
+    ensure!(!guest.stderr.contains("no daemon"), "{}", guest.stderr);
+    daemon.kill()?;
+    ctx.run("rm -r /tmp/passt /tmp/run /tmp/guest.cpio").expect_success()?;
     Ok(())
 }
 

@@ -12,8 +12,11 @@ use crate::files::During;
 use crate::tool::announce;
 
 /// Each with the package that brings it.
-const PROGRAMS: [(&str, &str); 2] =
-    [("usr/libexec/virtiofsd", "virtiofsd"), ("usr/bin/qemu-storage-daemon", "qemu-utils")];
+const PROGRAMS: [(&str, &str); 3] = [
+    ("usr/libexec/virtiofsd", "virtiofsd"),
+    ("usr/bin/qemu-storage-daemon", "qemu-utils"),
+    ("usr/bin/passt", "passt"),
+];
 
 /// The daemons, each in a directory with what it loads, the loader included.
 #[derive(Debug, Clone)]
