@@ -1,4 +1,4 @@
-//! What SPECIFICATION.md says holds a promise is there.
+//! What SPECIFICATION.md says holds a promise is there, and what docs/devices/README.md says shows a device; and it does for each.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -40,6 +40,49 @@ fn every_promise_is_held_by_something_that_is_there() {
                 ["fuzz", "release", "test --rules"].contains(&name) || root().join("tests/src/bench").join(name).is_dir()
             }
         };
-        assert!(there, "SPECIFICATION.md names `{name}`, which is nowhere");
+        assert!(there, "SPECIFICATION.md or docs/devices/README.md names `{name}`, which is nowhere");
+    }
+}
+
+/// Options of a machine that are no devices.
+const OTHERS: [&str; 23] = [
+    "kernel",
+    "initrd",
+    "cmdline",
+    "memory",
+    "cpus",
+    "cpu-affinity",
+    "cpu-realtime",
+    "housekeeping-cpus",
+    "iommufd",
+    "on-reboot",
+    "on-exit",
+    "prefault",
+    "pin-verify",
+    "pin-deadline",
+    "pin-root-help",
+    "report",
+    "metrics",
+    "events",
+    "api-socket",
+    "sandbox",
+    "grace",
+    "debug-exit",
+    // Their use is to plug devices into.
+    "pcie-ports",
+];
+
+#[test]
+fn every_device_that_can_be_asked_for_is_shown() {
+    let schema = fs::read_to_string(root().join("docs/config.schema.json")).unwrap();
+    let schema: serde_json::Value = serde_json::from_str(&schema).unwrap();
+    let options: Vec<&String> = schema["properties"].as_object().unwrap().keys().collect();
+    assert!(OTHERS.iter().all(|other| options.iter().any(|option| option == other)), "{options:?}");
+    for option in options.into_iter().filter(|option| !OTHERS.contains(&option.as_str())) {
+        let flag = format!("--{option}");
+        assert!(
+            promises::devices().any(|device| device == flag),
+            "docs/devices/README.md has no row for {flag}"
+        );
     }
 }

@@ -1,16 +1,27 @@
-//! What SPECIFICATION.md says holds vmm's promises, and whether a run has shown it.
+//! What SPECIFICATION.md says holds vmm's promises, and docs/devices/README.md shows devices, and whether a run has done so.
 
 use std::collections::BTreeSet;
 
 use super::case::LONG;
 
 const SPECIFICATION: &str = include_str!("../../../SPECIFICATION.md");
+const DEVICES: &str = include_str!("../../../docs/devices/README.md");
 
-/// What is named in the last column of its tables.
+/// What is named in the last column of their tables.
 pub(crate) fn named() -> impl Iterator<Item = &'static str> {
-    let rows = SPECIFICATION.lines().filter(|line| line.starts_with("| "));
-    let cells = rows.filter_map(|line| line.split(" | ").nth(1));
-    cells.flat_map(|cell| cell.split('`').skip(1).step_by(2))
+    let rows = SPECIFICATION.lines().chain(DEVICES.lines()).filter(|line| line.starts_with("| "));
+    rows.filter_map(|line| line.split(" | ").last()).flat_map(quoted)
+}
+
+/// The devices that have a row, by their flags.
+#[cfg(test)]
+pub(crate) fn devices() -> impl Iterator<Item = &'static str> {
+    let rows = DEVICES.lines().filter(|line| line.starts_with("| "));
+    rows.filter_map(|line| line.split(" | ").next()).flat_map(quoted)
+}
+
+fn quoted(text: &'static str) -> impl Iterator<Item = &'static str> {
+    text.split('`').skip(1).step_by(2)
 }
 
 /// What holds a promise.
