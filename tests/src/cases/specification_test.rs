@@ -37,7 +37,8 @@ fn every_promise_is_held_by_something_that_is_there() {
             Holder::Case { .. } => cases.iter().any(|case| case.name == name),
             Holder::Test => code.contains(&format!("fn {name}(")),
             Holder::Command => {
-                ["fuzz", "release", "test --rules"].contains(&name) || root().join("tests/src/bench").join(name).is_dir()
+                ["fuzz", "release", "test --rules"].contains(&name)
+                    || root().join("tests/src/bench").join(name).is_dir()
             }
         };
         assert!(there, "SPECIFICATION.md or docs/devices/README.md names `{name}`, which is nowhere");
@@ -58,6 +59,7 @@ const OTHERS: [&str; 23] = [
     "on-reboot",
     "on-exit",
     "prefault",
+    "hugepages",
     "pin-verify",
     "pin-deadline",
     "pin-root-help",
