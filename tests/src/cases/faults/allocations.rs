@@ -11,7 +11,7 @@ const PAGES: u64 = 2000;
 const ALL_PAGES: u64 = 6200;
 
 pub(super) fn all(scale: Scale) -> Vec<Fault> {
-    let (step, far) = if scale == Scale::Whole { (11, 64) } else { (600, 4000) };
+    let (step, far) = if scale == Scale::Whole { (11, 64) } else { (900, 6000) };
     let near = (0..PAGES).step_by(step);
     let points = near.chain((PAGES..=ALL_PAGES).step_by(far)).collect();
     vec![Fault {

@@ -44,15 +44,15 @@ pub(super) fn all(scale: Scale) -> Vec<Fault> {
             "kill -9 of vmm, iommufd",
             iommufd.clone(),
             kill,
-            scale.points(1..=LINES, 8),
+            scale.points(1..=LINES, 12),
             &[Survival::Killed],
         ),
-        fault("kill -9 of vmm, container", container, kill, scale.points(1..=LINES, 8), &[Survival::Killed]),
+        fault("kill -9 of vmm, container", container, kill, scale.points(1..=LINES, 12), &[Survival::Killed]),
         fault(
             "kill -9 of pin helpers",
             iommufd.clone(),
             "kill -9 $(pidof vmm-pin-helper) 2>/dev/null",
-            scale.points(1..=LINES, 9),
+            scale.points(1..=LINES, 12),
             &[Survival::WentOn],
         ),
         fault(

@@ -24,7 +24,7 @@ pub(super) fn all(ctx: &Ctx, scale: Scale) -> TestResult<Vec<Fault>> {
     };
     let start = format!("$patient vmm {}", with_drive("off"));
     // The shell itself needs a dozen of files. 6: a thread that cannot be confined for lack of one.
-    let files = scale.points(14..=64, 16);
+    let files = scale.points(14..=64, 25);
     // KiB; 1 GiB is reserved besides memory's own GiB, to align it.
     let space = scale.points(0..=40, 20).into_iter().map(|step| 2_120_000 + 2000 * step);
     Ok(vec![
