@@ -1,4 +1,5 @@
-//! How a run of the guest ends: the first reason given counts, and everybody is told.
+//! How a run of the guest ends: the first reason given counts, and everybody is told. But a guest that is to run again does not if
+//! the operator or the host has said otherwise meanwhile: one that ends again and again must not outrun them.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -34,29 +35,39 @@ pub enum End {
 
 /// Where the reason is left.
 pub struct Ending {
-    first: Mutex<Option<End>>,
+    reasons: Mutex<Reasons>,
     over: AtomicBool,
     event: OwnedFd,
+}
+
+#[derive(Default)]
+struct Reasons {
+    first: Option<End>,
+    /// The first of the operator's and the host's that came after that.
+    overruling: Option<End>,
 }
 
 impl Ending {
     /// Nothing ended yet.
     pub fn new() -> io::Result<Self> {
         Ok(Self {
-            first: Mutex::new(None),
+            reasons: Mutex::default(),
             over: AtomicBool::new(false),
             event: eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?,
         })
     }
 
-    /// Ends the run. The first reason counts, but the operator's and the host's come before a reset.
+    /// Ends the run.
     pub fn end(&self, reason: End) {
-        let mut first = self.first.lock().unwrap_or_else(PoisonError::into_inner);
-        // A guest that resets again and again must not outrun them.
-        if matches!((&*first, &reason), (None, _) | (Some(End::Reset), End::Stopped(_) | End::Lost(_))) {
-            *first = Some(reason);
+        let mut reasons = self.reasons.lock().unwrap_or_else(PoisonError::into_inner);
+        match reason {
+            reason if reasons.first.is_none() => reasons.first = Some(reason),
+            End::Stopped(_) | End::Lost(_) if reasons.overruling.is_none() => {
+                reasons.overruling = Some(reason)
+            }
+            _ => {}
         }
-        drop(first);
+        drop(reasons);
         self.over.store(true, Ordering::SeqCst);
         if let Err(error) = rustix::io::write(&self.event, &1_u64.to_ne_bytes()) {
             tracing::error!(%error, "cannot tell that the machine has ended");
@@ -84,8 +95,36 @@ impl Ending {
         self.event.as_fd()
     }
 
-    /// The reason.
-    pub fn take(&self) -> Option<End> {
-        self.first.lock().unwrap_or_else(PoisonError::into_inner).take()
+    /// The reason, given which of them have the guest run again.
+    pub fn take(&self, runs_again: impl FnOnce(&End) -> bool) -> Option<End> {
+        let mut reasons = self.reasons.lock().unwrap_or_else(PoisonError::into_inner);
+        let Reasons { first, overruling } = std::mem::take(&mut *reasons);
+        if first.as_ref().is_some_and(runs_again) { overruling.or(first) } else { first }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_guest_that_ends_again_and_again_does_not_outrun_the_operator() {
+        let taken = |reasons: Vec<End>, again: bool| {
+            let ending = Ending::new().unwrap();
+            reasons.into_iter().for_each(|reason| ending.end(reason));
+            assert!(ending.is_over());
+            ending.take(|_| again)
+        };
+        let stopped = || End::Stopped("by a signal");
+        for first in [End::Reset, End::PowerOff, End::Panicked, End::Expired] {
+            assert!(matches!(
+                taken(vec![first, stopped(), End::Stopped("too late")], true),
+                Some(End::Stopped("by a signal"))
+            ));
+        }
+        // What ends it anyway is said.
+        assert!(matches!(taken(vec![End::Panicked, stopped()], false), Some(End::Panicked)));
+        assert!(matches!(taken(vec![stopped(), End::Reset], true), Some(End::Stopped(_))));
+        assert!(matches!(taken(vec![End::Reset, End::PowerOff], true), Some(End::Reset)));
     }
 }

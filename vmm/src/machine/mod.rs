@@ -289,35 +289,42 @@ impl Machine {
             sandbox::settle(reach).map_err(Unexpected::during("cannot give up rights that a start takes"))?;
         }
         loop {
-            match self.run_once(console, signals, requests)? {
-                End::Reset if self.plan.spec.stop_on_reset => return Ok(Outcome::Stopped(RESET_STOPS)),
-                End::Reset => {
-                    self.observer.notify(&Event::Rebooting);
-                    self.reset()?;
+            let end = self.run_once(console, signals, requests)?;
+            if self.runs_again(&end, signals.have_asked()) {
+                match end {
+                    End::Panicked => tracing::warn!("the guest has panicked and is reset"),
+                    End::Expired => {
+                        tracing::warn!("the guest has not reloaded its watchdog in time and is reset");
+                    }
+                    End::PowerOff => tracing::warn!("the guest has powered off and is reset"),
+                    _ => {}
                 }
-                End::Panicked if self.plan.spec.on_panic == Some(OnPanic::Reset) => {
-                    tracing::warn!("the guest has panicked and is reset");
-                    self.observer.notify(&Event::Rebooting);
-                    self.reset()?;
-                }
-                End::Panicked => return Err(Problem::of(Class::Guest)(Panicked)),
-                End::Expired if self.plan.spec.watchdog == Some(OnExpiry::Reset) => {
-                    tracing::warn!("the guest has not reloaded its watchdog in time and is reset");
-                    self.observer.notify(&Event::Rebooting);
-                    self.reset()?;
-                }
-                End::Expired => return Err(Problem::of(Class::Guest)(Expired)),
-                End::PowerOff if self.plan.spec.on_exit == OnExit::Reset && !signals.have_asked() => {
-                    tracing::warn!("the guest has powered off and is reset");
-                    self.observer.notify(&Event::Rebooting);
-                    self.reset()?;
-                }
-                End::PowerOff => return Ok(Outcome::PoweredOff),
-                End::DebugExit(value) => return Ok(Outcome::DebugExit(value)),
-                End::Stopped(how) => return Ok(Outcome::Stopped(how)),
-                End::Lost(loss) => return Err(Problem::of(Class::Host)(loss)),
-                End::Failed(failure) => return Err(Problem::of(Class::Guest)(Failed(failure))),
+                self.observer.notify(&Event::Rebooting);
+                self.reset()?;
+                continue;
             }
+            return match end {
+                End::Reset => Ok(Outcome::Stopped(RESET_STOPS)),
+                End::Panicked => Err(Problem::of(Class::Guest)(Panicked)),
+                End::Expired => Err(Problem::of(Class::Guest)(Expired)),
+                End::PowerOff => Ok(Outcome::PoweredOff),
+                End::DebugExit(value) => Ok(Outcome::DebugExit(value)),
+                End::Stopped(how) => Ok(Outcome::Stopped(how)),
+                End::Lost(loss) => Err(Problem::of(Class::Host)(loss)),
+                End::Failed(failure) => Err(Problem::of(Class::Guest)(Failed(failure))),
+            };
+        }
+    }
+
+    /// Whether the guest runs again after that. If a signal has asked it to power off, its doing so is the end.
+    fn runs_again(&self, end: &End, asked: bool) -> bool {
+        let spec = &self.plan.spec;
+        match end {
+            End::Reset => !spec.stop_on_reset,
+            End::Panicked => spec.on_panic == Some(OnPanic::Reset),
+            End::Expired => spec.watchdog == Some(OnExpiry::Reset),
+            End::PowerOff => spec.on_exit == OnExit::Reset && !asked,
+            End::DebugExit(_) | End::Stopped(_) | End::Lost(_) | End::Failed(_) => false,
         }
     }
 
@@ -396,7 +403,9 @@ impl Machine {
         virtio.iter().for_each(|function| function.reset_device());
         self.devices.quiet();
         served.map_err(during("the event loop failed"))?;
-        Ok(ending.take().unwrap_or(End::Stopped("stopped")))
+        let asked = signals.have_asked();
+        let end = ending.take(|end| self.runs_again(end, asked));
+        Ok(end.unwrap_or(End::Stopped("stopped")))
     }
 
     /// The virtio devices as functions for one run.
