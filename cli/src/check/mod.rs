@@ -13,7 +13,7 @@ use std::io::Read;
 
 use memory::layout::AddressLimits;
 use memory::pin::{self, DmaMapper, PinReport};
-use memory::{GuestRam, Layout};
+use memory::{Backing, GuestRam, Layout};
 use miette::Diagnostic;
 use thiserror::Error;
 use vfio::Passthrough;
@@ -29,6 +29,11 @@ const PHYS_BITS: u8 = 40;
 /// What a check finds wrong that a start would not.
 #[derive(Debug, Error, Diagnostic)]
 enum CheckError {
+    #[error("--contents and --hugepages cannot be had together")]
+    #[diagnostic(help(
+        "the pattern is written by way of the file, which one of huge pages does not allow: leave one of them out"
+    ))]
+    Unwritable,
     #[error("{0} pinned pages lie in CMA or ZONE_MOVABLE")]
     #[diagnostic(help("kernels before 5.13 pin there without a word: use a later one"))]
     Misplaced(u64),
@@ -59,6 +64,9 @@ fn check_pin(args: &CheckArgs) -> Result<u8, Problems> {
     let layout = problems.keep(Class::Usage, Layout::new(memory, &AddressLimits::cpu_only(phys_bits())));
     let backing = config.backing();
     problems.keep(Class::Usage, backing.check(memory));
+    if args.contents && backing != Backing::Pages {
+        problems.add(Class::Usage, CheckError::Unwritable);
+    }
     pin::admit(memory, backing).into_iter().for_each(|error| problems.add(Class::Memory, error));
     if layout.is_none() || !problems.0.is_empty() {
         return Err(problems);

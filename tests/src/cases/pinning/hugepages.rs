@@ -35,15 +35,19 @@ fn pool(ctx: &Ctx) -> TestResult {
         refused.stderr_contains("guest memory takes 64 huge pages of 2 MiB, the pool has 20 to give (20 in all, 0 promised to others)")?;
         refused.stderr_contains("echo 64 > /sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages")?;
     }
-    for (flags, message) in [
+    for (command, message) in [
         (
-            "--memory 129M --hugepages 2M",
+            "run --memory 129M --hugepages 2M",
             "guest memory of 129 MiB is not a whole number of huge pages of 2 MiB",
         ),
-        ("--memory 128M --hugepages 3M", "there are no huge pages of 3145728 bytes"),
-        ("--memory 128M --hugepages 2M --balloon 64M", "a balloon and huge pages cannot be had together"),
+        ("run --memory 128M --hugepages 3M", "there are no huge pages of 3145728 bytes"),
+        ("run --memory 128M --hugepages 2M --balloon 64M", "a balloon and huge pages cannot be had together"),
+        (
+            "check --pin --contents --memory 128M --hugepages 2M",
+            "--contents and --hugepages cannot be had together",
+        ),
     ] {
-        ctx.run(&format!("vmm run {flags}")).expect_status(2)?.stderr_contains(message)?;
+        ctx.run(&format!("vmm {command}")).expect_status(2)?.stderr_contains(message)?;
     }
     ctx.run("vmm run --memory 128M --hugepages 4M")
         .expect_status(4)?
