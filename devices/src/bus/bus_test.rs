@@ -78,6 +78,16 @@ fn the_end_of_the_address_space_is_reachable() {
 }
 
 #[test]
+fn an_access_waits_for_nobody_who_changes_the_bus() {
+    let (bus, _) = bus_with(&[(0x1000, 0x10)]);
+    let changing = bus.changes.lock().unwrap();
+    assert_eq!(read::<8>(&bus, 0x1000), [0; 8]);
+    assert_eq!(read::<8>(&bus, 0x2000), [0xff; 8]);
+    assert_eq!(bus.write(0x1000, &[0; 4]), Action::Reset);
+    drop(changing);
+}
+
+#[test]
 fn a_device_may_change_the_bus_it_is_called_on() {
     struct Leaves(Arc<Bus>);
     impl BusDevice for Leaves {

@@ -1,12 +1,12 @@
 //! Address spaces that trap: port I/O and memory-mapped I/O, and the devices that answer there.
 //!
-//! A [`Bus`] is looked up on every exit of every vCPU and changed rarely (a guest that moves a BAR), hence one
-//! reader-writer lock, which is never held while a device is called.
+//! A [`Bus`] is looked up on every exit of every vCPU and changed rarely (a guest that moves a BAR). Hence who looks takes no lock and
+//! waits for nobody: it reads a list that never changes, and whoever changes something puts another list in its place.
 
-use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::{Arc, RwLock};
+use std::sync::{Arc, Mutex};
 
+use arc_swap::ArcSwap;
 use memory::GuestRange;
 
 use crate::sync;
@@ -41,11 +41,15 @@ pub trait BusDevice: Send + Sync {
 /// it reads as all ones and its writes are dropped, as on a bus where no device answers.
 pub struct Bus {
     name: &'static str,
-    windows: RwLock<BTreeMap<u64, Window>>,
+    /// Disjoint, in the order of their addresses.
+    windows: ArcSwap<Vec<Window>>,
+    /// Held by who changes them.
+    changes: Mutex<()>,
 }
 
+#[derive(Clone)]
 struct Window {
-    size: u64,
+    range: GuestRange,
     device: Arc<dyn BusDevice>,
 }
 
@@ -72,8 +76,8 @@ pub enum BusError {
 
 impl Bus {
     /// An empty address space; `name` (`mmio`, `pio`) is what logs call it.
-    pub const fn new(name: &'static str) -> Self {
-        Self { name, windows: RwLock::new(BTreeMap::new()) }
+    pub fn new(name: &'static str) -> Self {
+        Self { name, windows: ArcSwap::default(), changes: Mutex::new(()) }
     }
 
     /// Puts `device` at `window`.
@@ -81,28 +85,36 @@ impl Bus {
         let GuestRange { start, size } = window;
         let end =
             start.checked_add(size).filter(|end| *end > start).ok_or(BusError::Unusable { start, size })?;
-        let mut windows = sync::write(&self.windows);
+        let _changing = sync::lock(&self.changes);
+        let mut windows = Vec::clone(&self.windows.load());
         // Windows are disjoint, so only the last one that starts before our end can reach into ours.
-        if let Some((&taken, before)) = windows.range(..end).next_back() {
-            let taken = GuestRange::new(taken, before.size);
-            if taken.end() > start {
-                return Err(BusError::Overlap { wanted: window, taken });
+        let place = windows.partition_point(|other| other.range.start < end);
+        match place.checked_sub(1).and_then(|before| windows.get(before)) {
+            Some(before) if before.range.end() > start => {
+                Err(BusError::Overlap { wanted: window, taken: before.range })
+            }
+            _ => {
+                windows.insert(place, Window { range: window, device });
+                self.windows.store(Arc::new(windows));
+                Ok(())
             }
         }
-        windows.insert(start, Window { size, device });
-        Ok(())
     }
 
     /// Takes away the device whose window starts at `start`. An access that is under way still finishes.
     pub fn remove(&self, start: u64) {
-        // The device may be dropped here, and must not be while the lock is held.
-        let removed = sync::write(&self.windows).remove(&start);
-        drop(removed);
+        let changing = sync::lock(&self.changes);
+        let mut windows = Vec::clone(&self.windows.load());
+        windows.retain(|window| window.range.start != start);
+        let before = self.windows.swap(Arc::new(windows));
+        // The device may be dropped with what it was in, and must not be while the lock is held.
+        drop(changing);
+        drop(before);
     }
 
     /// Reads; what nobody claims wholly reads as all ones.
     pub fn read(&self, address: u64, data: &mut [u8]) {
-        match self.find(address, data.len()) {
+        match find(&self.windows.load(), address, data.len()) {
             Some((offset, device)) => device.read(offset, data),
             None => {
                 tracing::trace!(bus = self.name, address, size = data.len(), "unclaimed read");
@@ -113,7 +125,7 @@ impl Bus {
 
     /// Writes; what nobody claims wholly is dropped.
     pub fn write(&self, address: u64, data: &[u8]) -> Action {
-        match self.find(address, data.len()) {
+        match find(&self.windows.load(), address, data.len()) {
             Some((offset, device)) => device.write(offset, data),
             None => {
                 tracing::trace!(bus = self.name, address, ?data, "unclaimed write");
@@ -121,16 +133,17 @@ impl Bus {
             }
         }
     }
+}
 
-    fn find(&self, address: u64, length: usize) -> Option<(u64, Arc<dyn BusDevice>)> {
-        let length = [1, 2, 4, 8].into_iter().find(|valid| *valid == length)? as u64;
-        let windows = sync::read(&self.windows);
-        let (start, window) = windows.range(..=address).next_back()?;
-        let offset = address - start;
-        // Nothing below can wrap: windows end inside the address space and `length` is small.
-        let inside = offset < window.size && length <= window.size - offset;
-        inside.then(|| (offset, Arc::clone(&window.device)))
-    }
+/// The device that an access lies wholly inside of, and where in it.
+fn find(windows: &[Window], address: u64, length: usize) -> Option<(u64, &dyn BusDevice)> {
+    let length = [1, 2, 4, 8].into_iter().find(|valid| *valid == length)? as u64;
+    let after = windows.partition_point(|window| window.range.start <= address);
+    let Window { range, device } = windows.get(after.checked_sub(1)?)?;
+    let offset = address - range.start;
+    // Nothing below can wrap: windows end inside the address space and `length` is small.
+    let inside = offset < range.size && length <= range.size - offset;
+    inside.then_some((offset, &**device))
 }
 
 impl Default for Bus {
@@ -141,9 +154,9 @@ impl Default for Bus {
 
 impl fmt::Debug for Bus {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let windows = sync::read(&self.windows);
-        let ranges = windows.iter().map(|(start, window)| GuestRange::new(*start, window.size));
-        f.debug_struct("Bus").field("name", &self.name).field("windows", &ranges.collect::<Vec<_>>()).finish()
+        let windows = self.windows.load();
+        let ranges: Vec<GuestRange> = windows.iter().map(|window| window.range).collect();
+        f.debug_struct("Bus").field("name", &self.name).field("windows", &ranges).finish_non_exhaustive()
     }
 }
 
