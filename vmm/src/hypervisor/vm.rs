@@ -16,7 +16,7 @@ use kvm_bindings::{
     kvm_userspace_memory_region,
 };
 use kvm_ioctls::{Cap, DeviceFd, VmFd};
-use memory::{GuestRam, layout};
+use memory::{GuestRam, GuestRange, RamRegion, layout};
 
 use super::doorbells::KvmDoorbells;
 use super::interrupts::{IOAPIC_PINS, KvmInterrupts};
@@ -28,6 +28,30 @@ pub struct Vm {
     slots: Mutex<Slots>,
     // Below `fd`: the slots go before what they point to.
     _ram: Option<Arc<GuestRam>>,
+}
+
+/// Bytes of the largest slot: KVM takes fewer than 2^31 pages (`KVM_MEM_MAX_NR_PAGES`, include/linux/kvm_host.h), which is a page short of
+/// 8 TiB. Half of that leaves huge pages whole.
+const MOST_SLOT: u64 = 4 << 40;
+
+/// A memory slot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Slot {
+    /// Guest physical address.
+    gpa: u64,
+    /// Bytes.
+    size: u64,
+    /// Where it is mapped here.
+    hva: u64,
+}
+
+/// The slots of a region of RAM.
+fn slots(region: &RamRegion) -> impl Iterator<Item = Slot> + use<> {
+    let RamRegion { guest: GuestRange { start, size }, hva, .. } = *region;
+    (0..size.div_ceil(MOST_SLOT)).map(move |index| {
+        let done = index * MOST_SLOT;
+        Slot { gpa: start + done, size: MOST_SLOT.min(size - done), hva: hva + done }
+    })
 }
 
 /// Memory slot numbers in use, by the guest physical address they start at.
@@ -72,8 +96,8 @@ impl Vm {
     /// Gives the machine its RAM. Comes before [`Vm::create_irqchip`]: with an interrupt chip in place each
     /// slot waits 8 to 10 ms for a grace period in the host.
     pub fn set_ram(&mut self, ram: Arc<GuestRam>) -> Result<(), KvmError> {
-        for region in ram.regions() {
-            self.set_slot(region.guest.start, region.guest.size, region.hva)?;
+        for Slot { gpa, size, hva } in ram.regions().iter().flat_map(slots) {
+            self.set_slot(gpa, size, hva)?;
         }
         self._ram = Some(ram);
         Ok(())
@@ -152,3 +176,7 @@ impl AddressSpace for Vm {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "vm_test.rs"]
+mod tests;
