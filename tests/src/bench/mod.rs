@@ -1,6 +1,7 @@
 //! `cargo lab bench`: what is measured, in lab hosts or on this machine. A file or folder for each bench, which prints a row
 //! of its table as soon as it has it, writes all of them as JSON, and says whether what it measured is what was promised.
 
+mod devices;
 mod figures;
 mod instructions;
 mod pin;
@@ -17,6 +18,8 @@ use crate::cli::BenchOptions;
 /// What can be measured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Bench {
+    /// Disks and network cards, beside QEMU's with the same guest, image and tap: time and exits for each request
+    Devices,
     /// Starts with a passed-through device on hosts that keep memory busy: ours, and as others do it
     Pin,
     /// Whole starts in a host whose clock counts instructions, with and without a passed-through device
@@ -29,6 +32,7 @@ pub(crate) enum Bench {
 /// Runs what was asked for; fails if it is not as promised.
 pub(crate) fn run(options: &BenchOptions) -> Result<ExitCode, Error> {
     match options.name {
+        Bench::Devices => devices::run(options),
         Bench::Instructions => instructions::run(options),
         Bench::Pin => pin::run(options),
         Bench::Start => start::run(options),

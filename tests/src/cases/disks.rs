@@ -17,7 +17,7 @@ pub(super) fn all() -> Vec<Case> {
 }
 
 /// Where images are: ext4, which knows holes and direct I/O.
-const IMAGES: &str = "/tmp/images";
+pub(super) const IMAGES: &str = "/tmp/images";
 
 /// Makes the file system for images, and puts an initramfs for the guest there that has `programs`.
 fn prepare(ctx: &Ctx, script: &str, programs: &[&str]) -> TestResult {
@@ -26,16 +26,29 @@ fn prepare(ctx: &Ctx, script: &str, programs: &[&str]) -> TestResult {
         let content = ctx.get(&ctx.program(program)?)?;
         initrd = initrd.file(&format!("bin/{program}"), &content)?;
     }
+    make_images(ctx)?;
+    ctx.put("/tmp/guest.cpio", &initrd.build()?)
+}
+
+/// Makes the file system for images.
+pub(super) fn make_images(ctx: &Ctx) -> TestResult {
     let mount = format!(
         "mkdir -p {IMAGES} && truncate -s 256M /tmp/images.fs && mke2fs -q -F /tmp/images.fs && \
          mount -t ext4 -o loop /tmp/images.fs {IMAGES}"
     );
     ctx.run(&mount).expect_success()?;
-    ctx.put("/tmp/guest.cpio", &initrd.build()?)
+    Ok(())
 }
 
 fn clean_up(ctx: &Ctx) -> TestResult {
-    ctx.run(&format!("umount {IMAGES} && rm -r {IMAGES} /tmp/images.fs /tmp/guest.cpio")).expect_success()?;
+    remove_images(ctx)?;
+    ctx.run("rm /tmp/guest.cpio").expect_success()?;
+    Ok(())
+}
+
+/// Takes it away.
+pub(super) fn remove_images(ctx: &Ctx) -> TestResult {
+    ctx.run(&format!("umount {IMAGES} && rm -r {IMAGES} /tmp/images.fs")).expect_success()?;
     Ok(())
 }
 

@@ -1,6 +1,7 @@
 //! A Debian on a disk, as cloud images have it, with its own kernel and initramfs: it boots, verifies what it writes, powers off, and
 //! loses nothing to a kill that it has synced.
 
+use super::disks::{IMAGES, make_images, remove_images};
 use crate::host::HostSpec;
 use crate::suite::{Case, Ctx, Interactive, TestResult, case, ensure};
 
@@ -13,6 +14,7 @@ pub(super) fn all() -> Vec<Case> {
             host(),
             killed,
         ),
+        case("long/fio verifies every format and mode, its disk reset all the time", host(), every_mode),
     ]
 }
 
@@ -121,4 +123,63 @@ fn killed(ctx: &Ctx) -> TestResult {
     power_off(guest)?;
     ctx.run(&format!("rm {KERNEL} {INITRD} /tmp/debian.qcow2")).expect_success()?;
     Ok(())
+}
+
+/// What fio is let loose on, vdb and so on.
+const MODES: [&str; 7] = [
+    "a.img",
+    "b.img,direct",
+    "c.img,direct,packed,queues=1",
+    "d.qcow2",
+    "e.qcow2,direct",
+    "f.qcow2,packed,backing",
+    "g.img,rate.bytes=64M",
+];
+/// Of each disk: it is written at random and read again, with as many requests under way, while it is reset whenever it has done something.
+const VERIFY: &str = "mount -t proc proc /proc; mount -t sysfs sysfs /sys; mount -t tmpfs tmpfs /tmp
+    verify() {
+        pci=$(readlink -f /sys/block/$1/device/..); n=0; last=0
+        fio --name=$1 --filename=/dev/$1 --size=8M --rw=randwrite --bs=RANGE --direct=1 --ioengine=libaio --iodepth=DEPTH \
+            --verify=crc32c --verify_fatal=1 --minimal > /tmp/$1.log 2>&1 & fio=$!
+        while [ -d /proc/$fio ]; do
+            read reads x x x writes x < /sys/block/$1/stat
+            if [ $((reads + writes)) -lt $((last + 100)) ]; then sleep 0.05; continue; fi
+            last=$((reads + writes)); echo 1 > $pci/reset && n=$((n + 1)) || echo $1 cannot be reset
+        done
+        wait $fio && echo $1 is verified, reset $n times. || cat /tmp/$1.log
+    }
+    for disk in DISKS; do verify $disk; done; echo that was $((1))ll
+";
+
+/// Debian's fio on the lab's own kernel, whose driver knows that its device is reset.
+fn every_mode(ctx: &Ctx) -> TestResult {
+    make_images(ctx)?;
+    let image = ctx.program("image")?;
+    let make = format!(
+        "cd {IMAGES}; truncate -s 16M a.img b.img c.img g.img base.img; for n in d e; do {image} $n.qcow2 16777216 || exit; done; \
+         {image} f.qcow2 16777216 base.img raw"
+    );
+    ctx.run(&make).expect_success()?;
+    let disks: String = MODES.map(|mode| format!(" --disk {mode}")).concat();
+    let command = format!(
+        "cd {IMAGES}; exec vmm run --initrd none --cmdline 'console=ttyS0 root=/dev/vda1 quiet init=/bin/sh' --memory 512M \
+         --cpus 2 --disk /dev/vda,ro{disks}"
+    );
+    let mut guest = ctx.run(&command).deadline(DEADLINE).start()?;
+    guest.wait_for("# ")?;
+    guest.send("PS1=; PS2=; stty -echo; echo a shell $((1))n\n");
+    guest.wait_for("a shell 1n")?;
+    let names: Vec<String> = ('b'..).take(MODES.len()).map(|letter| format!("vd{letter}")).collect();
+    for (range, depth) in [("4k", "16"), ("64k", "4")] {
+        guest.send(VERIFY.replace("RANGE", range).replace("DEPTH", depth).replace("DISKS", &names.join(" ")));
+        let said = guest.wait_for("that was 1ll")?;
+        for name in &names {
+            let line = said.lines().find(|line| line.starts_with(&format!("{name} is verified, reset ")));
+            let line = line.unwrap_or("it is not verified");
+            ensure!(line.starts_with(name.as_str()), "{name}, by requests of {range}: {line}: {said}");
+            ensure!(range != "4k" || !line.contains("reset 0 times"), "{line}");
+        }
+    }
+    guest.kill()?;
+    remove_images(ctx)
 }

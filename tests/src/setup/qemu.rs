@@ -72,6 +72,21 @@ impl Qemu {
         command
     }
 
+    /// A directory to put under /lab in a host, and how it starts there.
+    pub(crate) fn in_a_host(&self) -> Result<(PathBuf, Vec<String>), SetupError> {
+        let name =
+            |directory: &PathBuf| directory.file_name().map(|name| name.to_string_lossy().into_owned());
+        let Some((directory, name)) =
+            self.directory.clone().and_then(|path| name(&path).map(|name| (path, name)))
+        else {
+            // The system's is strewn over the system, and not the one that others would measure beside.
+            let missing =
+                vec!["a QEMU of the cache's own, since this machine's cannot be put into a host".to_owned()];
+            return Err(SetupError::Missing { missing, packages: vec![PACKAGE.to_owned()] });
+        };
+        Ok((directory, Self::words_at(&format!("/lab/{name}")).to_vec()))
+    }
+
     /// How it starts from its directory.
     fn words_at(directory: &str) -> [String; 6] {
         let file = |name: &str| format!("{directory}/{name}");

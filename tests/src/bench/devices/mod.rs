@@ -1,0 +1,148 @@
+//! `cargo lab bench devices`: disks and network cards of vmm's beside those of QEMU's, with the same guest, image and tap, in one lab
+//! host. It has one CPU, which is never idle while a device serves: what a request takes of the clock is what it costs the host, guest included,
+//! and its inverse what can be had in a second. A clock that counts instructions would repeat better, but QEMU with such a clock stands
+//! still for good when a nested guest has many requests under way.
+//!
+//! It fails unless vmm keeps what it promises; see `verdict`.
+
+mod contender;
+mod load;
+mod measure;
+mod row;
+mod verdict;
+
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use serde::Serialize;
+
+use super::table;
+use crate::cli::BenchOptions;
+use crate::files::During;
+use crate::host::{Deadline, Event, Host, HostError, HostSpec, Session};
+use crate::product::{self, Product};
+use crate::setup::Artefacts;
+use crate::suite::GuestInitrd;
+use crate::wire::ExecRequest;
+use crate::{Error, setup};
+use contender::Contender;
+use load::Device;
+use measure::Sample;
+use row::{Row, TABLE};
+
+const INITRD: &str = "/lab/guest.cpio";
+const REQUESTS: &str = "/lab/requests";
+const MAKE_TAP: &str = "/lab/tap";
+/// On ext4, which knows direct I/O.
+const IMAGE: &str = "/tmp/images/disk.img";
+const TAP: &str = "tap0";
+
+/// The JSON file.
+#[derive(Serialize)]
+struct Record {
+    schema: &'static str,
+    seconds: u64,
+    kernel: String,
+    rows: Vec<Row>,
+    /// What went wrong with a guest.
+    troubles: Vec<String>,
+    /// What is not as promised.
+    complaints: Vec<String>,
+}
+
+/// Measures all devices, or those that were asked for.
+pub(super) fn run(options: &BenchOptions) -> Result<ExitCode, Error> {
+    let started = Instant::now();
+    let artefacts = setup::ensure()?;
+    let vmm = match options.vmm.first() {
+        Some(binary) => binary.clone(),
+        None => product::release()?,
+    };
+    let lab = Lab::boot(&artefacts, &vmm)?;
+    let (mut rows, mut troubles) = (Vec::new(), Vec::new());
+    println!("{}", TABLE.head());
+    let asked = |device: &Device| {
+        options.only.is_empty() || options.only.iter().any(|only| device.name() == only.as_str())
+    };
+    for device in Device::ALL.into_iter().filter(asked) {
+        let initrd =
+            GuestInitrd::with_script(&artefacts, &device.script())?.file("bin/requests", &lab.requests)?;
+        lab.host.put(INITRD, &initrd.build()?)?;
+        let mut samples: Vec<(Contender, Vec<Sample>)> = Vec::new();
+        for _ in 0..options.starts {
+            for contender in Contender::ALL {
+                let command = contender.command(device, lab.host.release(), &lab.qemu);
+                match measure::guest(&lab.host, device, command)? {
+                    Ok(measured) => samples.push((contender, measured)),
+                    Err(why) => troubles.push(format!("{contender:?}, {}: {why}", device.name())),
+                }
+            }
+        }
+        for (index, load) in device.loads().iter().enumerate() {
+            let of_load =
+                |(who, all): &(Contender, Vec<Sample>)| all.get(index).map(|sample| (*who, *sample));
+            let row = Row::new(device, load, &samples.iter().filter_map(of_load).collect::<Vec<_>>());
+            println!("{}", row.line());
+            rows.push(row);
+        }
+    }
+    let complaints = verdict::complaints(&rows);
+    let path = options.json.clone().unwrap_or_else(|| product::target().join("bench/devices.json"));
+    let seconds = started.elapsed().as_secs();
+    println!("\n{seconds} s: {}", path.display());
+    troubles.iter().for_each(|trouble| println!("{trouble}"));
+    complaints.iter().for_each(|complaint| println!("not as promised: {complaint}"));
+    let success = complaints.is_empty();
+    let kernel = lab.host.release().to_owned();
+    table::write_json(
+        &path,
+        &Record { schema: "vmm-bench-devices/1", seconds, kernel, rows, troubles, complaints },
+    )?;
+    Ok(if success { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// The host, with all that guests are measured on.
+struct Lab {
+    // Dropped before the host.
+    _server: Session,
+    host: Host,
+    /// How QEMU starts in the host.
+    qemu: Vec<String>,
+    /// The program that makes requests.
+    requests: Vec<u8>,
+}
+
+impl Lab {
+    fn boot(artefacts: &Artefacts, vmm: &std::path::Path) -> Result<Lab, Error> {
+        let product = Product::build()?;
+        let program = |name| {
+            let path = product.program(name);
+            std::fs::read(&path).during("read", &path)
+        };
+        let (requests, make_tap) = (program("requests")?, program("tap")?);
+        let (directory, qemu) = artefacts.qemu.in_a_host()?;
+        let spec = HostSpec { add: vec![directory], ..HostSpec::default().one_cpu() };
+        let host = Host::boot(&spec, artefacts, Some(vmm))?;
+        host.put(REQUESTS, &requests)?;
+        host.put(MAKE_TAP, &make_tap)?;
+        let make = format!(
+            "mkdir -p /tmp/images && truncate -s 192M /tmp/images.fs && mke2fs -q -F /tmp/images.fs && \
+             mount -t ext4 -o loop /tmp/images.fs /tmp/images && dd if=/dev/zero of={IMAGE} bs=1M count=128 2>/dev/null && sync; \
+             {MAKE_TAP} {TAP} && ip link set {TAP} up && ip addr add {}/24 dev {TAP}",
+            load::HOST
+        );
+        host.errand(&["sh", "-c", &make], &[])?;
+        let argv = [REQUESTS, "serve", &load::PORT.to_string()].map(str::to_owned).into();
+        let server = host.exec(ExecRequest { argv, env: Vec::new(), terminal: None })?;
+        match server.next(Deadline::after(Duration::from_secs(60)))? {
+            Event::Stdout(_) => Ok(Lab { _server: server, host, qemu, requests }),
+            Event::Stderr(text) => Err(unprepared(&text).into()),
+            Event::Exit(status) => Err(unprepared(format!("status {status}").as_bytes()).into()),
+        }
+    }
+}
+
+fn unprepared(why: &[u8]) -> HostError {
+    let stderr = String::from_utf8_lossy(why).into_owned();
+    HostError::Errand { errand: format!("{REQUESTS} serve"), status: 1, stderr }
+}
