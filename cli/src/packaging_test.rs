@@ -71,6 +71,7 @@ fn the_unit_allows_what_vmm_opens() {
         "/dev/iommu",
         "/dev/net/tun",
         "/dev/vhost-net",
+        "/dev/vhost-vsock",
     ] {
         assert!(allowed.contains(&format!("{node} rw").as_str()), "{node}");
     }

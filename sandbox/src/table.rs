@@ -229,7 +229,7 @@ pub const TABLE: &[Row] = &[
     row("sizes of the terminals of a virtio console", &[Device], &[ioctl(TIOCGWINSZ)]),
     row("daemons of vhost-user devices", &[Device], &[any(SYS_sendmsg), any(SYS_recvmsg)]),
     row("queues of network cards", &[Device], &[ioctl(TUNSETQUEUE)]),
-    row("network cards whose driver is ready", &[Vcpu], &[ioctl(TUNSETOFFLOAD), ioctls(VHOST)]),
+    row("network cards and vsocks whose driver is ready", &[Vcpu], &[ioctl(TUNSETOFFLOAD), ioctls(VHOST)]),
     row(
         "changes of interfaces that the kernel's vhost serves",
         &[Vcpu],

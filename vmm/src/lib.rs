@@ -24,4 +24,4 @@ pub use preflight::Plan;
 pub use problem::{Class, Problem, Problems};
 pub use spec::{InitrdSource, MachineSpec, OnExit, OnExpiry, OnPanic, Serial};
 pub use virtio::VirtioSpec;
-pub use virtio::vsock::VsockSpec;
+pub use virtio::vsock::{VsockServer, VsockSpec};

@@ -15,6 +15,7 @@ mod pinning;
 pub(crate) mod sandbox;
 mod vfio;
 mod virtio;
+mod vsock;
 
 use std::path::{Path, PathBuf};
 
@@ -33,7 +34,8 @@ pub(crate) use lifecycle::{OnExit, OnPanic, OnReboot, Watchdog};
 pub(crate) use net::NetCard;
 pub(crate) use pinning::{PinRootHelp, PinVerify, Prefault};
 pub(crate) use vfio::{Iommufd, VfioDevice};
-pub(crate) use virtio::{Balloon, Vsock};
+pub(crate) use virtio::Balloon;
+pub(crate) use vsock::Vsock;
 
 /// A machine.
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]

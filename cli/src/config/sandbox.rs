@@ -99,7 +99,8 @@ impl Sandbox {
 
 /// What any machine may need of the host.
 pub(crate) fn host() -> Reach {
-    let nodes = ["kvm", "vfio", "iommu", "net/tun", "vhost-net", "udmabuf", "null", "ptmx", "pts"];
+    let nodes =
+        ["kvm", "vfio", "iommu", "net/tun", "vhost-net", "vhost-vsock", "udmabuf", "null", "ptmx", "pts"];
     let reach = [
         "/proc",
         "/sys",
@@ -166,7 +167,7 @@ impl Config {
         let api = self.api_socket.as_deref().filter(|text| !text.starts_with("fd=")).map(Path::new);
         let console =
             self.console.iter().flat_map(|port| [port.socket.as_deref(), port.pty.as_deref()]).flatten();
-        let vsock = self.vsock.iter().map(|vsock| vsock.socket.as_path());
+        let vsock = self.vsock.iter().filter_map(|vsock| vsock.socket.as_deref());
         console.chain(vsock).chain(api)
     }
 }

@@ -1,33 +1,13 @@
 //! The virtio devices.
 
-use std::path::PathBuf;
-
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use vmm::virtio::balloon::{BalloonSpec, USUAL_PERIOD};
-use vmm::{Problems, VirtioSpec, VsockSpec};
+use vmm::{Problems, VirtioSpec};
 
 use super::Config;
 use super::fs::SharedDirectory;
 use crate::grammar::types::{Duration, Size};
-
-/// `--vsock`
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
-pub(crate) struct Vsock {
-    /// The Unix socket that programs of the host connect to, for a port of the guest (`CONNECT 52`). What the guest connects
-    /// to is at this path with an underscore and the port behind it.
-    #[schemars(extend("x-value" = "PATH"))]
-    pub(crate) socket: PathBuf,
-    /// The guest's address, 3 or more.
-    #[serde(default = "first_guest")]
-    pub(crate) cid: u32,
-}
-
-/// The first address that a guest can have.
-fn first_guest() -> u32 {
-    3
-}
 
 /// `--balloon`
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
@@ -68,7 +48,7 @@ impl Config {
             nets: self.net.iter().filter_map(|net| net.spec(&mut taken, problems)).collect(),
             served_nets: self.net.iter().filter_map(|net| net.served(problems)).collect(),
             rng: self.rng,
-            vsock: self.vsock.clone().map(|Vsock { socket, cid }| VsockSpec { cid, socket }),
+            vsock: self.vsock.as_ref().and_then(|vsock| vsock.spec(problems)),
             shares: self.fs.iter().map(SharedDirectory::spec).collect(),
             balloon: self.balloon.as_ref().map(Balloon::spec),
             console: self.console.iter().filter_map(|port| port.spec(problems)).collect(),

@@ -24,6 +24,7 @@ pub mod queue;
 pub mod rng;
 #[cfg(test)]
 pub(crate) mod testing;
+pub mod vhost;
 pub mod vhost_user;
 pub mod vsock;
 pub mod worker;

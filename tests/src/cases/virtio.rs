@@ -8,6 +8,11 @@ pub(super) fn all() -> Vec<Case> {
     vec![
         case("virtio/an entropy device, its driver gone at any moment, beside a drive", host(), entropy),
         case("virtio/vsock: 32 connections each way, byte by byte", host(), |ctx| vsock(ctx, 1, 0, 1)),
+        case(
+            "virtio/vsock of the kernel: 32 connections each way, over a reboot",
+            host(),
+            vsock_of_the_kernel,
+        ),
         case("long/vsock, its driver gone at any moment", host(), |ctx| vsock(ctx, 2, 3, 1)),
         case("long/vsock: 32 connections each way, 1 GiB over each set", host(), |ctx| vsock(ctx, 1, 0, 32)),
     ]
@@ -136,5 +141,72 @@ fn vsock(ctx: &Ctx, cpus: u32, times: u32, mib: u32) -> TestResult {
     cut_off.finish()?;
     idle.finish()?;
     ctx.run("! ls /tmp/vm.vsock && rm /tmp/guest.cpio /tmp/vm.vsock_*").expect_success()?;
+    Ok(())
+}
+
+/// Does what it is told until it is told to end.
+const KERNELS: &str = r#"
+    driver=$(readlink -f /sys/bus/virtio/devices/virtio0/driver)
+    echo ready
+    while read what; do
+        case $what in
+        [0-9]*)
+            vsock echo vsock:52 $what &
+            vsock talk vsock:1234 $what 1
+            wait
+            echo round done;;
+        bind) echo virtio0 > $driver/unbind && echo virtio0 > $driver/bind && echo bound;;
+        reboot) reboot -f;;
+        *) poweroff -f;;
+        esac
+    done"#;
+
+/// The kernel serves it: both ways at once, again when the driver comes anew, and again after a reboot. Its address is nobody else's
+/// meanwhile.
+fn vsock_of_the_kernel(ctx: &Ctx) -> TestResult {
+    let program = ctx.program("vsock")?;
+    let initrd = GuestInitrd::with_script(ctx.artefacts, KERNELS)?;
+    ctx.put("/tmp/guest.cpio", &initrd.file("bin/vsock", &ctx.get(&program)?)?.build()?)?;
+    let command = "vmm run --vsock cid=7,vhost --memory 128M {QUIET} --initrd /tmp/guest.cpio";
+    let command = command.replace("{QUIET}", QUIET);
+    ctx.run(&format!("mv /dev/vhost-vsock /tmp/; {command}"))
+        .expect_status(3)?
+        .stderr_contains("there is no /dev/vhost-vsock")?
+        .stderr_contains("modprobe vhost_vsock")?;
+    ctx.run("mv /tmp/vhost-vsock /dev/").expect_success()?;
+    let mut guest = ctx.run(&command).deadline(240).start()?;
+    for (connections, next) in [(CONNECTIONS, "bind"), (2, "reboot"), (2, "poweroff")] {
+        if next != "reboot" {
+            guest.wait_for("ready")?;
+        }
+        let moved = u64::from(connections) << 20;
+        let server = format!("{program} echo vsock:1234 {connections}");
+        let mut server = ctx.run(&server).deadline(240).start()?;
+        server.wait_for("listening")?;
+        guest.send(format!("{connections}\n"));
+        guest.wait_for("listening at vsock:52")?;
+        let client = format!("{program} talk vsock:7:52 {connections} 1");
+        let talked = ctx.run(&client).deadline(240).output()?;
+        let said = guest.wait_for("round done")?;
+        ensure!(talked.status == 0, "the host's end of it: {}; the guest's: {said}", talked.stderr);
+        talked.stdout_contains(&format!("{moved} bytes there and back over {connections} connections"))?;
+        for did in ["bytes there and back", "echoed"] {
+            ensure!(said.contains(did), "the guest did not do its part: {said}");
+        }
+        server.finish()?.stdout_contains(&format!("echoed {moved} bytes over {connections} connections"))?;
+        if next == "bind" {
+            ctx.run(&command)
+                .expect_status(3)?
+                .stderr_contains("the vsock address 7 is in use on this host")?;
+        }
+        guest.send(format!("{next}\n"));
+        if next == "bind" {
+            guest.wait_for("bound")?;
+        }
+    }
+    let guest = guest.finish()?;
+    ensure!(guest.status == 0, "it ended with status {}", guest.status);
+    ensure!(!guest.stderr.contains("virtio device stops"), "{}", guest.stderr);
+    ctx.run("rm /tmp/guest.cpio").expect_success()?;
     Ok(())
 }

@@ -96,7 +96,8 @@ fn everything_that_can_be_had_is_read() {
     let described = &configuration.to_json(None)["disks"];
     assert_eq!((&described[0]["image_type"], &described[0]["readonly"]), (&json!("Qcow2"), &json!(true)));
     assert_eq!(described[1]["rate_limiter_config"]["bandwidth"], json!({ "size": 1000, "refill_time": 100 }));
-    let vsock = crate::VsockSpec { cid: 5, socket: "/run/vm.vsock".into() };
+    let server = crate::VsockServer::Bridge("/run/vm.vsock".into());
+    let vsock = crate::VsockSpec { cid: 5, server };
     assert_eq!(spec.virtio.vsock, Some(vsock));
     assert_eq!(configuration.to_json(None)["vsock"]["cid"], 5);
     let share = json!({ "tag": "home", "socket": "/run/home.sock", "num_queues": 2, "queue_size": 1024 });
@@ -142,6 +143,10 @@ fn what_cannot_be_had_is_refused_by_name() {
         (
             with("vsock", json!({ "cid": 3 })),
             "`vsock.socket` is missing: it is the path that programs of the host connect to",
+        ),
+        (
+            with("vsock", json!({ "cid": 3, "socket": "/run/vm.vsock", "vhost": true })),
+            "`vsock.socket` does not go with vhost: the kernel's sockets have no path",
         ),
         (
             with("fs", json!([{ "tag": "t" }])),

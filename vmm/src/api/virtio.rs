@@ -11,7 +11,7 @@ use crate::virtio::VirtioSpec;
 use crate::virtio::fs::FsSpec;
 use crate::virtio::net::{NetServer, NetSpec, TapSource};
 use crate::virtio::plugged::{Pluggable, PluggedSpec};
-use crate::virtio::vsock::VsockSpec;
+use crate::virtio::vsock::{VsockServer, VsockSpec};
 
 /// What the dialect's entropy device may be fed from: the kernel's generator under all its names.
 const ENTROPY: [&str; 2] = ["/dev/urandom", "/dev/random"];
@@ -111,8 +111,11 @@ pub(super) fn describe(spec: &VirtioSpec, plugged: &[PluggedSpec], config: &mut 
     }
 }
 
-fn describe_vsock(VsockSpec { cid, socket }: &VsockSpec) -> Value {
-    json!({ "cid": cid, "socket": socket, "iommu": false })
+fn describe_vsock(VsockSpec { cid, server }: &VsockSpec) -> Value {
+    match server {
+        VsockServer::Bridge(socket) => json!({ "cid": cid, "socket": socket, "iommu": false }),
+        VsockServer::Kernel => json!({ "cid": cid, "vhost": true, "iommu": false }),
+    }
 }
 
 /// A shared directory, as the dialect has it where it says nothing else.
@@ -155,15 +158,24 @@ fn read_rng(rng: &mut Fields) {
 fn read_vsock(vsock: &mut Fields) -> Option<VsockSpec> {
     vsock.text("id");
     placed_by_us(vsock);
-    let (cid, socket) = (vsock.number("cid"), vsock.path("socket"));
+    let (cid, socket, vhost) = (vsock.number("cid"), vsock.path("socket"), vsock.flag("vhost"));
     if cid.is_none() {
         vsock.refuse("cid", "is missing: it is the guest's address, 3 or more");
     }
-    if socket.is_none() {
-        vsock.refuse("socket", "is missing: it is the path that programs of the host connect to");
-    }
+    let server = match (socket, vhost.unwrap_or(false)) {
+        (Some(socket), false) => Some(VsockServer::Bridge(socket)),
+        (None, true) => Some(VsockServer::Kernel),
+        (Some(_), true) => {
+            vsock.refuse("socket", "does not go with vhost: the kernel's sockets have no path");
+            None
+        }
+        (None, false) => {
+            vsock.refuse("socket", "is missing: it is the path that programs of the host connect to");
+            None
+        }
+    };
     // What is too large is no address either, which is said with all the rest.
-    Some(VsockSpec { cid: u32::try_from(cid?).unwrap_or(u32::MAX), socket: socket? })
+    Some(VsockSpec { cid: u32::try_from(cid?).unwrap_or(u32::MAX), server: server? })
 }
 
 /// The fields that say whether a card has offloads: all of them or none.

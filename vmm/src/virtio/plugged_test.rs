@@ -3,6 +3,7 @@ use std::path::Path;
 use devices::disk::DiskOptions;
 
 use super::*;
+use crate::virtio::vsock::VsockServer;
 
 fn disk(path: &Path) -> PluggedSpec {
     let options = DiskOptions { format: Some(devices::disk::Format::Raw), ..DiskOptions::new(path) };
@@ -10,7 +11,7 @@ fn disk(path: &Path) -> PluggedSpec {
 }
 
 fn vsock(socket: &Path) -> PluggedSpec {
-    let vsock = VsockSpec { cid: 5, socket: socket.into() };
+    let vsock = VsockSpec { cid: 5, server: VsockServer::Bridge(socket.into()) };
     PluggedSpec { id: "sockets".to_owned(), device: Pluggable::Vsock(vsock) }
 }
 
@@ -56,7 +57,7 @@ fn all_devices_are_looked_at_together() {
     assert_eq!(wrong(&VirtioSpec::default(), std::slice::from_ref(&first)), [""; 0]);
     assert_eq!(wrong(&VirtioSpec::default(), &[first, second.clone()]), ["a machine cannot have two vsocks"]);
     let fixed = VirtioSpec {
-        vsock: Some(VsockSpec { cid: 4, socket: "/run/c.vsock".into() }),
+        vsock: Some(VsockSpec { cid: 4, server: VsockServer::Kernel }),
         ..VirtioSpec::default()
     };
     assert_eq!(wrong(&fixed, &[second]), ["a machine cannot have two vsocks"]);

@@ -1,10 +1,11 @@
-//! A guest's socket device: its address and the Unix socket that leads to it.
+//! A guest's socket device: its address, and what leads to it: a Unix socket, or the kernel.
 
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use devices::virtio::vsock::Vsock;
+use devices::virtio::VirtioDevice;
+use devices::virtio::vsock::{VhostVsock, Vsock};
 use miette::Diagnostic;
 use thiserror::Error;
 
@@ -22,8 +23,18 @@ const LONGEST_PORT: usize = "_4294967295".len();
 pub struct VsockSpec {
     /// The guest's address.
     pub cid: u32,
-    /// Where clients of the host connect to; with an underscore and a port, what the guest's connections lead to.
-    pub socket: PathBuf,
+    /// The host's side of it.
+    pub server: VsockServer,
+}
+
+/// Who serves a socket device.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum VsockServer {
+    /// We do. Clients of the host connect to the Unix socket at this path; with an underscore and a port, it is what the guest's
+    /// connections lead to.
+    Bridge(PathBuf),
+    /// The kernel (vhost-vsock): programs of the host have sockets of the family AF_VSOCK.
+    Kernel,
 }
 
 /// A device that makes no sense on any host, or cannot be had on this one.
@@ -60,16 +71,27 @@ impl VsockSpec {
         if !GUEST_CIDS.contains(&self.cid) {
             problems.add(Class::Usage, VsockError::Cid(self.cid));
         }
-        if self.socket.as_os_str().as_bytes().len() > LONGEST_PATH - LONGEST_PORT {
-            problems.add(Class::Usage, VsockError::LongSocket(self.socket.clone()));
+        if let VsockServer::Bridge(socket) = &self.server
+            && socket.as_os_str().as_bytes().len() > LONGEST_PATH - LONGEST_PORT
+        {
+            problems.add(Class::Usage, VsockError::LongSocket(socket.clone()));
         }
     }
 
-    /// Takes its socket. What is wrong is reported.
-    pub(super) fn open(&self, problems: &mut Problems) -> Option<Arc<Vsock<Listener>>> {
-        let listener = Listener::at(&self.socket).map_err(VsockError::Socket);
-        let listener = problems.keep(Class::Usage, listener)?;
-        Some(Arc::new(Vsock::new(self.cid, listener, self.socket.clone())))
+    /// Takes its socket, or its address. What is wrong is reported.
+    pub(super) fn open(&self, problems: &mut Problems) -> Option<Arc<dyn VirtioDevice>> {
+        // The kernel would say of an address that is none what was said of it already.
+        if !GUEST_CIDS.contains(&self.cid) {
+            return None;
+        }
+        match &self.server {
+            VsockServer::Bridge(socket) => {
+                let listener = Listener::at(socket).map_err(VsockError::Socket);
+                let listener = problems.keep(Class::Usage, listener)?;
+                Some(Arc::new(Vsock::new(self.cid, listener, socket.clone())))
+            }
+            VsockServer::Kernel => Some(Arc::new(problems.keep(Class::Host, VhostVsock::open(self.cid))?)),
+        }
     }
 }
 

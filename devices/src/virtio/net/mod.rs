@@ -34,7 +34,7 @@ pub use mac::{MacAddress, NoMacAddress};
 use receive::Receiver;
 pub use served::wanted as served;
 use transmit::Transmitter;
-pub use vhost::{Vhost, VhostError};
+pub use vhost::Vhost;
 
 const NET: DeviceType = DeviceType { id: 1, pci_class: 0x02_0000 };
 const QUEUE_SIZE: u16 = 256;

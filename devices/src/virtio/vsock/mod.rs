@@ -1,4 +1,5 @@
-//! A socket device (virtio 1.3 §5.10) whose host side are Unix sockets, as Firecracker and Cloud Hypervisor have it.
+//! A socket device (virtio 1.3 §5.10). Its host side are Unix sockets, as Firecracker and Cloud Hypervisor have it, or the
+//! kernel's own ([`VhostVsock`]), of which nothing of the following is true.
 //!
 //! ```text
 //! host connects to SOCKET, says `CONNECT 52`  ->  the guest's port 52          host is told `OK 1073741824`
@@ -16,6 +17,7 @@ mod credit;
 mod greeting;
 mod packet;
 mod server;
+mod vhost;
 
 use std::borrow::Borrow;
 use std::io;
@@ -27,6 +29,7 @@ use super::worker::OneThread;
 use super::{Activation, Active, DeviceType, RING_FEATURES, VirtioDevice, read_bytes};
 use bridge::{Bridge, HostPorts};
 use server::Server;
+pub use vhost::{VhostVsock, VhostVsockError};
 
 /// A communication controller of another kind.
 const VSOCK: DeviceType = DeviceType { id: 19, pci_class: 0x07_8000 };

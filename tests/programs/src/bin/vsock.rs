@@ -5,8 +5,8 @@
 //! - `vsock idle PLACE CONNECTIONS`: makes so many connections to the host's end of a bridge; some say nonsense and are to be
 //!   sent away, others nothing until they are.
 //!
-//! A place is `vsock:PORT` in a guest, where `talk` is to its host, `unix:PATH` on the host, or `bridge:PATH:PORT` for a port of
-//! the guest.
+//! A place is `vsock:PORT`, where `talk` is to the host, `vsock:CID:PORT` for a port of a guest whose kernel serves it, `unix:PATH` on the
+//! host, or `bridge:PATH:PORT` for a port of the guest.
 //!
 //! # Unsafe
 //! Sockets of the family AF_VSOCK are made and named with libc.
@@ -63,7 +63,10 @@ fn open(place: &str, listens: bool) -> io::Result<OwnedFd> {
     match place.split_once(':') {
         Some(("unix", path)) if listens => Ok(UnixListener::bind(path)?.into()),
         Some(("unix", path)) => Ok(UnixStream::connect(path)?.into()),
-        Some(("vsock", port)) => vsock(number(port)?, listens),
+        Some(("vsock", place)) => match place.split_once(':') {
+            Some((cid, port)) => vsock(number(cid)?, number(port)?, listens),
+            None => vsock(HOST, number(place)?, listens),
+        },
         Some(("bridge", rest)) if !listens => {
             let (path, port) = rest.rsplit_once(':').ok_or(io::ErrorKind::InvalidInput)?;
             let mut stream = UnixStream::connect(path)?;
@@ -83,7 +86,7 @@ fn open(place: &str, listens: bool) -> io::Result<OwnedFd> {
     }
 }
 
-fn vsock(port: u32, listens: bool) -> io::Result<OwnedFd> {
+fn vsock(cid: u32, port: u32, listens: bool) -> io::Result<OwnedFd> {
     // SAFETY: no memory is involved.
     let fd = unsafe { libc::socket(libc::AF_VSOCK, libc::SOCK_STREAM | libc::SOCK_CLOEXEC, 0) };
     if fd < 0 {
@@ -105,7 +108,7 @@ fn vsock(port: u32, listens: bool) -> io::Result<OwnedFd> {
     let mut address: libc::sockaddr_vm = unsafe { std::mem::zeroed() };
     address.svm_family = libc::AF_VSOCK as libc::sa_family_t;
     address.svm_port = port;
-    address.svm_cid = if listens { libc::VMADDR_CID_ANY } else { HOST };
+    address.svm_cid = if listens { libc::VMADDR_CID_ANY } else { cid };
     let length = size_of::<libc::sockaddr_vm>() as libc::socklen_t;
     let at = (&raw const address).cast();
     // SAFETY: `address` is of the length that is given, and lives through the calls.
