@@ -16,7 +16,7 @@ use vmm::{Class, Event, InitrdSource, MachineSpec, Observer, Outcome, Plan, Prob
 use crate::args::RunArgs;
 use crate::config::effective::{self, Found};
 use crate::config::sandbox::{self, Sandbox};
-use crate::config::{Config, Initrd, OnExit, OnPanic, OnReboot, Watchdog};
+use crate::config::{Config, HotplugMemory, Initrd, OnExit, OnPanic, OnReboot, Watchdog};
 use crate::events::{EventLog, Events};
 use crate::grammar::{self, Reading, flag};
 use crate::pinning::Teller;
@@ -223,6 +223,7 @@ pub(crate) fn spec(config: &Config, problems: &mut Problems) -> MachineSpec {
         cmdline: config.cmdline.clone(),
         memory: config.memory.0,
         backing: config.backing(),
+        pluggable: config.hotplug_memory.as_ref().map(HotplugMemory::spec),
         cpus: config.cpus,
         placement: config.placement(),
         vfio: vfio::Request::default(),

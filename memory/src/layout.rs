@@ -101,6 +101,22 @@ impl AddressLimits {
             .collect()
     }
 
+    /// Room for `bytes` in one piece above `ram_end`, where RAM could be as well; `None` for none.
+    fn room(&self, ram_end: u64, bytes: u64) -> Result<Option<GuestRange>, LayoutError> {
+        if bytes == 0 {
+            return Ok(None);
+        }
+        let pieces: Vec<_> = self
+            .ram_segments()
+            .iter()
+            .filter_map(|it| clip(it, ram_end.max(HIGH_RAM_START), it.end(), REGION_END_ALIGN))
+            .collect();
+        let largest = pieces.iter().map(|piece| piece.size).max().unwrap_or(0);
+        let piece = pieces.iter().find(|piece| piece.size >= bytes);
+        let piece = piece.ok_or(LayoutError::NoRoom { asked: bytes, largest })?;
+        Ok(Some(GuestRange::new(piece.start, bytes)))
+    }
+
     /// The largest 64-bit window above `ram_end`: inside the aperture if at all possible, since only there can
     /// devices reach each other's BARs.
     fn mmio64(&self, ram_end: u64) -> Option<GuestRange> {
@@ -135,6 +151,8 @@ pub struct Layout {
     pub ecam: GuestRange,
     /// Window for 32-bit BARs.
     pub mmio32: GuestRange,
+    /// Where memory can be plugged in, above all RAM, if any can be; starts at a multiple of 1 GiB.
+    pub pluggable: Option<GuestRange>,
     /// Window for 64-bit BARs, above all RAM; start and size are multiples of 1 GiB.
     pub mmio64: GuestRange,
 }
@@ -145,6 +163,15 @@ impl Layout {
     /// # Errors
     /// A size that is no multiple of a page, too small, or larger than the limits leave room for.
     pub fn new(ram_bytes: u64, limits: &AddressLimits) -> Result<Self, LayoutError> {
+        Self::with_room(ram_bytes, 0, limits)
+    }
+
+    /// The same with room for `pluggable` bytes of memory that can be plugged in, if that is not 0: in one piece, within the
+    /// reach of the IOMMU.
+    ///
+    /// # Errors
+    /// As for [`Layout::new`].
+    pub fn with_room(ram_bytes: u64, pluggable: u64, limits: &AddressLimits) -> Result<Self, LayoutError> {
         if !ram_bytes.is_multiple_of(PAGE_SIZE) {
             return Err(LayoutError::NotPageAligned { asked: ram_bytes });
         }
@@ -165,8 +192,15 @@ impl Layout {
         }
         let ram = fill(&segments, ram_bytes);
         let ram_end = ram.last().map_or(0, GuestRange::end);
-        let mmio64 = limits.mmio64(ram_end).ok_or(no_window)?;
-        Ok(Self { ram, ecam: ECAM, mmio32: MMIO32, mmio64 })
+        let pluggable = limits.room(ram_end, pluggable)?;
+        let end = pluggable.map_or(ram_end, |room| room.end());
+        let mmio64 = limits.mmio64(end).ok_or(no_window)?;
+        Ok(Self { ram, ecam: ECAM, mmio32: MMIO32, pluggable, mmio64 })
+    }
+
+    /// One past the last address of RAM, and of what can be plugged in.
+    fn memory_end(&self) -> u64 {
+        self.pluggable.as_ref().or(self.ram.last()).map_or(0, GuestRange::end)
     }
 
     /// Takes the 64-bit window where BARs of these sizes (powers of two) fit, if they do not where it is: beyond what
@@ -175,9 +209,8 @@ impl Layout {
         if holds(&self.mmio64, bars) {
             return false;
         }
-        let ram_end = self.ram.last().map_or(0, GuestRange::end);
-        let beyond =
-            clip(&GuestRange::new(0, limits.end()), ram_end.max(HIGH_RAM_START), limits.end(), RAM_ALIGN);
+        let floor = self.memory_end().max(HIGH_RAM_START);
+        let beyond = clip(&GuestRange::new(0, limits.end()), floor, limits.end(), RAM_ALIGN);
         let moved = beyond.filter(|window| *window != self.mmio64 && holds(window, bars));
         self.mmio64 = moved.unwrap_or(self.mmio64);
         moved.is_some()
@@ -277,6 +310,15 @@ pub enum LayoutError {
         largest: u64,
         /// What bounds it.
         limit: Limit,
+    },
+    /// Memory that is to be plugged in does not fit above RAM in one piece.
+    #[error("no room for {} of memory to be plugged in: the guest's addresses leave room for {}", Bytes(*asked), Bytes(*largest))]
+    #[diagnostic(help("lower --hotplug-memory to {} or less", Bytes(*largest).flag()))]
+    NoRoom {
+        /// Bytes asked for.
+        asked: u64,
+        /// The largest piece, in bytes.
+        largest: u64,
     },
     /// The IOMMU cannot map where a PC must have RAM.
     #[error("the IOMMU of the passed-through devices cannot map guest memory 0x0..{MIN_RAM:#x}")]

@@ -204,3 +204,18 @@ fn fixed_pieces_do_not_overlap() {
     }
     assert!(KVM_TSS.end() <= HIGH_RAM_START);
 }
+
+#[test]
+fn room_to_plug_memory_in_lies_above_ram_and_within_reach() {
+    let limits =
+        AddressLimits { phys_bits: 46, iova: Some(vec![0..=0xfedf_ffff, 0xfef0_0000..=(1 << 39) - 1]) };
+    let layout = Layout::with_room(GIB, 4 * GIB, &limits).unwrap();
+    assert_eq!(layout.pluggable, Some(GuestRange::new(4 * GIB, 4 * GIB)));
+    assert_eq!(layout.ram_bytes(), GIB);
+    let layout = Layout::with_room(5 * GIB + 4096, 4 * GIB, &limits).unwrap();
+    assert_eq!(layout.pluggable, Some(GuestRange::new(7 * GIB, 4 * GIB)));
+    assert!(layout.mmio64.start >= 11 * GIB && limits.reachable(&layout.mmio64));
+    let refused = Layout::with_room(GIB, 1 << 40, &limits).unwrap_err();
+    assert!(matches!(refused, LayoutError::NoRoom { .. }), "{refused}");
+    assert_eq!(Layout::new(GIB, &limits).unwrap().pluggable, None);
+}

@@ -8,6 +8,7 @@ pub mod discard;
 pub mod hugepages;
 pub mod layout;
 pub mod pin;
+pub mod plugged;
 pub mod ram;
 pub mod range;
 pub mod residency;
@@ -20,6 +21,7 @@ pub use bytes::Bytes;
 pub use discard::DiscardError;
 pub use hugepages::{Backing, HugePageError};
 pub use layout::{AddressLimits, Layout, LayoutError};
+pub use plugged::PluggedMemory;
 pub use ram::{GuestRam, RamError, RamRegion};
 pub use range::GuestRange;
 

@@ -25,7 +25,7 @@ use crate::bytes::Bytes;
 use crate::hugepages::Backing;
 use crate::layout::RAM_ALIGN;
 use crate::pin::{Chunk, plan};
-use crate::{GuestRange, Layout};
+use crate::{GuestRange, Layout, PluggedMemory};
 
 const SEALS: libc::c_int = libc::F_SEAL_SHRINK | libc::F_SEAL_GROW | libc::F_SEAL_SEAL;
 const PROT: libc::c_int = libc::PROT_READ | libc::PROT_WRITE;
@@ -54,7 +54,9 @@ pub struct RamRegion {
 /// All RAM of one guest. Dropping it unmaps the memory; the pages go when the last user of the memfd has gone.
 #[derive(Debug)]
 pub struct GuestRam {
+    /// RAM, and behind it what can be plugged in.
     regions: Vec<RamRegion>,
+    pluggable: Option<PluggedMemory>,
     size: u64,
     backing: Backing,
     guest_memory: GuestMemoryMmap,
@@ -77,14 +79,15 @@ impl GuestRam {
     /// # Errors
     /// The kernel refuses the file, its size, the huge pages or the address space.
     pub fn backed(layout: &Layout, backing: Backing) -> Result<Self, RamError> {
+        let all: Vec<_> = layout.ram.iter().chain(&layout.pluggable).copied().collect();
         let (offsets, file_size) =
-            file_offsets(&layout.ram).ok_or(RamError::Unmappable { size: layout.ram_bytes() })?;
+            file_offsets(&all).ok_or(RamError::Unmappable { size: layout.ram_bytes() })?;
         let file = Arc::new(create_memfd(file_size, backing)?);
         let reservation = Reservation::new(file_size)?;
-        let mut regions = Vec::with_capacity(layout.ram.len());
-        let mut mappings = Vec::with_capacity(layout.ram.len());
-        let mut memory = Vec::with_capacity(layout.ram.len());
-        for (&guest, offset) in layout.ram.iter().zip(offsets) {
+        let mut regions = Vec::with_capacity(all.len());
+        let mut mappings = Vec::with_capacity(all.len());
+        let mut memory = Vec::with_capacity(all.len());
+        for (&guest, offset) in all.iter().zip(offsets) {
             let region = RamRegion { guest, hva: reservation.aligned + offset, offset };
             let mapping = Arc::new(map_region(&file, &region, backing)?);
             let unmappable = || RamError::Unmappable { size: guest.size };
@@ -98,10 +101,11 @@ impl GuestRam {
         let guest_memory =
             GuestMemoryMmap::from_regions(memory).map_err(|source| RamError::Regions { source })?;
         let size = layout.ram_bytes();
-        Ok(Self { regions, size, backing, guest_memory, mappings, file, reservation })
+        let pluggable = layout.pluggable.and_then(|_| regions.last().copied()).map(PluggedMemory::new);
+        Ok(Self { regions, pluggable, size, backing, guest_memory, mappings, file, reservation })
     }
 
-    /// All RAM, in bytes.
+    /// All RAM that a guest has from the start, in bytes.
     pub fn size(&self) -> u64 {
         self.size
     }
@@ -125,7 +129,12 @@ impl GuestRam {
         &self.file
     }
 
-    /// The regions, ascending.
+    /// What can be plugged in besides, and what is.
+    pub fn pluggable(&self) -> Option<&PluggedMemory> {
+        self.pluggable.as_ref()
+    }
+
+    /// The regions, ascending; what can be plugged in is the last one.
     pub fn regions(&self) -> &[RamRegion] {
         &self.regions
     }
@@ -136,9 +145,11 @@ impl GuestRam {
         &self.guest_memory
     }
 
-    /// The regions cut at multiples of `unit` bytes.
+    /// The regions that a guest has from the start, cut at multiples of `unit` bytes.
     pub fn chunks(&self, unit: u64) -> Vec<Chunk> {
-        plan(&self.regions, unit)
+        let pluggable = self.pluggable.as_ref().map(PluggedMemory::region);
+        let fixed = self.regions.strip_suffix(pluggable.as_slice()).unwrap_or(&self.regions);
+        plan(fixed, unit)
     }
 }
 

@@ -98,3 +98,16 @@ fn impossible_sizes_are_refused() {
     let error = GuestRam::new(&layout(&[(0, u64::MAX - 4095)])).unwrap_err();
     assert!(matches!(error, RamError::Unmappable { .. } | RamError::Size { .. }), "{error:?}");
 }
+
+#[test]
+fn what_can_be_plugged_in_is_mapped_and_not_brought_up() {
+    let layout = Layout::with_room(16 * MIB, 128 * MIB, &AddressLimits::cpu_only(46)).unwrap();
+    let ram = GuestRam::new(&layout).unwrap();
+    let room = ram.pluggable().unwrap().region();
+    assert_eq!((ram.size(), ram.regions().last(), room.guest.size), (16 * MIB, Some(&room), 128 * MIB));
+    assert_eq!(ram.chunks(GIB).iter().map(|chunk| chunk.guest.size).sum::<u64>(), 16 * MIB);
+    ram.guest_memory().write_slice(&[1; 4096], GuestAddress(room.guest.start)).unwrap();
+    assert!(ram.allocated() > 0);
+    ram.discard(room.guest).unwrap();
+    assert_eq!(ram.allocated(), 0);
+}

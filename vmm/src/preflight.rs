@@ -37,9 +37,9 @@ impl Plan {
 
         // What the CPU allows; what the IOMMU allows is known when the devices are open.
         let limits = hypervisor.as_ref().map(|hypervisor| AddressLimits::cpu_only(hypervisor.phys_bits()));
-        let layout = limits
-            .filter(|_| has_memory)
-            .and_then(|limits| problems.keep(Class::Usage, Layout::new(spec.memory, &limits)));
+        let layout = limits.filter(|_| has_memory).and_then(|limits| {
+            problems.keep(Class::Usage, Layout::with_room(spec.memory, spec.room(), &limits))
+        });
         let payload = check_payload(&spec, layout.as_ref(), &mut problems);
 
         // Memory a device may touch is pinned, which takes more than memory that is only used.
@@ -49,7 +49,8 @@ impl Plan {
         let devices = check_devices(std::mem::take(&mut spec.vfio), &mut problems);
         let virtio = spec.virtio.open(spec.cpus, &mut problems);
         let plugged = plugged::open(&spec.plugged, spec.cpus, &mut problems);
-        for error in admit(spec.memory, spec.backing) {
+        let pluggable = spec.pluggable.map_or(0, |pluggable| pluggable.plugged);
+        for error in admit(spec.memory.saturating_add(pluggable), spec.backing) {
             problems.add(Class::Memory, error);
         }
 

@@ -14,6 +14,7 @@ use crate::boot::InitrdPart;
 use crate::machine::placement::Placement;
 use crate::machine::seats::{self, SEATS};
 use crate::problem::{Class, Problems};
+use crate::virtio::mem::{self, MemSpec};
 use crate::virtio::plugged::{self, PluggedSpec};
 use crate::virtio::{VirtioSpec, balloon};
 
@@ -34,6 +35,8 @@ pub struct MachineSpec {
     pub memory: u64,
     /// What it is made of.
     pub backing: Backing,
+    /// Memory that can be plugged in while the guest runs, if any can be.
+    pub pluggable: Option<MemSpec>,
     /// Number of vCPUs.
     pub cpus: u32,
     /// Where on the host its threads run.
@@ -186,13 +189,19 @@ pub enum SpecError {
 }
 
 impl MachineSpec {
+    /// How much memory can be plugged in, in bytes.
+    pub(crate) fn room(&self) -> u64 {
+        self.pluggable.map_or(0, |pluggable| pluggable.size)
+    }
+
     /// Everything that is wrong with it whatever the host. Returns whether it has memory that can be laid out.
     pub fn validate(&self, problems: &mut Problems) -> bool {
         if self.cpus == 0 {
             problems.add(Class::Usage, SpecError::NoCpus);
         }
         let devices = seats::devices(&self.vfio.addresses()).len();
-        let single = [self.on_panic.is_some(), self.watchdog.is_some()].map(usize::from);
+        let single =
+            [self.on_panic.is_some(), self.watchdog.is_some(), self.pluggable.is_some()].map(usize::from);
         let own = self.virtio.count() + self.plugged.len() + single.iter().sum::<usize>();
         if devices + own + usize::from(self.pcie_ports) > SEATS {
             problems.add(Class::Usage, SpecError::NoSeats { devices, own, ports: self.pcie_ports });
@@ -200,6 +209,7 @@ impl MachineSpec {
         self.placement.validate(self.cpus, problems);
         plugged::validate(&self.virtio, &self.plugged, problems);
         balloon::validate(self, problems);
+        mem::validate(self, problems);
         let memory = match self.memory {
             0 => Err(SpecError::NoMemory),
             bytes if !bytes.is_multiple_of(PAGE) => Err(SpecError::Unaligned(bytes)),

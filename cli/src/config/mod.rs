@@ -10,6 +10,7 @@ mod disk;
 pub(crate) mod effective;
 mod fs;
 mod lifecycle;
+mod mem;
 mod net;
 mod pinning;
 pub(crate) mod sandbox;
@@ -31,6 +32,7 @@ use console::ConsolePort;
 use disk::Disk;
 use fs::SharedDirectory;
 pub(crate) use lifecycle::{OnExit, OnPanic, OnReboot, Watchdog};
+pub(crate) use mem::HotplugMemory;
 pub(crate) use net::NetCard;
 pub(crate) use pinning::{PinRootHelp, PinVerify, Prefault};
 pub(crate) use vfio::{Iommufd, VfioDevice};
@@ -89,6 +91,9 @@ pub(crate) struct Config {
     pub(crate) vsock: Option<Vsock>,
     /// Give the guest a virtio console (hvc0), or a port with a name for a program. The serial port is another one. May be repeated.
     pub(crate) console: Vec<ConsolePort>,
+    /// Have room for memory that is plugged in and out while the guest runs (virtio-mem): so much at the most. `vmm ctl resize --memory`
+    /// does it.
+    pub(crate) hotplug_memory: Option<HotplugMemory>,
     /// Take memory from the guest, and give it back, while it runs.
     pub(crate) balloon: Option<Balloon>,
     /// Fault all memory in before the guest runs. With --vfio that is done anyway, outside CMA, as `pin` says;
@@ -182,6 +187,7 @@ impl Default for Config {
             on_exit: OnExit::Stop,
             vsock: None,
             console: Vec::new(),
+            hotplug_memory: None,
             balloon: None,
             prefault: None,
             pin_verify: PinVerify::Census,

@@ -141,12 +141,13 @@ pub(crate) enum Ask {
         #[arg(value_name = "ID")]
         id: String,
     },
-    /// Take so much memory from the guest. vCPUs and memory themselves can only be what the machine has.
+    /// Give the guest so much memory, or take so much from it. vCPUs can only be what the machine has, and so can memory without room
+    /// for more (--hotplug-memory).
     Resize {
         /// vCPUs.
         #[arg(long, value_name = "N")]
         cpus: Option<u32>,
-        /// In bytes or with a suffix K, M, G or T (powers of 1024).
+        /// What it is to have in all: in bytes or with a suffix K, M, G or T (powers of 1024).
         #[arg(long, value_name = "SIZE")]
         memory: Option<String>,
         /// What its balloon is to hold: as --memory.

@@ -13,7 +13,7 @@ use super::privilege::Memlock;
 use crate::bytes::{Bytes, MIB};
 use crate::hugepages::{Backing, HugePageError, Pool};
 use crate::residency::{Meminfo, Zones};
-use crate::{GuestRam, PAGE_SIZE};
+use crate::{GuestRam, PAGE_SIZE, PluggedMemory};
 
 /// Kernel memory spent on pinning a guest, as a share of its size: page tables here and in the IOMMU, and the
 /// arrays of the trial pins, together under 4 MiB a GiB.
@@ -111,6 +111,13 @@ pub(super) fn admit_rest(ram: &GuestRam) -> Vec<AdmitError> {
         Backing::Pages => admit(ram.size().saturating_sub(ram.allocated()), Backing::Pages),
         Backing::HugePages { .. } => Memlock::read().short(ram.size()).into_iter().collect(),
     }
+}
+
+/// Checks that `bytes` more can be pinned than `ram` has from the start, and plugged in.
+pub(super) fn admit_more(ram: &GuestRam, bytes: u64) -> Vec<AdmitError> {
+    let plugged = ram.pluggable().map_or(0, PluggedMemory::size);
+    let all = ram.size().saturating_add(plugged).saturating_add(bytes);
+    admit(bytes, ram.backing()).into_iter().chain(Memlock::read().short(all)).collect()
 }
 
 /// Memory that could be pinned and is free or can be freed, in bytes.

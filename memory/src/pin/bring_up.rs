@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::admit::admit_rest;
+use super::admit::{AdmitError, admit_more, admit_rest};
 use super::crew::{Crew, balanced_unit, places, spread, threads};
 use super::errors::PinError;
 use super::escalate::RootHelp;
@@ -116,7 +116,51 @@ pub fn bring_up(
     options: &PinOptions,
     progress: &dyn Fn(Progress),
 ) -> Result<PinReport, PinError> {
-    attempt(ram, mapper, options, progress).inspect(PinReport::note).inspect_err(PinError::note)
+    attempt(ram, &Part::All, mapper, options, progress).inspect(PinReport::note).inspect_err(PinError::note)
+}
+
+/// The same for `blocks` of the memory that can be plugged into `ram`, each of which is one map, so that it can be taken out alone.
+///
+/// # Errors
+/// As there.
+pub fn bring_up_blocks(
+    ram: &GuestRam,
+    blocks: &[Chunk],
+    mapper: Option<&dyn DmaMapper>,
+    options: &PinOptions,
+) -> Result<PinReport, PinError> {
+    attempt(ram, &Part::Blocks(blocks), mapper, options, &|_| ())
+}
+
+/// What of guest memory is brought up.
+enum Part<'a> {
+    /// What a guest has from the start.
+    All,
+    /// Blocks that are plugged in.
+    Blocks(&'a [Chunk]),
+}
+
+impl Part<'_> {
+    fn bytes(&self, ram: &GuestRam) -> u64 {
+        match self {
+            Self::All => ram.size(),
+            Self::Blocks(blocks) => blocks.iter().map(|block| block.guest.size).sum(),
+        }
+    }
+
+    fn units(&self, ram: &GuestRam, unit: u64) -> Vec<Chunk> {
+        match self {
+            Self::All => ram.chunks(unit),
+            Self::Blocks(blocks) => blocks.to_vec(),
+        }
+    }
+
+    fn admit(&self, ram: &GuestRam) -> Vec<AdmitError> {
+        match self {
+            Self::All => admit_rest(ram),
+            Self::Blocks(_) => admit_more(ram, self.bytes(ram)),
+        }
+    }
 }
 
 /// Whether the mapper has room for the maps that RAM takes at the least.
@@ -124,31 +168,38 @@ pub fn bring_up(
 /// # Errors
 /// [`PinError::NoRoom`]: it has not.
 pub fn check_room(ram: &GuestRam, mapper: &dyn DmaMapper) -> Result<(), PinError> {
-    unit_with_room(ram, Some(mapper), MAX_TRIAL).map(drop)
+    unit_with_room(ram, &Part::All, Some(mapper), MAX_TRIAL).map(drop)
 }
 
 /// `unit`, or more bytes where the mapper has no room for so many maps: a container takes so many and no more.
-fn unit_with_room(ram: &GuestRam, mapper: Option<&dyn DmaMapper>, unit: u64) -> Result<u64, PinError> {
+fn unit_with_room(
+    ram: &GuestRam,
+    part: &Part,
+    mapper: Option<&dyn DmaMapper>,
+    unit: u64,
+) -> Result<u64, PinError> {
     let room = mapper.and_then(DmaMapper::room);
-    let count = |unit| ram.chunks(unit).len() as u64;
+    let count = |unit| part.units(ram, unit).len() as u64;
     fit(room, unit, MAX_TRIAL, count).map_err(|need| PinError::NoRoom { need, room: room.unwrap_or(0) })
 }
 
 fn attempt(
     ram: &GuestRam,
+    part: &Part,
     mapper: Option<&dyn DmaMapper>,
     options: &PinOptions,
     progress: &dyn Fn(Progress),
 ) -> Result<PinReport, PinError> {
     let started = Instant::now();
+    let total = part.bytes(ram);
     let step = |step, done, retries, since: Instant| {
-        progress(Progress { step, done, total: ram.size(), retries, elapsed: since.elapsed() });
+        progress(Progress { step, done, total, retries, elapsed: since.elapsed() });
     };
     let _turn = options.take_turns.then(|| Turn::take(&|| step(Step::WaitingForTurn, 0, 0, started)));
     let waited = started.elapsed();
     // Whoever had the turn before may have taken the memory.
     if mapper.is_some()
-        && let Some(error) = admit_rest(ram).into_iter().next()
+        && let Some(error) = part.admit(ram).into_iter().next()
     {
         return Err(error.into());
     }
@@ -156,11 +207,11 @@ fn attempt(
     let places = places(options.threads);
     let threads = threads(options.threads, &places);
     let unit = options.unit.clamp(SUB_UNIT, MAX_TRIAL).next_multiple_of(SUB_UNIT);
-    let unit = unit_with_room(ram, mapper, balanced_unit(ram.size(), unit, threads))?;
-    let units = ram.chunks(unit);
+    let unit = unit_with_room(ram, part, mapper, balanced_unit(total, unit, threads))?;
+    let units = part.units(ram, unit);
     let crews = Crew::muster(&units, &places, threads);
     tracing::info!(
-        bytes = ram.size(),
+        bytes = total,
         units = units.len(),
         threads,
         nodes = places.len().max(1),

@@ -20,6 +20,10 @@ impl AcpiSpec {
             reset: ResetPort { port: 0x602, value: 1 },
             serial: Some(IsaDevice { port: 0x3f8, gsi: 4 }),
             rtc: true,
+            memory: Some(Memory {
+                ram: vec![GuestRange::new(0, 512 << 20)],
+                pluggable: GuestRange::new(4 << 30, 4 << 30),
+            }),
             power_button: Some(PowerButton { gsi: 5, events: 0x603 }),
         }
     }
@@ -33,6 +37,7 @@ impl AcpiSpec {
             intx: Vec::new(),
             serial: None,
             rtc: false,
+            memory: None,
             power_button: None,
             ..Self::example()
         }
@@ -83,7 +88,10 @@ fn pointers_lengths_and_checksums_hold() {
     for spec in [AcpiSpec::example(), AcpiSpec::least(), AcpiSpec::largest()] {
         let tables = AcpiTables::build(&spec).unwrap();
         let names: Vec<_> = all(&tables).into_iter().map(|(name, _)| name).collect();
-        assert_eq!(names, ["XSDT", "FACP", "APIC", "MCFG", "DSDT"]);
+        let srat = spec.memory.as_ref().map(|_| "SRAT");
+        let expected: Vec<_> =
+            ["XSDT", "FACP", "APIC", "MCFG"].into_iter().chain(srat).chain(["DSDT"]).collect();
+        assert_eq!(names, expected);
         assert!(tables.rsdp() + tables.bytes().len() as u64 <= map::ACPI.end());
     }
 }
@@ -110,6 +118,20 @@ fn the_fadt_is_hardware_reduced() {
 
     let tables = AcpiTables::build(&AcpiSpec::least()).unwrap();
     assert_eq!(all(&tables)[1].1[109], 0b11_0100);
+}
+
+#[test]
+fn the_srat_lists_cpus_ram_and_what_can_be_plugged_in() {
+    let tables = AcpiTables::build(&AcpiSpec { apic_ids: vec![1, 1000], ..AcpiSpec::example() }).unwrap();
+    let (_, srat) = all(&tables)[4];
+    assert_eq!((srat[36], srat.len()), (1, 48 + 16 + 24 + 2 * 40));
+    assert_eq!(
+        (&srat[48..52], &srat[64..66], u32_at(srat, 64 + 8)),
+        (&[0, 16, 0, 1][..], &[2, 24][..], 1000)
+    );
+    let memory = |at: usize| (srat[at], u64_at(srat, at + 8), u64_at(srat, at + 16), u32_at(srat, at + 28));
+    assert_eq!(memory(88), (1, 0, 512 << 20, 1));
+    assert_eq!(memory(128), (1, 4 << 30, 4 << 30, 3));
 }
 
 #[test]

@@ -49,8 +49,19 @@ pub struct AcpiSpec {
     pub serial: Option<IsaDevice>,
     /// The CMOS real-time clock at ports 0x70 and 0x71, without an interrupt.
     pub rtc: bool,
+    /// RAM, and memory that can be plugged in, if any can be: without, the guest need not hear of either here.
+    pub memory: Option<Memory>,
     /// A power button that the host can press.
     pub power_button: Option<PowerButton>,
+}
+
+/// Memory of a machine that can have more.
+#[derive(Clone, Debug)]
+pub struct Memory {
+    /// What it has from the start.
+    pub ram: Vec<GuestRange>,
+    /// What can be plugged in.
+    pub pluggable: GuestRange,
 }
 
 /// An IOAPIC.
@@ -144,7 +155,9 @@ impl AcpiTables {
         let mut image = Image { bytes: vec![0; Rsdp::len()] };
         let dsdt = image.append(&dsdt::dsdt(spec));
         let mut xsdt = XSDT::new(OEM_ID, OEM_TABLE_ID, OEM_REVISION);
-        for table in [tables::fadt(spec, dsdt), tables::madt(spec), tables::mcfg(spec)] {
+        let srat = spec.memory.as_ref().map(|memory| tables::srat(spec, memory));
+        let fixed = [tables::fadt(spec, dsdt), tables::madt(spec), tables::mcfg(spec)];
+        for table in fixed.into_iter().chain(srat) {
             xsdt.add_entry(image.append(&table));
         }
         let xsdt = image.append(&bytes_of(&xsdt));

@@ -1,11 +1,11 @@
-//! The tables without AML: FADT (ACPI 6.5, 5.2.9), MADT (5.2.12), MCFG (PCI firmware specification 4.1.2).
+//! The tables without AML: FADT (ACPI 6.5, 5.2.9), MADT (5.2.12), SRAT (5.2.16), MCFG (PCI firmware specification 4.1.2).
 
 use acpi_tables::fadt::{FADTBuilder, Flags};
 use acpi_tables::gas::{AccessSize, AddressSpace, GAS};
 use acpi_tables::mcfg::MCFG;
 use acpi_tables::sdt::Sdt;
 
-use super::{AcpiSpec, OEM_ID, OEM_REVISION, OEM_TABLE_ID, bytes_of};
+use super::{AcpiSpec, Memory, OEM_ID, OEM_REVISION, OEM_TABLE_ID, bytes_of};
 
 /// User-visible devices on an LPC or ISA bus: the serial port.
 const IAPC_LEGACY_DEVICES: u16 = 1 << 0;
@@ -22,6 +22,14 @@ const MADT_LOCAL_APIC: u8 = 0;
 const MADT_IOAPIC: u8 = 1;
 const MADT_LOCAL_X2APIC: u8 = 9;
 const MADT_ENABLED: u32 = 1;
+const SRAT_REVISION: u8 = 3;
+/// Header, and twelve reserved bytes of which the first four are 1.
+const SRAT_SIZE: u32 = 48;
+const SRAT_LOCAL_APIC: u8 = 0;
+const SRAT_MEMORY: u8 = 1;
+const SRAT_LOCAL_X2APIC: u8 = 2;
+const SRAT_ENABLED: u32 = 1 << 0;
+const SRAT_HOT_PLUGGABLE: u32 = 1 << 1;
 /// 255 addresses all local APICs at once.
 const MAX_XAPIC_ID: u32 = 254;
 
@@ -80,6 +88,40 @@ pub(super) fn madt(spec: &AcpiSpec) -> Vec<u8> {
     entries.extend(gsi_base.to_le_bytes());
     madt.append_slice(&entries);
     bytes_of(&madt)
+}
+
+/// One NUMA node with all CPUs and all memory. What can be plugged in is named here, so that a kernel knows from the start how far
+/// memory may reach: Linux sizes what devices with short addresses need by that (`max_possible_pfn`).
+pub(super) fn srat(spec: &AcpiSpec, memory: &Memory) -> Vec<u8> {
+    let mut srat = Sdt::new(*b"SRAT", SRAT_SIZE, SRAT_REVISION, OEM_ID, OEM_TABLE_ID, OEM_REVISION);
+    srat.write_u32(36, 1);
+    let mut entries = Vec::new();
+    for &id in &spec.apic_ids {
+        match u8::try_from(id) {
+            Ok(short) if id <= MAX_XAPIC_ID => {
+                entries.extend([SRAT_LOCAL_APIC, 16, 0, short]);
+                entries.extend(SRAT_ENABLED.to_le_bytes());
+                entries.extend([0; 8]);
+            }
+            _ => {
+                entries.extend([SRAT_LOCAL_X2APIC, 24, 0, 0]);
+                for field in [0, id, SRAT_ENABLED, 0, 0] {
+                    entries.extend(field.to_le_bytes());
+                }
+            }
+        }
+    }
+    let ram = memory.ram.iter().map(|range| (range, SRAT_ENABLED));
+    for (range, flags) in ram.chain([(&memory.pluggable, SRAT_ENABLED | SRAT_HOT_PLUGGABLE)]) {
+        entries.extend([SRAT_MEMORY, 40, 0, 0, 0, 0, 0, 0]);
+        entries.extend(range.start.to_le_bytes());
+        entries.extend(range.size.to_le_bytes());
+        entries.extend([0; 4]);
+        entries.extend(flags.to_le_bytes());
+        entries.extend([0; 8]);
+    }
+    srat.append_slice(&entries);
+    bytes_of(&srat)
 }
 
 /// Where PCI configuration space is.

@@ -12,6 +12,7 @@ use vfio::{DeviceRequest, Request};
 use super::console;
 use super::error::ApiError;
 use super::fields::Fields;
+use super::mem;
 use super::virtio;
 use crate::machine::control::DeviceName;
 use crate::problem::Problems;
@@ -243,6 +244,9 @@ impl Configuration {
         {
             cpus.insert("affinity".to_owned(), placed.into());
         }
+        if let Some(memory) = config.get_mut("memory").and_then(Value::as_object_mut) {
+            mem::describe(spec, memory);
+        }
         if let Some(config) = config.as_object_mut() {
             virtio::describe(&spec.virtio, &spec.plugged, config);
             if !devices.is_empty() {
@@ -326,9 +330,7 @@ fn read_memory(memory: &mut Fields, spec: &mut MachineSpec) {
     }
     // Guest memory is a memfd whatever is said; nobody else is given it unless a device needs that.
     memory.flag("shared");
-    // As with vCPUs, room to grow in is no more than a wish.
-    memory.number("hotplug_size");
-    memory.text("hotplug_method");
+    mem::read(memory, spec);
     memory.only("thp", true);
 }
 

@@ -16,6 +16,7 @@ impl MachineSpec {
             cmdline: "console=ttyS0".to_owned(),
             memory: 512 << 20,
             backing: Backing::Pages,
+            pluggable: None,
             cpus: 1,
             placement: Placement::default(),
             pcie_ports: 0,

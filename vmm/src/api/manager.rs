@@ -457,6 +457,20 @@ impl Manager {
         Ok(())
     }
 
+    /// The memory's part of `vm.resize`: tells the guest what it is to have in all, and keeps that for later boots.
+    pub fn resize_memory(&self, ram: u64) -> Result<(), ApiError> {
+        let mut state = self.settled(self.lock());
+        let plugged = state.configuration.as_mut().ok_or_else(ApiError::not_created)?.resize_memory(ram)?;
+        match (&state.life, plugged) {
+            (Life::On(control), Some(size)) => {
+                let control = control.clone();
+                drop(state);
+                Ok(control.resize_memory(size)?)
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// The balloon's part of `vm.resize`: asks the guest for so many bytes of its memory, and keeps that for later boots.
     pub fn resize_balloon(&self, size: u64) -> Result<(), ApiError> {
         let mut state = self.settled(self.lock());

@@ -14,6 +14,7 @@ mod error;
 mod fields;
 pub mod http;
 pub mod manager;
+mod mem;
 mod memory;
 mod metrics;
 pub mod record;

@@ -15,6 +15,7 @@ use super::error::{self, ApiError};
 use super::fields::Fields;
 use super::http::{Method, Request, Response};
 use super::manager::{Manager, Overview};
+use super::mem;
 use super::memory;
 use super::metrics::{self, Metrics};
 use super::virtio;
@@ -139,8 +140,10 @@ fn info(manager: &Manager) -> Answer {
         "memory_actual_size": overview.configuration.spec.memory,
     });
     if let (Some(info), Some(body)) = (&overview.info, body.as_object_mut()) {
+        let memory = mem::actual(info.memory, info.pluggable.as_ref());
+        let given = info.balloon.as_ref().map_or(0, |balloon| balloon.actual);
+        body.insert("memory_actual_size".to_owned(), memory.saturating_sub(given).into());
         if let Some(balloon) = &info.balloon {
-            body.insert("memory_actual_size".to_owned(), info.memory.saturating_sub(balloon.actual).into());
             body.insert("balloon".to_owned(), balloon::state(balloon));
         }
         let node = |id: &str, guest: PciAddress| {
@@ -191,28 +194,25 @@ fn remove_device(manager: &Manager, body: &[u8]) -> Answer {
     }
 }
 
-/// vCPUs and RAM do not come or go, so a machine can only be asked for what it has, which tools do. What a balloon takes from
-/// its guest can change.
+/// vCPUs do not come or go, so a machine can only be asked for what it has, which tools do. So it is with RAM, unless there is room
+/// to plug it in. What a balloon takes from its guest can change.
 fn resize(manager: &Manager, body: &[u8]) -> Answer {
     let mut refused = Vec::new();
     let mut fields = Fields::of("", json_of(body)?, &mut refused);
-    let wanted = ["desired_vcpus", "desired_ram"].map(|name| (name, fields.number(name)));
+    let (cpus, ram) = (fields.number("desired_vcpus"), fields.number("desired_ram"));
     let balloon = fields.number("desired_balloon");
     fields.finish();
     if !refused.is_empty() {
         return Err(ApiError::bad_request(refused));
     }
-    let spec = manager.overview()?.configuration.spec;
-    let has = [(u64::from(spec.cpus), "--cpus"), (spec.memory, "--memory")];
-    for ((name, wanted), (has, flag)) in wanted.into_iter().zip(has) {
-        if let Some(wanted) = wanted.filter(|wanted| *wanted != has) {
-            let what = format!(
-                "{name} cannot be {wanted}, the machine has {has}: neither vCPUs nor memory come or go"
-            );
-            let help = format!("help: create it anew with what it is to have, with vm.create or {flag}");
-            return Err(ApiError { status: 501, messages: vec![what, help] });
-        }
+    let has = u64::from(manager.overview()?.configuration.spec.cpus);
+    if let Some(wanted) = cpus.filter(|wanted| *wanted != has) {
+        let what =
+            format!("desired_vcpus cannot be {wanted}, the machine has {has}: vCPUs do not come or go");
+        let help = "help: create it anew with what it is to have, with vm.create or --cpus".to_owned();
+        return Err(ApiError { status: 501, messages: vec![what, help] });
     }
+    ram.map_or(Ok(()), |ram| manager.resize_memory(ram))?;
     done(balloon.map_or(Ok(()), |size| manager.resize_balloon(size)))
 }
 

@@ -177,6 +177,28 @@ fn a_balloon_has_its_size_and_no_device_beside_it() {
 }
 
 #[test]
+fn memory_comes_and_goes_as_far_as_there_is_room() {
+    let bench = Bench::new();
+    let memory = r#""size":268435456,"hotplug_method":"VirtioMem","hotplug_size":134217728"#;
+    let config = |more: &str| format!("{{\"payload\":{{\"kernel\":\"/k\"}},\"memory\":{{{memory}{more}}}}}");
+    for wrong in [",\"hotplugged_size\":134217729", ",\"hotplugged_size\":268435456", ",\"hugepages\":true"] {
+        assert_eq!(bench.put("vm.create", &config(wrong)).0, 400, "{wrong}");
+    }
+    assert_eq!(bench.put("vm.create", &config("")).0, 204);
+    let plugged = || bench.get("vm.info").1["config"]["memory"]["hotplugged_size"].as_u64();
+    assert_eq!(plugged(), Some(0));
+    assert_eq!(bench.put("vm.resize", r#"{"desired_ram":335544320}"#).0, 204);
+    assert_eq!(plugged(), Some(67_108_864));
+    for wrong in ["268435455", "335544321", "402653185", "402653186"] {
+        let (status, body) = bench.put("vm.resize", &format!("{{\"desired_ram\":{wrong}}}"));
+        assert_eq!(status, 400, "{body}");
+    }
+    assert_eq!(bench.put("vm.resize", r#"{"desired_ram":268435456}"#).0, 204);
+    assert_eq!(plugged(), Some(0));
+    bench.end();
+}
+
+#[test]
 fn a_machine_can_be_resized_to_what_it_is() {
     let bench = Bench::new();
     assert_eq!(bench.put("vm.resize", "{}").0, 404);
@@ -191,6 +213,7 @@ fn a_machine_can_be_resized_to_what_it_is() {
     for (other, has) in [
         (r#"{"desired_vcpus":3}"#, "desired_vcpus cannot be 3, the machine has 2: "),
         (r#"{"desired_vcpus":2,"desired_ram":1}"#, "desired_ram cannot be 1, the machine has 268435456: "),
+        (r#"{"desired_ram":268439552}"#, "desired_ram cannot be 268439552, the machine has 268435456: "),
         (r#"{"desired_balloon":4096}"#, "desired_balloon cannot be 4096, the machine has no balloon"),
     ] {
         let (status, body) = bench.put("vm.resize", other);

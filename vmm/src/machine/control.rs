@@ -14,6 +14,7 @@ use std::sync::mpsc::{self, Receiver, Sender, SyncSender};
 use devices::pci::PciAddress;
 use devices::virtio::balloon::BalloonState;
 use devices::virtio::blk::DiskCounts;
+use devices::virtio::mem::MemState;
 use memory::GuestRam;
 use miette::Diagnostic;
 use thiserror::Error;
@@ -146,6 +147,8 @@ pub struct Info {
     pub plugged: Vec<PluggedPlace>,
     /// Its balloon.
     pub balloon: Option<BalloonState>,
+    /// Its memory that comes and goes.
+    pub pluggable: Option<MemState>,
 }
 
 /// What a machine has counted since it was built.
@@ -193,6 +196,8 @@ pub enum Request {
     ResizeDisk(String, u64, Reply<()>),
     /// Ask the guest to have given so many bytes of its memory. Answered when it has been asked.
     ResizeBalloon(u64, Reply<()>),
+    /// Tell the guest to have so many bytes plugged in besides its RAM. Answered when it has been told.
+    ResizeMemory(u64, Reply<()>),
 }
 
 impl fmt::Debug for Request {
@@ -213,6 +218,7 @@ impl fmt::Debug for Request {
             Self::Coredump(path, _) => write!(f, "core dump to {}", path.display()),
             Self::ResizeDisk(id, size, _) => write!(f, "resize disk {id} to {size} bytes"),
             Self::ResizeBalloon(size, _) => write!(f, "resize the balloon to {size} bytes"),
+            Self::ResizeMemory(size, _) => write!(f, "have {size} bytes plugged in"),
         }
     }
 }
@@ -319,6 +325,11 @@ impl Control {
     /// Asks the guest to have given `size` bytes of its memory, whole pages; returns when it has been asked.
     pub fn resize_balloon(&self, size: u64) -> Result<(), ControlError> {
         self.ask(|reply| Request::ResizeBalloon(size, reply))
+    }
+
+    /// Tells the guest to have `size` bytes plugged in besides its RAM, whole blocks; returns when it has been told.
+    pub fn resize_memory(&self, size: u64) -> Result<(), ControlError> {
+        self.ask(|reply| Request::ResizeMemory(size, reply))
     }
 
     /// Writes RAM and registers of a paused machine to the new file at `path`; returns when that is complete.

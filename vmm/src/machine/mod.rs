@@ -35,6 +35,7 @@ use std::time::Duration;
 use devices::pci::{PciAddress, PciFunction};
 use devices::pvpanic::Pvpanic;
 use devices::virtio::VirtioPci;
+use devices::virtio::mem::Mem;
 use devices::virtio::pci::Surroundings;
 use devices::watchdog::Watchdog;
 use memory::layout::AddressLimits;
@@ -54,6 +55,7 @@ use crate::spec::{OnExit, OnExpiry, OnPanic, Serial};
 use control::{DevicePlace, PluggedPlace, Requests};
 use ending::{End, Ending};
 use events::{Input, Outside};
+use hotplug::blocks::Keeper;
 use hotplug::{Devices, Means};
 use output::Output;
 use phases::{Phase, Phases};
@@ -208,7 +210,8 @@ impl Machine {
             phys_bits: plan.hypervisor.phys_bits(),
             iova: passthrough.as_ref().map(|passthrough| passthrough.aperture().ranges),
         };
-        let mut layout = Layout::new(plan.spec.memory, &limits).map_err(Problem::of(Class::Usage))?;
+        let mut layout = Layout::with_room(plan.spec.memory, plan.spec.room(), &limits)
+            .map_err(Problem::of(Class::Usage))?;
         let bars = passthrough.as_ref().map(Passthrough::bar_sizes).unwrap_or_default();
         if layout.make_room(&bars, &limits) {
             tracing::warn!(window = %layout.mmio64, "the BARs of the devices do not fit into what the IOMMU maps: no peer-to-peer DMA");
@@ -254,6 +257,13 @@ impl Machine {
         };
         let plugged = std::mem::take(&mut plan.plugged);
         let devices = Devices::new(means, link, passthrough, &plan.guests, plugged, plan.spec.pcie_ports)?;
+        if let Some(pluggable) = &plan.spec.pluggable {
+            let keeper = Keeper::start(&devices, plan.spec.prefault);
+            let keeper = keeper.map_err(Unexpected::during("cannot start a thread"))?;
+            let device = Arc::new(Mem::new(ram.clone(), Box::new(keeper), pluggable.plugged));
+            plan.virtio.all.push(device.clone());
+            plan.virtio.pluggable = Some(device);
+        }
         let serial = plan.spec.serial != Serial::Off;
         let acpi = AcpiTables::build(&platform::acpi_spec(&layout, cpus, devices.buses(), serial))
             .map_err(Problem::of(Class::Usage))?;
@@ -382,6 +392,7 @@ impl Machine {
             devices: self.devices.clone(),
             disks: self.plan.virtio.disks.clone(),
             balloon: self.plan.virtio.balloon.clone(),
+            pluggable: self.plan.virtio.pluggable.clone(),
             watchdog: watchdog.clone(),
             standing: Standing::Running,
             dumping: None,
@@ -443,6 +454,8 @@ impl Machine {
             vcpu.reset().map_err(Unexpected::during("cannot reset a vCPU"))?;
         }
         self.devices.reset();
+        // Nothing writes there any more.
+        self.devices.unplug_all_memory();
         self.phases = Phases::start();
         Ok(())
     }

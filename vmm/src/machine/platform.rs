@@ -15,7 +15,7 @@ use devices::{Bus, BusDevice};
 use memory::{GuestRange, Layout, layout};
 
 use super::seats::Seat;
-use crate::acpi::{AcpiSpec, IntxRoute, IoApic, IsaDevice, PowerButton, ResetPort, SleepPorts};
+use crate::acpi::{AcpiSpec, IntxRoute, IoApic, IsaDevice, Memory, PowerButton, ResetPort, SleepPorts};
 use devices::bus::BusError;
 
 /// COM1 and its interrupt, where every PC has them.
@@ -142,6 +142,7 @@ pub fn acpi_spec(layout: &Layout, cpus: u32, buses: u16, serial: bool) -> AcpiSp
         reset: RESET,
         serial: serial.then_some(SERIAL),
         rtc: true,
+        memory: layout.pluggable.map(|pluggable| Memory { ram: layout.ram.clone(), pluggable }),
         power_button: Some(POWER_BUTTON),
     }
 }

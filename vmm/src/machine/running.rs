@@ -7,6 +7,7 @@ use std::sync::Arc;
 use devices::irq::{InterruptController, MsiMessage};
 use devices::virtio::balloon::Balloon;
 use devices::virtio::blk::Blk;
+use devices::virtio::mem::Mem;
 use devices::watchdog::Watchdog;
 use memory::GuestRam;
 use vfio::DeviceLoss;
@@ -26,6 +27,7 @@ use crate::hypervisor::vm::Vm;
 use crate::problem::{Class, Problem, Problems};
 use crate::virtio::balloon::{self, BalloonError};
 use crate::virtio::disk;
+use crate::virtio::mem::MemSpec;
 
 /// An NMI message (Intel SDM vol. 3, 11.11): to one local APIC, delivery mode 100b.
 const MSI_BASE: u64 = 0xfee0_0000;
@@ -52,6 +54,8 @@ pub struct Running {
     pub disks: Vec<(String, Arc<Blk>)>,
     /// Its balloon.
     pub balloon: Option<Arc<Balloon>>,
+    /// Its memory that comes and goes.
+    pub pluggable: Option<Arc<Mem>>,
     /// Its watchdog.
     pub watchdog: Option<Arc<Watchdog>>,
     /// Whether it runs.
@@ -119,6 +123,7 @@ impl Running {
                 None => reply.send(Err(ControlError::NoDisk(id))),
             },
             Request::ResizeBalloon(size, reply) => reply.send(self.resize_balloon(size)),
+            Request::ResizeMemory(size, reply) => reply.send(self.resize_memory(size)),
         }
     }
 
@@ -152,6 +157,7 @@ impl Running {
             devices: self.devices.list(),
             plugged: self.devices.plugged(),
             balloon: self.balloon.as_ref().map(|balloon| balloon.state()),
+            pluggable: self.pluggable.as_ref().map(|memory| memory.state()),
         }
     }
 
@@ -178,6 +184,18 @@ impl Running {
         balloon::check_size(size, self.ram.size())
             .map_err(|error| ControlError::Failed(Problem::new(Class::Usage, error)))?;
         balloon.resize(size);
+        Ok(())
+    }
+
+    fn resize_memory(&self, size: u64) -> Result<(), ControlError> {
+        let memory = self.pluggable.as_ref().ok_or(ControlError::Unsupported {
+            what: "plugging memory in",
+            why: "without room for it",
+            help: "start it with --hotplug-memory",
+        })?;
+        let spec = MemSpec { size: memory.state().size, plugged: size };
+        spec.check(size).map_err(|error| ControlError::Failed(Problem::new(Class::Usage, error)))?;
+        memory.resize(size);
         Ok(())
     }
 

@@ -4,6 +4,7 @@ pub mod balloon;
 pub mod console;
 pub mod disk;
 pub mod fs;
+pub mod mem;
 pub mod net;
 pub mod plugged;
 pub mod served;
@@ -14,6 +15,7 @@ use std::sync::Arc;
 use devices::virtio::VirtioDevice;
 use devices::virtio::balloon::Balloon;
 use devices::virtio::blk::Blk;
+use devices::virtio::mem::Mem;
 use devices::virtio::rng::Rng;
 
 use crate::problem::Problems;
@@ -57,6 +59,8 @@ pub(crate) struct VirtioDevices {
     pub(crate) disks: Vec<(String, Arc<Blk>)>,
     /// Its balloon among them.
     pub(crate) balloon: Option<Arc<Balloon>>,
+    /// Its pluggable memory among them, which comes with its RAM.
+    pub(crate) pluggable: Option<Arc<Mem>>,
 }
 
 impl VirtioSpec {
@@ -107,6 +111,6 @@ impl VirtioSpec {
             all.push(console);
         }
         let names = self.disks.iter().enumerate().map(|(number, disk)| disk.name(number));
-        VirtioDevices { all, disks: names.zip(disks).collect(), balloon }
+        VirtioDevices { all, disks: names.zip(disks).collect(), balloon, pluggable: None }
     }
 }

@@ -39,6 +39,7 @@ pub const TARGETS: &[Target] = &[
         run: virtio::vsock,
     },
     Target { name: "virtio_balloon", about: "the driver of a balloon", run: virtio::balloon },
+    Target { name: "virtio_mem", about: "the driver of memory that comes and goes", run: virtio::mem },
     Target {
         name: "pci",
         about: "configuration space, BARs that move, bridges, cards that come and go",

@@ -5,6 +5,7 @@ use std::io::{self, Read, Write};
 use std::os::fd::AsRawFd;
 use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -15,9 +16,12 @@ use devices::virtio::VirtioDevice;
 use devices::virtio::balloon::{Balloon, BalloonOptions};
 use devices::virtio::blk::{Blk, BlkOptions};
 use devices::virtio::console::{Backend, Console, PortOptions};
+use devices::virtio::mem::{Mem, Owner};
 use devices::virtio::net::{MacAddress, Net, ServedBy};
 use devices::virtio::rng::Rng;
 use devices::virtio::vsock::Vsock;
+use memory::layout::AddressLimits;
+use memory::{GuestRam, GuestRange, Layout};
 use rustix::fs::{MemfdFlags, memfd_create};
 use tempfile::TempDir;
 
@@ -171,6 +175,31 @@ pub(super) fn vsock(bytes: &[u8]) {
             served.0 = Some(stream);
         }
         if served.0.is_some() && input.flag() { served.act(&path, input) } else { client.act(&path, input) }
+    });
+}
+
+/// Memory of its own, which is plugged in as the driver wants; every fourth time it is not to be had.
+struct Willing(Arc<GuestRam>, AtomicU8);
+
+impl Owner for Willing {
+    fn plug(&self, range: GuestRange) -> bool {
+        let willing = !self.1.fetch_add(1, Ordering::Relaxed).is_multiple_of(4);
+        self.0.pluggable().filter(|_| willing).map(|memory| memory.note(range, true)).is_some()
+    }
+
+    fn unplug(&self, range: GuestRange) {
+        self.0.pluggable().into_iter().for_each(|memory| memory.note(range, false));
+    }
+}
+
+pub(super) fn mem(bytes: &[u8]) {
+    let mut input = Input::new(bytes);
+    let layout = Layout::with_room(16 << 20, 128 << 20, &AddressLimits::cpu_only(40)).unwrap();
+    let ram = Arc::new(GuestRam::new(&layout).unwrap());
+    let device = Arc::new(Mem::new(ram.clone(), Box::new(Willing(ram, AtomicU8::new(1))), 64 << 20));
+    Driver::new(device.clone(), &mut input).follow(&mut input, |input| {
+        device.resize(u64::from(input.byte()) << 21);
+        let _ = device.state();
     });
 }
 

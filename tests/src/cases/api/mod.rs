@@ -6,11 +6,13 @@ mod clients;
 mod control;
 mod devices;
 mod lifecycle;
+mod memory;
 
 use crate::suite::{Case, Ctx, Failure, GuestInitrd, Output, QUIET, TestResult};
 
 pub(super) fn all() -> Vec<Case> {
-    let all = [control::all(), devices::all(), balloon::all(), lifecycle::all(), clients::all()];
+    let all =
+        [control::all(), devices::all(), balloon::all(), memory::all(), lifecycle::all(), clients::all()];
     all.into_iter().flatten().collect()
 }
 

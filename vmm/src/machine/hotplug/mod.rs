@@ -7,6 +7,7 @@
 //! tell the guest. For one that goes: ask the guest, take it from the bus with all that is mapped of it, close it; with
 //! the last one its address space goes, and with that all pins. [`virtio`] has what is different for virtio devices.
 
+pub mod blocks;
 mod error;
 mod notices;
 mod occupant;
@@ -298,6 +299,8 @@ impl Devices {
             None => {
                 let opened = Passthrough::open(prepared, Some(link)).map_err(Problem::of(Class::Host))?;
                 let report = self.pin(&opened)?;
+                let plugged = self.plugged_blocks();
+                self.pin_blocks(Some(&opened), &plugged).map_err(Problem::of(Class::Memory))?;
                 (passthrough.insert(opened), Some(report))
             }
         };

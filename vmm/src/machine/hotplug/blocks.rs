@@ -1,0 +1,154 @@
+//! Blocks of memory that are plugged in and out: pinned and mapped for the passed-through devices before the guest has them, and out
+//! of their reach before their pages are the host's again.
+//!
+//! A guest asks for them on a thread that serves it and may do no such thing. So there is one ([`Keeper`]) that the machine starts
+//! before, with its own rights.
+
+use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::{io, thread};
+
+use devices::virtio::mem::Owner;
+use memory::pin::{self, DmaMapper, PinError, PinOptions};
+use memory::{GuestRange, PluggedMemory};
+
+use vfio::Passthrough;
+
+use super::Devices;
+
+impl Devices {
+    /// Plugs blocks in, of which none is. All of them or none.
+    fn plug_memory(&self, range: GuestRange, prefault: bool) -> Result<(), PinError> {
+        let Some(memory) = self.means.ram.pluggable() else { return Ok(()) };
+        let session = self.session();
+        if session.passthrough.is_some() || prefault {
+            let blocks: Vec<_> =
+                memory.blocks(range).into_iter().filter(|block| !memory.is_held(block)).collect();
+            self.pin_blocks(session.passthrough.as_ref(), &blocks)?;
+        }
+        for block in memory.blocks(range) {
+            memory.hold(&block, false);
+        }
+        memory.note(range, true);
+        Ok(())
+    }
+
+    /// Pins blocks for the devices that there are; others may write to them meanwhile.
+    pub(super) fn pin_blocks(
+        &self,
+        passthrough: Option<&Passthrough>,
+        blocks: &[pin::Chunk],
+    ) -> Result<(), PinError> {
+        let mapper = passthrough.map(|it| it.space().as_ref() as &dyn DmaMapper);
+        let options = PinOptions { populate: false, replace_after: None, ..self.means.pin.clone() };
+        if blocks.is_empty() {
+            return Ok(());
+        }
+        pin::bring_up_blocks(&self.means.ram, blocks, mapper, &options).map(drop)
+    }
+
+    /// Takes the blocks of `range` out that are plugged in, and gives them back to the host. One that the IOMMU does not let go of is held.
+    pub fn unplug_memory(&self, range: GuestRange) {
+        let Some(memory) = self.means.ram.pluggable() else { return };
+        let session = self.session();
+        for block in memory.plugged(range) {
+            memory.note(block.guest, false);
+            let unmapped = session.passthrough.as_ref().map_or(Ok(()), |it| it.space().unmap(&block));
+            match unmapped {
+                Ok(()) => self.discard(&block),
+                Err(error) => {
+                    let cause = std::error::Error::source(&error).map(ToString::to_string);
+                    tracing::error!(%error, cause, "a block that was unplugged stays pinned: its pages are kept");
+                    memory.hold(&block, true);
+                }
+            }
+        }
+    }
+
+    /// The blocks that a first device is to reach. Those that others held are not any more.
+    pub(super) fn plugged_blocks(&self) -> Vec<pin::Chunk> {
+        let Some(memory) = self.means.ram.pluggable() else { return Vec::new() };
+        let all = memory.region().guest;
+        for block in memory.blocks(all).iter().filter(|block| memory.is_held(block)) {
+            memory.hold(block, false);
+        }
+        memory.plugged(all)
+    }
+
+    /// The guest begins anew: nothing is plugged in.
+    pub fn unplug_all_memory(&self) {
+        if let Some(all) = self.means.ram.pluggable().map(PluggedMemory::region) {
+            self.unplug_memory(all.guest);
+        }
+    }
+
+    fn discard(&self, block: &pin::Chunk) {
+        if let Err(error) = self.means.ram.discard(block.guest) {
+            let cause = std::error::Error::source(&error).map(ToString::to_string);
+            tracing::warn!(%error, cause, "the host does not take back a block that was unplugged");
+        }
+    }
+}
+
+/// What a guest asks for, and where it is told that it is done, and whether it is there.
+enum Wish {
+    Plug(GuestRange, SyncSender<bool>),
+    Unplug(GuestRange, SyncSender<bool>),
+}
+
+/// The way to the thread that does it.
+pub struct Keeper(Mutex<Sender<Wish>>);
+
+impl Keeper {
+    /// Starts it. It ends with the result. With `prefault` blocks have their pages before the guest has them.
+    ///
+    /// # Errors
+    /// There can be no more threads.
+    pub fn start(devices: &Arc<Devices>, prefault: bool) -> io::Result<Self> {
+        let (sender, wishes) = channel();
+        let devices = Arc::downgrade(devices);
+        thread::Builder::new().name("memory".to_owned()).spawn(move || serve(&devices, prefault, &wishes))?;
+        Ok(Self(Mutex::new(sender)))
+    }
+
+    fn ask(&self, wish: impl FnOnce(SyncSender<bool>) -> Wish) -> bool {
+        let (reply, answer) = sync_channel(1);
+        let sender = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        sender.send(wish(reply)).is_ok() && answer.recv().unwrap_or(false)
+    }
+}
+
+impl Owner for Keeper {
+    fn plug(&self, range: GuestRange) -> bool {
+        self.ask(|reply| Wish::Plug(range, reply))
+    }
+
+    fn unplug(&self, range: GuestRange) {
+        self.ask(|reply| Wish::Unplug(range, reply));
+    }
+}
+
+fn serve(devices: &Weak<Devices>, prefault: bool, wishes: &Receiver<Wish>) {
+    // A guest asks again and again: it is said once, until something is had.
+    let mut said = false;
+    for wish in wishes {
+        let Some(devices) = devices.upgrade() else { return };
+        match wish {
+            Wish::Plug(range, reply) => {
+                let plugged = devices.plug_memory(range, prefault);
+                if let Err(error) = &plugged
+                    && !said
+                {
+                    tracing::warn!(%range, error = %error, "memory cannot be plugged in; the guest is told to ask again");
+                }
+                said = plugged.is_err();
+                // Who has asked waits for it.
+                let _ = reply.send(plugged.is_ok());
+            }
+            Wish::Unplug(range, reply) => {
+                devices.unplug_memory(range);
+                let _ = reply.send(true);
+            }
+        }
+    }
+}
