@@ -8,11 +8,7 @@ pub(super) fn all() -> Vec<Case> {
     vec![
         case("virtio/an entropy device, its driver gone at any moment, beside a drive", host(), entropy),
         case("virtio/vsock: 32 connections each way, byte by byte", host(), |ctx| vsock(ctx, 1, 0, 1)),
-        case(
-            "virtio/vsock of the kernel: 32 connections each way, over a reboot",
-            host(),
-            vsock_of_the_kernel,
-        ),
+        case("long/vsock of the kernel: 32 connections each way, over a reboot", host(), vsock_of_the_kernel),
         case("long/vsock, its driver gone at any moment", host(), |ctx| vsock(ctx, 2, 3, 1)),
         case("long/vsock: 32 connections each way, 1 GiB over each set", host(), |ctx| vsock(ctx, 1, 0, 32)),
     ]

@@ -57,8 +57,8 @@ impl Devices {
             match unmapped {
                 Ok(()) => self.discard(&block),
                 Err(error) => {
-                    let cause = std::error::Error::source(&error).map(ToString::to_string);
-                    tracing::error!(%error, cause, "a block that was unplugged stays pinned: its pages are kept");
+                    let causes = causes(&error);
+                    tracing::error!(%error, causes, "a block that was unplugged stays pinned: its pages are kept");
                     memory.hold(&block, true);
                 }
             }
@@ -84,10 +84,16 @@ impl Devices {
 
     fn discard(&self, block: &pin::Chunk) {
         if let Err(error) = self.means.ram.discard(block.guest) {
-            let cause = std::error::Error::source(&error).map(ToString::to_string);
-            tracing::warn!(%error, cause, "the host does not take back a block that was unplugged");
+            let causes = causes(&error);
+            tracing::warn!(%error, causes, "the host does not take back a block that was unplugged");
         }
     }
+}
+
+/// All that is behind an error, the nearest first.
+fn causes(error: &dyn std::error::Error) -> String {
+    let chain = std::iter::successors(error.source(), |error| error.source());
+    chain.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }
 
 /// What a guest asks for, and where it is told that it is done, and whether it is there.
@@ -139,7 +145,8 @@ fn serve(devices: &Weak<Devices>, prefault: bool, wishes: &Receiver<Wish>) {
                 if let Err(error) = &plugged
                     && !said
                 {
-                    tracing::warn!(%range, error = %error, "memory cannot be plugged in; the guest is told to ask again");
+                    let causes = causes(error);
+                    tracing::warn!(%range, %error, causes, "memory cannot be plugged in; the guest is told to ask again");
                 }
                 said = plugged.is_err();
                 // Who has asked waits for it.
