@@ -154,7 +154,7 @@ fn passed_through(ctx: &Ctx, attacks: &[Attack]) -> TestResult {
         let machine = guest(ctx, PASSED_THROUGH, attack)?;
         let command = format!(
             "{machine} --cpus 2 --vfio {NVME} --vfio {NIC} --pcie-ports 1 --rng --disk /tmp/hostile.img --net tap9,create \
-             --hotplug-memory 128M,plugged=64M --vsock /tmp/hostile.vsock --console socket=/tmp/hostile.hvc --on-panic stop"
+             --vsock /tmp/hostile.vsock --console socket=/tmp/hostile.hvc --on-panic stop"
         );
         let mut guest = ctx.run(&command).deadline(1200).start()?;
         let works = ["random 4096", "read 1", &sum];
@@ -195,7 +195,7 @@ fn shared(ctx: &Ctx, attacks: &[Attack]) -> TestResult {
         // Each of them may take as long as a daemon lives.
         let machine = guest(ctx, SHARED, &Attack { rounds: attack.rounds / 6, ..*attack })?;
         let command = format!(
-            "{machine} --balloon 0,free-page-reporting,statistics=100ms --vsock cid=9,vhost --fs socket=/tmp/hostile.fs,tag=share --watchdog stop"
+            "{machine} --balloon 0,free-page-reporting,statistics=100ms --fs socket=/tmp/hostile.fs,tag=share --watchdog stop"
         );
         let daemon = serve("")?;
         let mut guest = ctx.run(&command).deadline(1200).start()?;
