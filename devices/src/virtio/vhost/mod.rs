@@ -4,6 +4,7 @@
 //! The kernel takes the rings at addresses of this process and checks no more than that these are its own. So each ring is
 //! found to lie in one piece of guest memory before it is handed over.
 
+pub(super) mod ring;
 mod watch;
 
 use std::fmt::{self, Display};
@@ -19,7 +20,7 @@ use thiserror::Error;
 use vhost::vhost_kern::VhostKernBackend;
 use vhost::{VhostBackend, VhostUserMemoryRegionInfo, VringConfigData};
 use virtio_bindings::virtio_config::VIRTIO_F_VERSION_1;
-use vm_memory::{GuestAddress, GuestMemoryBackend, GuestMemoryMmap};
+use vm_memory::GuestMemoryMmap;
 use vmm_sys_util::eventfd::EventFd;
 
 use super::{Queue, RaisedOutside};
@@ -165,17 +166,8 @@ impl Kernel {
         error: &EventFd,
         device: &str,
     ) -> io::Result<RaisedOutside> {
-        let at = queue.addresses();
-        let config = VringConfigData {
-            queue_max_size: at.size,
-            queue_size: at.size,
-            flags: 0,
-            desc_table_addr: at.descriptors,
-            used_ring_addr: at.device,
-            avail_ring_addr: at.driver,
-            log_addr: None,
-        };
-        self.set_vring_num(ring, at.size).map_err(os_error)?;
+        let config = ring::config(queue).map_err(io::Error::other)?;
+        self.set_vring_num(ring, config.queue_size).map_err(os_error)?;
         self.set_vring_base(ring, 0).map_err(os_error)?;
         self.set_vring_addr(ring, &config).map_err(os_error)?;
         self.set_vring_err(ring, error).map_err(os_error)?;
@@ -202,15 +194,8 @@ impl VhostKernBackend for Kernel {
         &self.memory
     }
 
-    /// Whether each part of the ring is in one piece of memory.
-    fn is_valid(&self, ring: &VringConfigData) -> bool {
-        let size = usize::from(ring.queue_size);
-        let lies = |address: u64, bytes: usize| {
-            self.memory.get_slice(GuestAddress(address), bytes).is_ok_and(|slice| slice.len() == bytes)
-        };
-        ring.queue_size.is_power_of_two()
-            && lies(ring.desc_table_addr, size * 16)
-            && lies(ring.avail_ring_addr, size * 2 + 6)
-            && lies(ring.used_ring_addr, size * 8 + 6)
+    /// [`ring::config`] has looked, and the crate's own look refuses a ring that ends where memory does.
+    fn is_valid(&self, _: &VringConfigData) -> bool {
+        true
     }
 }

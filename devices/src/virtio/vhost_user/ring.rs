@@ -11,11 +11,12 @@ use memory::GuestRam;
 use memory::ram::RamRegion;
 use vhost::vhost_user::{Frontend, VhostUserFrontend};
 use vhost::{VhostBackend, VhostUserMemoryRegionInfo, VringConfigData};
-use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend};
+use vm_memory::{Bytes, GuestAddress};
 use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 
 use crate::sync::lock;
-use crate::virtio::{Queue, RaisedOutside, RingError};
+use crate::virtio::vhost::ring;
+use crate::virtio::{Queue, RaisedOutside};
 
 /// Regions of memory that every daemon takes (`VHOST_USER_SET_MEM_TABLE`).
 pub(super) const MOST_REGIONS: usize = 8;
@@ -55,7 +56,7 @@ impl Ring {
         signals: Signals,
         tell: impl Fn(&EventFd) + Send + 'static,
     ) -> io::Result<Self> {
-        let config = config(&queue).map_err(io::Error::other)?;
+        let config = ring::config(&queue).map_err(io::Error::other)?;
         let eventfd = || EventFd::new(EFD_NONBLOCK | EFD_CLOEXEC);
         let (call, error) = (eventfd()?, eventfd()?);
         let _raised = queue.notifier().raised_outside(queue.index(), tell)?;
@@ -144,27 +145,4 @@ impl Signal {
             let _ = eventfd.write(1);
         }
     }
-}
-
-/// The ring of `queue`, each part of which lies in one piece of memory: daemons look no further than where it begins.
-fn config(queue: &Queue) -> Result<VringConfigData, RingError> {
-    let at = *queue.addresses();
-    let (size, memory) = (usize::from(at.size), queue.ram().guest_memory());
-    let lies = |address: u64, bytes: usize| {
-        memory.get_slice(GuestAddress(address), bytes).is_ok_and(|slice| slice.len() == bytes)
-    };
-    let parts = [(at.descriptors, size * 16), (at.driver, size * 2 + 6), (at.device, size * 8 + 6)];
-    if !parts.iter().all(|(address, bytes)| lies(*address, *bytes)) {
-        let (descriptors, driver, device) = (at.descriptors, at.driver, at.device);
-        return Err(RingError::Ring { size: at.size, descriptors, driver, device });
-    }
-    Ok(VringConfigData {
-        queue_max_size: at.size,
-        queue_size: at.size,
-        flags: 0,
-        desc_table_addr: at.descriptors,
-        used_ring_addr: at.device,
-        avail_ring_addr: at.driver,
-        log_addr: None,
-    })
 }

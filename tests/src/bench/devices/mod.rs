@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
-use super::table;
+use super::record::conclude;
 use crate::cli::BenchOptions;
 use crate::files::During;
 use crate::host::{Deadline, Event, Host, HostError, HostSpec, Session};
@@ -37,17 +37,13 @@ const MAKE_TAP: &str = "/lab/tap";
 const IMAGE: &str = "/tmp/images/disk.img";
 const TAP: &str = "tap0";
 
-/// The JSON file.
+/// In the JSON file.
 #[derive(Serialize)]
 struct Record {
-    schema: &'static str,
-    seconds: u64,
     kernel: String,
     rows: Vec<Row>,
     /// What went wrong with a guest.
     troubles: Vec<String>,
-    /// What is not as promised.
-    complaints: Vec<String>,
 }
 
 /// Measures all devices, or those that were asked for.
@@ -87,18 +83,10 @@ pub(super) fn run(options: &BenchOptions) -> Result<ExitCode, Error> {
         }
     }
     let complaints = verdict::complaints(&rows);
-    let path = options.json.clone().unwrap_or_else(|| product::target().join("bench/devices.json"));
-    let seconds = started.elapsed().as_secs();
-    println!("\n{seconds} s: {}", path.display());
     troubles.iter().for_each(|trouble| println!("{trouble}"));
-    complaints.iter().for_each(|complaint| println!("not as promised: {complaint}"));
-    let success = complaints.is_empty();
-    let kernel = lab.host.release().to_owned();
-    table::write_json(
-        &path,
-        &Record { schema: "vmm-bench-devices/1", seconds, kernel, rows, troubles, complaints },
-    )?;
-    Ok(if success { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    let measured = Record { kernel: lab.host.release().to_owned(), rows, troubles };
+    let count = format!("{} rounds", options.starts);
+    Ok(conclude("devices", options, started, &count, &measured, &complaints)?)
 }
 
 /// The host, with all that guests are measured on.

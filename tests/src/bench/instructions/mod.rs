@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
-use super::table;
+use super::record::conclude;
 use crate::cli::BenchOptions;
 use crate::files::During;
 use crate::host::{Deadline, Host, HostError, HostSpec};
@@ -30,15 +30,11 @@ const STOPWATCH: &str = "/lab/stopwatch";
 /// For one start, in the measuring machine's time.
 const DEADLINE: Duration = Duration::from_secs(600);
 
-/// The JSON file.
+/// In the JSON file.
 #[derive(Serialize)]
 struct Record {
-    schema: &'static str,
-    seconds: u64,
     kernel: String,
     rows: Vec<Row>,
-    /// What is not as promised.
-    complaints: Vec<String>,
 }
 
 /// Measures all guests, or those that were asked for.
@@ -74,17 +70,9 @@ pub(super) fn run(options: &BenchOptions) -> Result<ExitCode, Error> {
         rows.push(row);
     }
     let complaints = verdict::complaints(&rows);
-    let path = options.json.clone().unwrap_or_else(|| product::target().join("bench/instructions.json"));
-    let seconds = started.elapsed().as_secs();
-    println!("\n{seconds} s: {}", path.display());
-    for complaint in &complaints {
-        println!("not as promised: {complaint}");
-    }
-    let success = complaints.is_empty();
-    let kernel = host.release().to_owned();
-    let record = Record { schema: "vmm-bench-instructions/1", seconds, kernel, rows, complaints };
-    table::write_json(&path, &record)?;
-    Ok(if success { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    let count = format!("{} rows", rows.len());
+    let measured = Record { kernel: host.release().to_owned(), rows };
+    Ok(conclude("instructions", options, started, &count, &measured, &complaints)?)
 }
 
 /// Seconds of the host from exec to exit, or why there are none.

@@ -14,11 +14,11 @@ use std::time::Instant;
 
 use serde::Serialize;
 
-use super::table;
+use super::record::conclude;
 use crate::cli::BenchOptions;
 use crate::files::During;
 use crate::host::{Host, HostError};
-use crate::product::{self, Product};
+use crate::product::Product;
 use crate::setup::Artefacts;
 use crate::tool::announce;
 use crate::{Error, setup};
@@ -32,14 +32,10 @@ const PROGRAMS: [&str; 3] = ["hold", "fragment", "populate_and_map"];
 /// A start that its load missed is repeated until there were so many.
 const ATTEMPTS: u32 = 3;
 
-/// The JSON file.
+/// In the JSON file.
 #[derive(Serialize)]
 struct Campaign {
-    schema: &'static str,
-    seconds: u64,
     rows: Vec<Row>,
-    /// What is not as promised.
-    complaints: Vec<String>,
 }
 
 /// Runs the campaign, or the rows of it that were asked for.
@@ -65,17 +61,11 @@ pub(super) fn run(options: &BenchOptions) -> Result<ExitCode, Error> {
     if rows.is_empty() {
         complaints.push("no row has such a name".to_owned());
     }
-    let seconds = started.elapsed().as_secs();
-    let path = options.json.clone().unwrap_or_else(|| product::target().join("bench/pin.json"));
     let starts: u64 = rows.iter().map(|row| row.starts).sum();
-    println!("\n{} rows, {starts} starts, {seconds} s: {}", rows.len(), path.display());
-    for complaint in &complaints {
-        println!("not as promised: {complaint}");
-    }
-    let success = complaints.is_empty();
-    table::write_json(&path, &Campaign { schema: "vmm-bench-pin/1", seconds, rows, complaints })?;
+    let count = format!("{} rows, {starts} starts", rows.len());
+    let status = conclude("pin", options, started, &count, &Campaign { rows }, &complaints)?;
     ended?;
-    Ok(if success { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(status)
 }
 
 /// What hosts are made of and what runs in them.

@@ -18,7 +18,7 @@ use std::time::Instant;
 
 use serde::Serialize;
 
-use super::table;
+use super::record::conclude;
 use crate::Error;
 use crate::cli::BenchOptions;
 use crate::product;
@@ -34,19 +34,15 @@ const QUICK: u32 = 5;
 /// Guest memory.
 const MEMORY_MIB: u32 = 128;
 
-/// The JSON file.
+/// In the JSON file.
 #[derive(Serialize)]
 struct Record {
-    schema: &'static str,
-    seconds: u64,
     kernel: String,
     cpus: usize,
     /// Whether the contenders had the CPUs before everything else on the machine.
     real_time: bool,
     memory_mib: u32,
     rows: Vec<Row>,
-    /// What is not as promised.
-    complaints: Vec<String>,
 }
 
 /// Measures all contenders, or those that were asked for; the bare calls always, which the others are compared with.
@@ -84,25 +80,15 @@ pub(super) fn run(options: &BenchOptions) -> Result<ExitCode, Error> {
         rows.push(row);
     }
     let complaints = verdict::complaints(&rows);
-    let path = options.json.clone().unwrap_or_else(|| directory.join("start.json"));
-    let seconds = started.elapsed().as_secs();
-    println!("\n{} starts each, {seconds} s: {}", options.starts * QUICK, path.display());
-    for complaint in &complaints {
-        println!("not as promised: {complaint}");
-    }
-    let success = complaints.is_empty();
-    let record = Record {
-        schema: "vmm-bench-start/1",
-        seconds,
+    let measured = Record {
         kernel: rustix::system::uname().release().to_string_lossy().into_owned(),
         cpus: std::thread::available_parallelism().map_or(1, Into::into),
         real_time,
         memory_mib: MEMORY_MIB,
         rows,
-        complaints,
     };
-    table::write_json(&path, &record)?;
-    Ok(if success { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    let count = format!("{} starts each", options.starts * QUICK);
+    Ok(conclude("start", options, started, &count, &measured, &complaints)?)
 }
 
 /// Puts this process, and so all that it starts, before the machine's other work, which would be measured otherwise.

@@ -11,7 +11,6 @@ use std::{io, thread};
 use devices::virtio::mem::Owner;
 use memory::pin::{self, DmaMapper, PinError, PinOptions};
 use memory::{GuestRange, PluggedMemory};
-
 use vfio::Passthrough;
 
 use super::Devices;
@@ -24,7 +23,11 @@ impl Devices {
         if session.passthrough.is_some() || prefault {
             let blocks: Vec<_> =
                 memory.blocks(range).into_iter().filter(|block| !memory.is_held(block)).collect();
-            self.pin_blocks(session.passthrough.as_ref(), &blocks)?;
+            if let Err(error) = self.pin_blocks(session.passthrough.as_ref(), &blocks) {
+                // Some of them may have their pages by now.
+                blocks.iter().for_each(|block| self.discard(block));
+                return Err(error);
+            }
         }
         for block in memory.blocks(range) {
             memory.hold(&block, false);
