@@ -32,12 +32,20 @@ struct Capability {
 impl Space {
     /// Finds what [`dump`] has printed.
     fn of(output: &str, device: &str) -> TestResult<Space> {
-        let begin = format!("config of {device}");
-        let lines = output.lines().map(str::trim).skip_while(|line| *line != begin).skip(1);
-        let words = lines.take_while(|line| *line != "end").flat_map(str::split_whitespace);
-        let space = Space(words.map(|word| u32::from_str_radix(word, 16)).collect::<Result<_, _>>()?);
-        ensure!(space.0.len() >= 64, "{device} shows {} registers", space.0.len());
-        Ok(space)
+        let begin = format!("config of {device}: ");
+        let mut lines = output.lines().map(str::trim).skip_while(|line| !line.starts_with(&begin));
+        let bytes: usize = lines.next().unwrap_or_default().trim_start_matches(&begin).parse()?;
+        ensure!(bytes >= 256, "{device} shows {bytes} bytes");
+        let mut space = vec![0; bytes / 4];
+        for line in lines.take_while(|line| *line != "end") {
+            let (number, words) = line.split_once(':').unwrap_or_default();
+            let first = number.parse::<usize>()?.saturating_sub(1) * LINE;
+            let words = words.split_whitespace().map(|word| u32::from_str_radix(word, 16));
+            for (register, word) in space.iter_mut().skip(first).zip(words) {
+                *register = word?;
+            }
+        }
+        Ok(Space(space))
     }
 
     fn dword(&self, at: usize) -> u32 {
@@ -68,9 +76,16 @@ impl Capability {
     }
 }
 
+/// Registers that a line of a dump has.
+const LINE: usize = 8;
+
+/// Prints how many bytes there are, and of the lines those that are not zero: each byte on a guest's console takes emulation long.
 fn dump(device: &str) -> String {
     let file = format!("/sys/bus/pci/devices/{device}/config");
-    format!("echo config of {device}; hexdump -v -e '8/4 \" %08x\" \"\\n\"' {file}; echo end")
+    format!(
+        "echo config of {device}: $(wc -c < {file}); \
+         hexdump -v -e '{LINE}/4 \" %08x\" \"\\n\"' {file} | grep -nv '^\\( 00000000\\)*$'; echo end"
+    )
 }
 
 /// What of a register may differ, as a mask.

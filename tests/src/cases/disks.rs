@@ -71,7 +71,7 @@ fn every_kind(ctx: &Ctx) -> TestResult {
         queues $(ls mq | wc -l) block $(cat queue/logical_block_size) discard $(cat queue/discard_granularity) packed $(cut -c 35 device/features); done
         device=$(basename $(readlink /sys/block/vda/device)); cd /sys/bus/virtio/drivers/virtio_blk
         for disk in vdb vdc vdd; do exercise disk /dev/$disk 2 & resets $disk $! & done
-        for turn in $(seq 6); do
+        for turn in $(seq 3); do
             dd if=/dev/zero of=/dev/vda bs=64k count=64 2>/dev/null & sleep 0; echo $device > unbind; wait $!
             echo $device > bind
         done

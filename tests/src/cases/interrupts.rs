@@ -8,7 +8,7 @@ pub(super) fn all() -> Vec<Case> {
     let host = HostSpec::default;
     vec![
         case("interrupts/INTx of a drive, over a reboot", host(), intx_of_a_drive),
-        case("interrupts/INTx of two devices, moved between CPUs", host(), intx_of_two),
+        case("long/INTx of two devices, moved between CPUs", host(), intx_of_two),
         case("interrupts/MSI of a disk controller", extra::host(), msi),
         case("interrupts/MSI with eight vectors of 16", extra::host(), several_msis),
         case("interrupts/the host has as many vectors as the guest uses", many_vectors(), lazy_vectors),

@@ -6,17 +6,13 @@ use crate::suite::{Case, Ctx, GuestInitrd, QUIET, TestResult, case, ensure};
 pub(super) fn all() -> Vec<Case> {
     let host = HostSpec::default;
     vec![
-        case("net/TCP both ways through vhost-net, over reboots", host(), |ctx| tcp(ctx, "vhost")),
-        case("net/TCP both ways through vmm's own threads, over reboots", host(), |ctx| {
-            tcp(ctx, "vhost=off")
-        }),
+        case("net/TCP both ways through vhost-net, over a reboot", host(), |ctx| tcp(ctx, "vhost", 1)),
+        case("net/TCP both ways through vmm's own threads", host(), |ctx| tcp(ctx, "vhost=off", 0)),
         case("net/a tap that vanishes is a pulled cable", host(), vanishes),
         case("net/what is wrong with taps is said", host(), refusals),
     ]
 }
 
-/// How often the guest reboots.
-const REBOOTS: usize = 1;
 /// Frames that are cut up to the MTU are no larger.
 const WHOLE_FRAME: u64 = 1514;
 
@@ -41,8 +37,8 @@ const RESIZED: &str = "n=0; traffic=/sys/class/net/eth0/statistics/rx_packets
         wait $talk; [ $n -lt 3 ] || echo rings were made anew";
 
 /// Two cards, one with two pairs of queues, offloads and 64 connections and then one, whose frames grow large; one without
-/// offloads and with one connection. If vmm serves them, the first has packed rings.
-fn tcp(ctx: &Ctx, served: &str) -> TestResult {
+/// offloads and with one connection. If vmm serves them, the first has packed rings. After each reboot all of it is done again.
+fn tcp(ctx: &Ctx, served: &str, reboots: usize) -> TestResult {
     make_tap(ctx, "tap0", "multi_queue", "10.8.0.1")?;
     make_tap(ctx, "tap1", "", "10.8.1.1")?;
     let packed = if served == "vhost" { 0 } else { 1 };
@@ -67,7 +63,7 @@ fn tcp(ctx: &Ctx, served: &str) -> TestResult {
          --net tap1,mtu=1400,offloads=off,{served}"
     );
     let mut guest = ctx.run(&command).deadline(500).start()?;
-    for _ in 0..=REBOOTS {
+    for _ in 0..=reboots {
         // Both listen while the guest boots: what it connects to is there.
         let mut many = ctx.run(&format!("{exercise} serve 5000 2 64")).deadline(240).start()?;
         many.wait_for("listening on 5000")?;

@@ -10,10 +10,10 @@ pub(super) fn all() -> Vec<Case> {
     let wide = || HostSpec::default().aw_bits(48).small_pages();
     vec![
         case("passthrough/NVMe, 39 bits", narrow(), nvme),
-        case("passthrough/NVMe, 48 bits", wide(), nvme),
+        case("long/NVMe, 48 bits", wide(), nvme),
         case("passthrough/NVMe, 39 bits, memory above 4 GiB", narrow().memory(6144), nvme_above_4_gib),
         case("passthrough/NVMe in Debian's kernel", wide(), nvme_debian),
-        case("passthrough/NIC, 39 bits", narrow(), nic),
+        case("long/NIC, 39 bits", narrow(), nic),
         case("passthrough/NIC, 48 bits", wide(), nic),
         case("passthrough/two devices", narrow(), two_devices),
         case("passthrough/descriptors opened by a launcher serve a process without rights", wide(), handed),

@@ -15,12 +15,11 @@ pub(super) fn all() -> Vec<Case> {
         case("topology/an NVMe behind a root port works", host(), behind_a_port),
         case("topology/functions of one device stay one device", two_functions(), one_device),
         case("topology/a device is plugged in and out, and again", host(), |ctx| plugged(ctx, "/dev/iommu")),
-        case("topology/a device is plugged in and out, 39 bits", narrow(), |ctx| plugged(ctx, "/dev/iommu")),
-        case("topology/a device is plugged in and out of a container", host(), container),
+        case("long/a device is plugged in and out, 39 bits", narrow(), |ctx| plugged(ctx, "/dev/iommu")),
+        case("long/a device is plugged in and out of a container", host(), container),
         case("topology/a device is plugged in and out of a container, 39 bits", narrow(), container),
         case("topology/the host takes a device back and the guest goes on", host(), taken_back),
         case("topology/a device that comes moves memory out of CMA", host().mostly_cma(), moves_memory),
-        case("topology/3 times two devices in and out under I/O", host().one_cpu(), |ctx| many_times(ctx, 3)),
         case("long/25 times two devices in and out under I/O", host().one_cpu(), |ctx| many_times(ctx, 25)),
         case("long/25 times two devices in and out under I/O, 39 bits", narrow().one_cpu(), |ctx| {
             many_times(ctx, 25)
@@ -227,14 +226,14 @@ fn moves_memory(ctx: &Ctx) -> TestResult {
     // The guest has written to all of its memory, most of which then lies in CMA.
     guest(
         ctx,
-        "mount -t tmpfs -o size=96M tmpfs /tmp; dd if=/dev/urandom of=/tmp/fill bs=1M count=80 2>/dev/null\n\
-         sha256sum /tmp/fill > /sum\n",
+        "mount -t tmpfs -o size=96M tmpfs /tmp; dd if=/dev/urandom of=/tmp/fill bs=1M count=40 2>/dev/null\n\
+         cksum /tmp/fill > /sum\n",
     )?;
     let mut guest = start(ctx, "--pcie-ports 1", 300)?;
     ctl(ctx, &format!("add-device {NVME}"))?;
     reads_right(ctx, &mut guest)?;
-    guest.send("sha256sum -c /sum\n");
-    guest.wait_for("/tmp/fill: OK")?;
+    guest.send("cksum /tmp/fill | cmp - /sum && echo as it was\n");
+    guest.wait_for("as it was")?;
     let guest = ends_well(guest)?;
     let line = guest.stderr.lines().find(|line| line.starts_with("pinned 128 MiB")).unwrap_or_default();
     ensure!(line.contains(", now 0 in CMA, 0 in ZONE_MOVABLE, "), "it says {line:?}");

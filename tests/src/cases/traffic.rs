@@ -14,14 +14,12 @@ pub(super) fn all() -> Vec<Case> {
     let narrow = || HostSpec::default().aw_bits(39).append("lab.scratch");
     let wide = || HostSpec::default().append("lab.scratch");
     vec![
-        case("traffic/64 MiB of a drive at random, container, 39 bits", narrow(), |ctx| {
-            drive(ctx, "container")
-        }),
+        case("long/64 MiB of a drive at random, container, 39 bits", narrow(), |ctx| drive(ctx, "container")),
         case("traffic/64 MiB of a drive at random, iommufd, 48 bits", wide(), |ctx| drive(ctx, "iommufd")),
-        case("traffic/TCP both ways through an e1000e, container, 39 bits", narrow(), |ctx| {
+        case("traffic/TCP both ways through an e1000e, container, 48 bits", wide(), |ctx| {
             tcp_out(ctx, "container")
         }),
-        case("traffic/TCP both ways through an e1000e, iommufd, 48 bits", wide(), |ctx| {
+        case("long/TCP both ways through an e1000e, iommufd, 39 bits", narrow(), |ctx| {
             tcp_out(ctx, "iommufd")
         }),
         case("traffic/TCP both ways through a virtio-net, iommufd", wire(wide()), |ctx| {

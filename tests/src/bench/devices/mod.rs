@@ -1,7 +1,8 @@
 //! `cargo lab bench devices`: disks and network cards of vmm's beside those of QEMU's, with the same guest, image and tap, in one lab
-//! host. It has one CPU, which is never idle while a device serves: what a request takes of the clock is what it costs the host, guest included,
-//! and its inverse what can be had in a second. A clock that counts instructions would repeat better, but QEMU with such a clock stands
-//! still for good when a nested guest has many requests under way.
+//! host. It has one CPU, which is never idle while a device serves: what a request takes of its time is what it costs, guest included, and
+//! its inverse what can be had in a second. So CPU time of the emulated host tells both, and the machine's other work is not in it. A clock
+//! that counts instructions would repeat better still, but QEMU with such a clock stands still for good when a nested guest has many
+//! requests under way.
 //!
 //! It fails unless vmm keeps what it promises; see `verdict`.
 

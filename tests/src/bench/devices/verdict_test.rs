@@ -7,10 +7,8 @@ use super::*;
 fn complains_of_what_is_dearer_than_with_qemu_and_of_what_is_missing() {
     let load = &Device::Disk.loads()[0];
     let row = |samples: &[(Contender, f64)]| {
-        let samples: Vec<_> = samples
-            .iter()
-            .map(|(who, microseconds)| (*who, Sample { microseconds: *microseconds, exits: 1.0 }))
-            .collect();
+        let samples: Vec<_> =
+            samples.iter().map(|(who, cpu)| (*who, Sample { cpu: *cpu, time: 1.0, exits: 1.0 })).collect();
         Row::new(Device::Disk, load, &samples)
     };
     let even = row(&[(Contender::Vmm, 101.0), (Contender::Qemu, 100.0)]);
