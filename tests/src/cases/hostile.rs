@@ -154,9 +154,9 @@ fn passed_through(ctx: &Ctx, attacks: &[Attack]) -> TestResult {
         let machine = guest(ctx, PASSED_THROUGH, attack)?;
         let command = format!(
             "{machine} --cpus 2 --vfio {NVME} --vfio {NIC} --pcie-ports 1 --rng --disk /tmp/hostile.img --net tap9,create \
-             --vsock /tmp/hostile.vsock --console socket=/tmp/hostile.hvc --on-panic stop"
+             --hotplug-memory 128M,plugged=64M --vsock /tmp/hostile.vsock --console socket=/tmp/hostile.hvc"
         );
-        let mut guest = ctx.run(&command).deadline(1200).start()?;
+        let mut guest = ctx.run(&command).deadline(400).start()?;
         let works = ["random 4096", "read 1", &sum];
         let held = before(ctx, &mut guest, &works)?;
         guest.send("on\n");
@@ -179,7 +179,7 @@ fn shared(ctx: &Ctx, attacks: &[Attack]) -> TestResult {
             "rm -f /tmp/hostile.fs; while :; do {prefix} {virtiofsd} --socket-path /tmp/hostile.fs --shared-dir /tmp/share \
              --sandbox chroot --log-level off; done"
         );
-        let daemon = ctx.run(&command).deadline(1200).start()?;
+        let daemon = ctx.run(&command).deadline(400).start()?;
         ctx.run("until [ -S /tmp/hostile.fs ]; do usleep 20000; done").expect_success()?;
         Ok::<_, Failure>(daemon)
     };
@@ -195,10 +195,10 @@ fn shared(ctx: &Ctx, attacks: &[Attack]) -> TestResult {
         // Each of them may take as long as a daemon lives.
         let machine = guest(ctx, SHARED, &Attack { rounds: attack.rounds / 6, ..*attack })?;
         let command = format!(
-            "{machine} --balloon 0,free-page-reporting,statistics=100ms --fs socket=/tmp/hostile.fs,tag=share --watchdog stop"
+            "{machine} --balloon 0,free-page-reporting,statistics=100ms --vsock cid=9,vhost --fs socket=/tmp/hostile.fs,tag=share --watchdog stop"
         );
         let daemon = serve("")?;
-        let mut guest = ctx.run(&command).deadline(1200).start()?;
+        let mut guest = ctx.run(&command).deadline(400).start()?;
         let held = before(ctx, &mut guest, &works)?;
         daemon.kill()?;
         // One that is given garbage takes all of a CPU for ever, and no request; vmm goes on with the next one.

@@ -144,14 +144,19 @@ impl Queue {
 
 /// Whether the report has the signs of what QEMU does now and then (docs/lab.md): the host stands still while it boots, before
 /// anything of ours has run there, or its kernel dies of an interrupt between a guest's exit and the STGI after it, or a guest's CPU
-/// shuts down out of the blue, or takes an interrupt while it has them off, and then waits for itself: for the end of the handler of
-/// the same one or, as is likely and not proven, for a lock.
+/// shuts down out of the blue, or takes an interrupt while it has them off: before it has a stack of the kernel's, or it then waits for
+/// itself, for the end of the handler of the same one or, as is likely and not proven, for a lock.
 fn was_lost_by_emulator(report: &str) -> bool {
     let (case, console) = report.split_once("--- the host's console").unwrap_or((report, ""));
     let host = ["Kernel panic", "irqentry_enter", "__svm_vcpu_run"].iter().all(|sign| console.contains(sign));
-    let guest = ["cause: triple fault on vCPU ", "RIP: 0010:irq_wait_on_inprogress", SPINNING.trim_end()]
-        .iter()
-        .any(|sign| case.contains(sign));
+    let guest = [
+        "cause: triple fault on vCPU ",
+        "RIP: 0010:irq_wait_on_inprogress",
+        "RIP: 0010:entry_SYSCALL_64+0x0/",
+        SPINNING.trim_end(),
+    ]
+    .iter()
+    .any(|sign| case.contains(sign));
     let boot = case.contains("the lab host did not come up (QEMU: killed after ");
     host || guest || boot
 }

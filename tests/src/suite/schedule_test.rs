@@ -41,6 +41,7 @@ fn only_what_the_emulator_did_is_run_again_and_once() {
     assert!(was_lost_by_emulator(fault));
     assert!(!was_lost_by_emulator("  | stderr:   cause: KVM_RUN failed on vCPU 1\n"));
     assert!(was_lost_by_emulator("  | RIP: 0010:irq_wait_on_inprogress+0x23/0x60\n"));
+    assert!(was_lost_by_emulator("  | RIP: 0010:entry_SYSCALL_64+0x0/0x17\n"));
     assert!(!was_lost_by_emulator("  | RIP: 0010:pciehp_power_off_slot+0x23/0x60\n"));
 
     let queue = Queue::new(Vec::new());
