@@ -153,7 +153,9 @@ pub struct Layout {
     pub mmio32: GuestRange,
     /// Where memory can be plugged in, above all RAM, if any can be; starts at a multiple of 1 GiB.
     pub pluggable: Option<GuestRange>,
-    /// Window for 64-bit BARs, above all RAM; start and size are multiples of 1 GiB.
+    /// Persistent memory, above all of these; each piece starts at a multiple of 1 GiB.
+    pub persistent: Vec<GuestRange>,
+    /// Window for 64-bit BARs, above all memory; start and size are multiples of 1 GiB.
     pub mmio64: GuestRange,
 }
 
@@ -195,12 +197,37 @@ impl Layout {
         let pluggable = limits.room(ram_end, pluggable)?;
         let end = pluggable.map_or(ram_end, |room| room.end());
         let mmio64 = limits.mmio64(end).ok_or(no_window)?;
-        Ok(Self { ram, ecam: ECAM, mmio32: MMIO32, pluggable, mmio64 })
+        Ok(Self { ram, ecam: ECAM, mmio32: MMIO32, pluggable, persistent: Vec::new(), mmio64 })
     }
 
-    /// One past the last address of RAM, and of what can be plugged in.
+    /// Places pieces of persistent memory of these sizes above all else, and the 64-bit window above them. The IOMMU need not reach
+    /// them: no device does.
+    ///
+    /// # Errors
+    /// The CPU does not address so much.
+    pub fn add_persistent(&mut self, sizes: &[u64], limits: &AddressLimits) -> Result<(), LayoutError> {
+        let top = limits.end().saturating_sub(MIN_MMIO64);
+        for &size in sizes {
+            let floor = self.memory_end().max(HIGH_RAM_START);
+            let start =
+                floor.checked_next_multiple_of(RAM_ALIGN).filter(|start| *start <= top).unwrap_or(top);
+            let largest = top - start;
+            if size > largest {
+                return Err(LayoutError::NoRoomForFile { asked: size, largest, phys_bits: limits.phys_bits });
+            }
+            self.persistent.push(GuestRange::new(start, size));
+        }
+        if !sizes.is_empty() {
+            let no_window = LayoutError::NoMmio64 { phys_bits: limits.phys_bits };
+            self.mmio64 = limits.mmio64(self.memory_end()).ok_or(no_window)?;
+        }
+        Ok(())
+    }
+
+    /// One past the last address of memory of any kind.
     fn memory_end(&self) -> u64 {
-        self.pluggable.as_ref().or(self.ram.last()).map_or(0, GuestRange::end)
+        let last = self.persistent.last().or(self.pluggable.as_ref()).or(self.ram.last());
+        last.map_or(0, GuestRange::end)
     }
 
     /// Takes the 64-bit window where BARs of these sizes (powers of two) fit, if they do not where it is: beyond what
@@ -319,6 +346,17 @@ pub enum LayoutError {
         asked: u64,
         /// The largest piece, in bytes.
         largest: u64,
+    },
+    /// Persistent memory does not fit above RAM.
+    #[error("no room for {} of persistent memory: the CPU has {phys_bits} physical address bits, which leave room for {}", Bytes(*asked), Bytes(*largest))]
+    #[diagnostic(help("give less of the file (--pmem FILE,size={}), or lower --memory", Bytes(*largest).flag()))]
+    NoRoomForFile {
+        /// Bytes asked for.
+        asked: u64,
+        /// The most that fits, in bytes.
+        largest: u64,
+        /// Physical address bits a guest may use.
+        phys_bits: u8,
     },
     /// The IOMMU cannot map where a PC must have RAM.
     #[error("the IOMMU of the passed-through devices cannot map guest memory 0x0..{MIN_RAM:#x}")]

@@ -219,3 +219,25 @@ fn room_to_plug_memory_in_lies_above_ram_and_within_reach() {
     assert!(matches!(refused, LayoutError::NoRoom { .. }), "{refused}");
     assert_eq!(Layout::new(GIB, &limits).unwrap().pluggable, None);
 }
+
+#[test]
+fn persistent_memory_lies_above_all_else_within_the_reach_of_the_cpu() {
+    let limits = AddressLimits { phys_bits: 40, iova: Some(vec![0..=(1 << 39) - 1]) };
+    let mut layout = Layout::with_room(5 * GIB, 4 * GIB, &limits).unwrap();
+    layout.add_persistent(&[2 * MIB, 3 * GIB], &limits).unwrap();
+    let plugged = layout.pluggable.unwrap();
+    let [first, second] = layout.persistent[..] else { panic!("{:?}", layout.persistent) };
+    assert_eq!((first.start, first.size, second.size), (plugged.end(), 2 * MIB, 3 * GIB));
+    assert_eq!((second.start, second.start % GIB), (first.start + GIB, 0));
+    assert!(layout.mmio64.start >= second.end() && limits.reachable(&layout.mmio64));
+    assert!(!layout.make_room(&[GIB], &limits));
+
+    // What the IOMMU does not reach will do.
+    layout.add_persistent(&[600 * GIB], &limits).unwrap();
+    assert!(layout.mmio64.start >= layout.persistent[2].end());
+    let refused = layout.add_persistent(&[500 * GIB], &limits).unwrap_err();
+    assert!(matches!(refused, LayoutError::NoRoomForFile { .. }), "{refused}");
+    let before = layout.clone();
+    layout.add_persistent(&[], &limits).unwrap();
+    assert_eq!(layout, before);
+}

@@ -1,4 +1,4 @@
-//! Guest RAM: where it lies (`layout`), what backs it (`ram`, `hugepages`), which host pages it got (`residency`)
+//! Guest RAM: where it lies (`layout`), what backs it (`ram`, `hugepages`), files beside it (`persistent`), which host pages it got (`residency`)
 //! and how those pages are pinned for devices (`pin`).
 //!
 //! This crate knows no KVM and no VFIO. Whoever maps memory for devices implements [`pin::DmaMapper`].
@@ -7,6 +7,7 @@ pub mod bytes;
 pub mod discard;
 pub mod hugepages;
 pub mod layout;
+pub mod persistent;
 pub mod pin;
 pub mod plugged;
 pub mod ram;
@@ -21,6 +22,7 @@ pub use bytes::Bytes;
 pub use discard::DiscardError;
 pub use hugepages::{Backing, HugePageError};
 pub use layout::{AddressLimits, Layout, LayoutError};
+pub use persistent::PersistentMemory;
 pub use plugged::PluggedMemory;
 pub use ram::{GuestRam, RamError, RamRegion};
 pub use range::GuestRange;

@@ -19,13 +19,13 @@ use miette::Diagnostic;
 use rustix::fs::{SeekFrom, seek};
 use thiserror::Error;
 use vm_memory::mmap::{MmapRegion, MmapRegionBuilder};
-use vm_memory::{FileOffset, GuestAddress, GuestMemoryMmap, GuestRegionMmap};
+use vm_memory::{FileOffset, GuestAddress, GuestMemoryBackend, GuestMemoryMmap, GuestRegionMmap};
 
 use crate::bytes::Bytes;
 use crate::hugepages::Backing;
 use crate::layout::RAM_ALIGN;
 use crate::pin::{Chunk, plan};
-use crate::{GuestRange, Layout, PluggedMemory};
+use crate::{GuestRange, Layout, PersistentMemory, PluggedMemory};
 
 const SEALS: libc::c_int = libc::F_SEAL_SHRINK | libc::F_SEAL_GROW | libc::F_SEAL_SEAL;
 const PROT: libc::c_int = libc::PROT_READ | libc::PROT_WRITE;
@@ -60,6 +60,9 @@ pub struct GuestRam {
     size: u64,
     backing: Backing,
     guest_memory: GuestMemoryMmap,
+    /// The same, and persistent memory.
+    buffers: GuestMemoryMmap,
+    persistent: Vec<PersistentMemory>,
     mappings: Vec<Arc<MmapRegion>>,
     file: Arc<File>,
     reservation: Reservation,
@@ -102,7 +105,52 @@ impl GuestRam {
             GuestMemoryMmap::from_regions(memory).map_err(|source| RamError::Regions { source })?;
         let size = layout.ram_bytes();
         let pluggable = layout.pluggable.and_then(|_| regions.last().copied()).map(PluggedMemory::new);
-        Ok(Self { regions, pluggable, size, backing, guest_memory, mappings, file, reservation })
+        let (buffers, persistent) = (guest_memory.clone(), Vec::new());
+        Ok(Self {
+            regions,
+            pluggable,
+            size,
+            backing,
+            guest_memory,
+            buffers,
+            persistent,
+            mappings,
+            file,
+            reservation,
+        })
+    }
+
+    /// Adds persistent memory, which is no RAM: buffers of virtio devices may lie there, and nothing else of the guest's.
+    ///
+    /// # Errors
+    /// It overlaps what is there.
+    pub fn attach(&mut self, memory: PersistentMemory) -> Result<(), RamError> {
+        let guest = memory.guest();
+        let region = memory.region().ok_or(RamError::Unmappable { size: guest.size })?;
+        self.buffers =
+            self.buffers.insert_region(Arc::new(region)).map_err(|source| RamError::Regions { source })?;
+        self.persistent.push(memory);
+        Ok(())
+    }
+
+    /// Its persistent memory, in the order in which it was attached.
+    pub fn persistent(&self) -> &[PersistentMemory] {
+        &self.persistent
+    }
+
+    /// RAM and persistent memory, in which buffers of virtio devices lie that [`GuestRam::reaches`] has let through. As for
+    /// [`GuestRam::guest_memory`], clones must not outlive `self`.
+    pub fn buffers(&self) -> &GuestMemoryMmap {
+        &self.buffers
+    }
+
+    /// Whether `length` bytes from the GPA `address` on are memory of the guest that its virtio devices may read, or write.
+    pub fn reaches(&self, address: u64, length: usize, writable: bool) -> bool {
+        let read_only = |it: &&PersistentMemory| !it.is_writable();
+        let here =
+            |range: GuestRange| address < range.end() && address.saturating_add(length as u64) > range.start;
+        GuestMemoryBackend::check_range(&self.buffers, GuestAddress(address), length)
+            && !(writable && self.persistent.iter().filter(read_only).any(|it| here(it.guest())))
     }
 
     /// All RAM that a guest has from the start, in bytes.
@@ -156,6 +204,7 @@ impl GuestRam {
 impl Drop for GuestRam {
     fn drop(&mut self) {
         self.guest_memory = GuestMemoryMmap::default();
+        self.buffers = GuestMemoryMmap::default();
         if self.mappings.iter_mut().any(|mapping| Arc::get_mut(mapping).is_none()) {
             tracing::error!("guest memory is still referenced, its mapping is leaked");
             self.reservation.leak();
@@ -370,7 +419,7 @@ impl FileMapping {
 
 /// Address space without access, kept for the mappings laid over it and as guard around them.
 #[derive(Debug)]
-struct Reservation {
+pub(crate) struct Reservation {
     start: u64,
     length: usize,
     /// The first 1 GiB boundary inside.
@@ -378,7 +427,7 @@ struct Reservation {
 }
 
 impl Reservation {
-    fn new(size: u64) -> Result<Self, RamError> {
+    pub(crate) fn new(size: u64) -> Result<Self, RamError> {
         let unmappable = || RamError::Unmappable { size };
         let length = size.checked_next_multiple_of(RAM_ALIGN).and_then(|s| s.checked_add(RAM_ALIGN));
         let length = length.and_then(|l| usize::try_from(l).ok()).ok_or_else(unmappable)?;
@@ -393,8 +442,13 @@ impl Reservation {
         Ok(Self { start, length, aligned })
     }
 
+    /// The first 1 GiB boundary inside; `size` bytes from there on are its.
+    pub(crate) fn aligned(&self) -> u64 {
+        self.aligned
+    }
+
     /// Leaves the address space mapped for good.
-    fn leak(&mut self) {
+    pub(crate) fn leak(&mut self) {
         self.length = 0;
     }
 }

@@ -184,13 +184,13 @@ pub const TABLE: &[Row] = &[
         ],
     ),
     row(
-        "disks, and guest memory that a balloon gives back (fallocate)",
+        "disks, persistent memory, and guest memory that a balloon gives back (fallocate)",
         &[Device],
         &[
             any(SYS_preadv),
             any(SYS_pwritev),
             any(SYS_pwrite64).rarely("what direct I/O does not reach where it is"),
-            any(SYS_fdatasync).rarely("images that io_uring does not serve"),
+            any(SYS_fdatasync),
             any(SYS_fsync),
             any(SYS_fallocate),
             ioctls(BLOCK),
@@ -306,6 +306,11 @@ pub const TABLE: &[Row] = &[
         "terminals",
         &[Main],
         &[ioctl(TCGETS), ioctl(TCGETS2), ioctl(TCSETS2), ioctl(TIOCGPTN), ioctl(TIOCSPTLCK)],
+    ),
+    row(
+        "files of persistent memory that others may cut short",
+        &[Main],
+        &[any(SYS_inotify_init1), any(SYS_inotify_add_watch)],
     ),
     row("files that it reaches by path from now on", &[Main], &[any(SYS_landlock_add_rule)]),
     row(

@@ -37,8 +37,8 @@ impl Plan {
 
         // What the CPU allows; what the IOMMU allows is known when the devices are open.
         let limits = hypervisor.as_ref().map(|hypervisor| AddressLimits::cpu_only(hypervisor.phys_bits()));
-        let layout = limits.filter(|_| has_memory).and_then(|limits| {
-            problems.keep(Class::Usage, Layout::with_room(spec.memory, spec.room(), &limits))
+        let layout = limits.as_ref().filter(|_| has_memory).and_then(|limits| {
+            problems.keep(Class::Usage, Layout::with_room(spec.memory, spec.room(), limits))
         });
         let payload = check_payload(&spec, layout.as_ref(), &mut problems);
 
@@ -48,6 +48,9 @@ impl Plan {
         let guests = spec.vfio.devices.iter().map(guest).collect();
         let devices = check_devices(std::mem::take(&mut spec.vfio), &mut problems);
         let virtio = spec.virtio.open(spec.cpus, &mut problems);
+        if let (Some(mut layout), Some(limits)) = (layout, limits) {
+            problems.keep(Class::Usage, layout.add_persistent(&virtio.persistent(), &limits));
+        }
         let plugged = plugged::open(&spec.plugged, spec.cpus, &mut problems);
         let pluggable = spec.pluggable.map_or(0, |pluggable| pluggable.plugged);
         for error in admit(spec.memory.saturating_add(pluggable), spec.backing) {

@@ -44,6 +44,7 @@ memory = \"1G\"  # vm.toml:1
 cpus = 2  # --cpus
 pcie-ports = 0  # default
 disk = []  # default
+pmem = []  # default
 net = []  # default
 fs = []  # default
 rng = false  # default

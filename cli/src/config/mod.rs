@@ -13,6 +13,7 @@ mod lifecycle;
 mod mem;
 mod net;
 mod pinning;
+mod pmem;
 pub(crate) mod sandbox;
 mod vfio;
 mod virtio;
@@ -35,6 +36,7 @@ pub(crate) use lifecycle::{OnExit, OnPanic, OnReboot, Watchdog};
 pub(crate) use mem::HotplugMemory;
 pub(crate) use net::NetCard;
 pub(crate) use pinning::{PinRootHelp, PinVerify, Prefault};
+use pmem::Pmem;
 pub(crate) use vfio::{Iommufd, VfioDevice};
 pub(crate) use virtio::Balloon;
 pub(crate) use vsock::Vsock;
@@ -72,6 +74,8 @@ pub(crate) struct Config {
     pub(crate) pcie_ports: u8,
     /// Give the guest a disk. May be repeated.
     pub(crate) disk: Vec<Disk>,
+    /// Give the guest a file as persistent memory (virtio-pmem), which it may mount without a page cache of its own. May be repeated.
+    pub(crate) pmem: Vec<Pmem>,
     /// Give the guest a network card on a tap of the host. May be repeated.
     pub(crate) net: Vec<NetCard>,
     /// Give the guest a directory of the host to mount, which a vhost-user daemon (virtiofsd) shares. May be repeated.
@@ -178,6 +182,7 @@ impl Default for Config {
             iommufd: None,
             pcie_ports: 0,
             disk: Vec::new(),
+            pmem: Vec::new(),
             net: Vec::new(),
             fs: Vec::new(),
             rng: false,

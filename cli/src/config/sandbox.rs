@@ -145,6 +145,9 @@ impl Config {
                 reach = reach.and_where(path, Use::Read);
             }
         }
+        for pmem in &self.pmem {
+            reach = reach.and(&pmem.path, if pmem.ro { Use::Read } else { Use::Write });
+        }
         let output = self.console.iter().filter_map(|port| port.file.as_deref());
         for path in output.chain(self.events.as_ref().and_then(|events| events.path.as_deref())) {
             reach = reach.and(path, Use::Append);

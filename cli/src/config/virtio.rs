@@ -7,6 +7,7 @@ use vmm::{Problems, VirtioSpec};
 
 use super::Config;
 use super::fs::SharedDirectory;
+use super::pmem::Pmem;
 use crate::grammar::types::{Duration, Size};
 
 /// `--balloon`
@@ -45,6 +46,7 @@ impl Config {
         VirtioSpec {
             disks: self.disk.iter().filter_map(|disk| disk.spec(problems)).collect(),
             served_disks: self.disk.iter().filter_map(|disk| disk.served(problems)).collect(),
+            pmems: self.pmem.iter().map(Pmem::options).collect(),
             nets: self.net.iter().filter_map(|net| net.spec(&mut taken, problems)).collect(),
             served_nets: self.net.iter().filter_map(|net| net.served(problems)).collect(),
             rng: self.rng,

@@ -26,13 +26,12 @@ unsafe impl Send for Buffers {}
 unsafe impl Sync for Buffers {}
 
 impl Buffers {
-    /// The memory of `ranges`. `None` if not all of it is RAM.
+    /// The memory of `ranges`. `None` if not all of it is guest memory.
     pub fn new(ram: &Arc<GuestRam>, ranges: impl IntoIterator<Item = GuestRange>) -> Option<Self> {
         let (mut vectors, mut bytes) = (Vec::new(), 0_u64);
         for range in ranges {
             let length = usize::try_from(range.size).ok()?;
-            for slice in GuestMemoryBackend::get_slices(ram.guest_memory(), GuestAddress(range.start), length)
-            {
+            for slice in GuestMemoryBackend::get_slices(ram.buffers(), GuestAddress(range.start), length) {
                 let slice = slice.ok()?;
                 vectors.push(libc::iovec {
                     iov_base: slice.ptr_guard_mut().as_ptr().cast(),

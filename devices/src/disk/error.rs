@@ -12,9 +12,11 @@ use super::qcow2::HeaderError;
 #[derive(Debug, Error, Diagnostic)]
 pub enum DiskError {
     /// There is none, or it may not be read or written.
-    #[error("the disk image {} cannot be opened {}", path.display(), if *writable { "for writing" } else { "for reading" })]
+    #[error("the {what} {} cannot be opened {}", path.display(), if *writable { "for writing" } else { "for reading" })]
     #[diagnostic(help("{}", open_help(source, *writable)))]
     Open {
+        /// What it was to be: a disk image, for instance.
+        what: &'static str,
         /// The image.
         path: PathBuf,
         /// Whether it was to be written.
@@ -24,18 +26,22 @@ pub enum DiskError {
         source: io::Error,
     },
     /// A directory, pipe, socket or character device.
-    #[error("{} is {kind} and no disk image", path.display())]
+    #[error("{} is {kind} and no {what}", path.display())]
     #[diagnostic(help("give a file or a block device"))]
     NotAnImage {
+        /// What it was to be: a disk image, for instance.
+        what: &'static str,
         /// What was given.
         path: PathBuf,
         /// What it is.
         kind: &'static str,
     },
     /// Something about the open file cannot be found out.
-    #[error("the disk image {} cannot be examined", path.display())]
+    #[error("the {what} {} cannot be examined", path.display())]
     #[diagnostic(help("its file system or device reports an error: look at `dmesg`"))]
     Examine {
+        /// What it was to be: a disk image, for instance.
+        what: &'static str,
         /// The image.
         path: PathBuf,
         /// Why not.
@@ -52,9 +58,11 @@ pub enum DiskError {
         bytes: u64,
     },
     /// Somebody else uses it in a way that excludes this one.
-    #[error("the disk image {} is in use by another process", path.display())]
+    #[error("the {what} {} is in use by another process", path.display())]
     #[diagnostic(help("{}", locked_help(holders, *writable)))]
     Locked {
+        /// What it was to be: a disk image, for instance.
+        what: &'static str,
         /// The image.
         path: PathBuf,
         /// Whether it was to be written.
@@ -63,11 +71,13 @@ pub enum DiskError {
         holders: Vec<String>,
     },
     /// The file system has no locks.
-    #[error("the disk image {} cannot be locked", path.display())]
+    #[error("the {what} {} cannot be locked", path.display())]
     #[diagnostic(help(
-        "its file system offers no locks. If nobody else can write to it, add lock=off to the disk"
+        "its file system offers no locks. If nobody else can write to it, add lock=off to it"
     ))]
     Unlockable {
+        /// What it was to be: a disk image, for instance.
+        what: &'static str,
         /// The image.
         path: PathBuf,
         /// Why not.
@@ -218,15 +228,11 @@ pub enum GrowError {
 
 fn open_help(source: &io::Error, writable: bool) -> &'static str {
     match (source.kind(), writable) {
-        (io::ErrorKind::NotFound, _) => {
-            "check the path. An empty raw disk is made with `truncate -s 8G FILE`"
-        }
+        (io::ErrorKind::NotFound, _) => "check the path. An empty one is made with `truncate -s 8G FILE`",
         (io::ErrorKind::ReadOnlyFilesystem, true) => {
-            "its file system is mounted read-only: add `ro` to the disk, or use a copy"
+            "its file system is mounted read-only: add `ro` to it, or use a copy"
         }
-        (io::ErrorKind::PermissionDenied, true) => {
-            "grant access to it, or add `ro` to the disk if reading is enough"
-        }
+        (io::ErrorKind::PermissionDenied, true) => "grant access to it, or add `ro` if reading is enough",
         (io::ErrorKind::PermissionDenied, false) => "grant access to it",
         (io::ErrorKind::ResourceBusy, _) => {
             "the device is mounted or otherwise in use on the host: release it"
@@ -241,7 +247,7 @@ fn locked_help(holders: &[String], writable: bool) -> String {
         some => format!("{} has it open. ", some.join(", ")),
     };
     let what = if writable {
-        "Only one can write to an image: end the other, or make an image of its own that is based on this one"
+        "Only one can write to it: end the other, or give this machine a file of its own"
     } else {
         "It is being written to: end the other first"
     };

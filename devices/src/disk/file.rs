@@ -1,4 +1,4 @@
-//! Opening the file or block device behind a disk: of the right kind, locked, and examined.
+//! Opening the file or block device behind a disk, or behind persistent memory: of the right kind, locked, and examined.
 
 use std::fs::{File, FileType, Metadata, OpenOptions};
 use std::io;
@@ -17,15 +17,27 @@ const PAUSE: Duration = Duration::from_millis(10);
 
 /// An open image file.
 #[derive(Debug)]
-pub(super) struct Opened {
+pub(crate) struct Opened {
     pub(super) path: PathBuf,
-    pub(super) file: File,
+    pub(crate) file: File,
     /// Bytes of the file or device.
-    pub(super) size: u64,
+    pub(crate) size: u64,
     /// Whether it is a block device.
     pub(super) block: bool,
     /// What direct I/O asks for, if it is to be used.
     pub(super) direct: Option<DirectIo>,
+}
+
+/// How a file is to be opened.
+pub(crate) struct Wanted {
+    /// What errors call it.
+    pub(crate) what: &'static str,
+    /// Whether it is written to.
+    pub(crate) writable: bool,
+    /// Whether that is done past the page cache.
+    pub(crate) direct: bool,
+    /// Whether others are kept from it.
+    pub(crate) lock: bool,
 }
 
 /// What direct I/O asks for, in bytes.
@@ -50,15 +62,16 @@ impl Opened {
 ///
 /// # Errors
 /// It cannot be opened, is no file or block device, is in use, or does not allow direct I/O.
-pub(super) fn open_file(path: &Path, writable: bool, direct: bool, lock: bool) -> Result<Opened, DiskError> {
+pub(crate) fn open_file(path: &Path, wanted: &Wanted) -> Result<Opened, DiskError> {
+    let &Wanted { what, writable, direct, lock } = wanted;
     let owned = || path.to_owned();
-    let refused = |source| DiskError::Open { path: owned(), writable, source };
-    let examine = |source| DiskError::Examine { path: owned(), source };
+    let refused = |source| DiskError::Open { what, path: owned(), writable, source };
+    let examine = |source| DiskError::Examine { what, path: owned(), source };
 
     // Looked at first: opening a pipe would wait, and opening a device can have effects.
     let kind = std::fs::metadata(path).map_err(refused)?.file_type();
     if let Some(kind) = unfit(kind) {
-        return Err(DiskError::NotAnImage { path: owned(), kind });
+        return Err(DiskError::NotAnImage { what, path: owned(), kind });
     }
     // On a block device O_EXCL without O_CREAT asks that the host does not use it, mounted for instance.
     let exclusive = if writable && kind.is_block_device() { libc::O_EXCL } else { 0 };
@@ -70,10 +83,10 @@ pub(super) fn open_file(path: &Path, writable: bool, direct: bool, lock: bool) -
     })?;
     let metadata = file.metadata().map_err(examine)?;
     if let Some(kind) = unfit(metadata.file_type()) {
-        return Err(DiskError::NotAnImage { path: owned(), kind });
+        return Err(DiskError::NotAnImage { what, path: owned(), kind });
     }
     if lock {
-        acquire(&file, &metadata, writable, path)?;
+        acquire(&file, &metadata, wanted, path)?;
     }
     let size = length(&file).map_err(examine)?;
     let direct = direct
@@ -83,16 +96,17 @@ pub(super) fn open_file(path: &Path, writable: bool, direct: bool, lock: bool) -
 }
 
 /// Locks it. While nobody is seen to have it open, whoever had it is ending, which is waited for.
-fn acquire(file: &File, metadata: &Metadata, writable: bool, path: &Path) -> Result<(), DiskError> {
+fn acquire(file: &File, metadata: &Metadata, wanted: &Wanted, path: &Path) -> Result<(), DiskError> {
+    let &Wanted { what, writable, .. } = wanted;
     let deadline = Instant::now() + PASSING;
     loop {
         let locked = lock::acquire(file, writable);
-        if locked.map_err(|source| DiskError::Unlockable { path: path.to_owned(), source })? {
+        if locked.map_err(|source| DiskError::Unlockable { what, path: path.to_owned(), source })? {
             return Ok(());
         }
         let holders = holders(metadata.dev(), metadata.ino());
         if !holders.is_empty() || Instant::now() > deadline {
-            return Err(DiskError::Locked { path: path.to_owned(), writable, holders });
+            return Err(DiskError::Locked { what, path: path.to_owned(), writable, holders });
         }
         thread::sleep(PAUSE);
     }

@@ -13,7 +13,7 @@ mod aligned;
 mod buffers;
 mod engine;
 mod error;
-mod file;
+pub(crate) mod file;
 mod format;
 mod image;
 mod lock;
@@ -39,10 +39,13 @@ pub use qcow2::HeaderError;
 pub use topology::Topology;
 
 use engine::Pool;
-use file::{Opened, open_file};
+use file::{Opened, Wanted, open_file};
 use format::HEAD;
 use image::Image;
 use raw::RawImage;
+
+/// What errors call the file of a disk.
+const IMAGE: &str = "disk image";
 
 /// Bytes of a sector, which capacities are counted in whatever the size of blocks.
 pub const SECTOR: u64 = 512;
@@ -68,8 +71,9 @@ impl Disk {
     /// Why it cannot be a disk.
     pub fn open(options: &DiskOptions) -> Result<Arc<Self>, DiskError> {
         let path = &options.path;
-        let examine = |source| DiskError::Examine { path: path.clone(), source };
-        let opened = open_file(path, !options.read_only, options.direct, options.lock)?;
+        let examine = |source| DiskError::Examine { what: IMAGE, path: path.clone(), source };
+        let DiskOptions { read_only, direct, lock, .. } = *options;
+        let opened = open_file(path, &Wanted { what: IMAGE, writable: !read_only, direct, lock })?;
         let format = format::decide(path, options.format, &head(&opened).map_err(examine)?)?;
         let discards = !options.read_only && topology::can_discard(&opened.file, opened.block);
         let parts = match format {

@@ -21,6 +21,7 @@ pub mod interrupts;
 pub mod mem;
 pub mod net;
 pub mod pci;
+pub mod pmem;
 pub mod queue;
 pub mod rng;
 #[cfg(test)]

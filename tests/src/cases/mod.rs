@@ -25,6 +25,7 @@ mod obstacles;
 mod passthrough;
 mod pinning;
 mod placement;
+mod pmem;
 mod refusals;
 mod reset;
 mod sandbox;
@@ -71,6 +72,7 @@ pub(crate) fn all() -> Vec<Case> {
         virtio_console::all(),
         vhost_user::all(),
         disks::all(),
+        pmem::all(),
         distribution::all(),
         docs::all(),
         config_space::all(),

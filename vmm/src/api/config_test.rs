@@ -79,6 +79,7 @@ fn everything_that_can_be_had_is_read() {
         "net": [{ "tap": "tap0", "mac": "02:00:5e:10:00:01", "num_queues": 4, "queue_size": 256 }], "rng": { "src": "/dev/urandom", "iommu": false }, "watchdog": false, "iommu": false,
         "vsock": { "cid": 5, "socket": "/run/vm.vsock", "id": "_vsock0", "iommu": false },
         "fs": [{ "tag": "home", "socket": "/run/home.sock", "num_queues": 2 }],
+        "pmem": [{ "file": "/p", "size": 4 << 20, "discard_writes": false, "iommu": false }, { "file": "/q", "readonly": true }],
         "platform": { "num_pci_segments": 1, "iommufd": false },
         "devices": [
             { "path": "/sys/bus/pci/devices/0000:01:00.0", "id": "gpu", "iommu": false, "pci_segment": 0 },
@@ -103,6 +104,12 @@ fn everything_that_can_be_had_is_read() {
     assert_eq!(configuration.to_json(None)["vsock"]["cid"], 5);
     let share = json!({ "tag": "home", "socket": "/run/home.sock", "num_queues": 2, "queue_size": 1024 });
     assert_eq!(configuration.to_json(None)["fs"], json!([share]));
+    let [first, second] = &spec.virtio.pmems[..] else { panic!("{:?}", spec.virtio.pmems) };
+    assert_eq!(
+        (first.size, first.read_only, second.size, second.read_only),
+        (Some(4 << 20), false, None, true)
+    );
+    assert_eq!(configuration.to_json(None)["pmem"][1]["readonly"], true);
     let net = &configuration.to_json(None)["net"][0];
     assert_eq!(
         (&net["tap"], &net["num_queues"], &net["offload_csum"]),
@@ -156,6 +163,14 @@ fn what_cannot_be_had_is_refused_by_name() {
         (
             with("fs", json!([{ "tag": "t", "socket": "/s", "num_queues": 1_u64 << 40 }])),
             "--fs tag=t: a device cannot have 65535 request queues, but 1 to 64",
+        ),
+        (
+            with("pmem", json!([{}])),
+            "`pmem[0].file` is missing: it is the path of the file that the memory is",
+        ),
+        (
+            with("pmem", json!([{ "file": "/p", "discard_writes": true }])),
+            "`pmem[0].discard_writes` is not supported",
         ),
         (with("net", json!([{}])), "`net[0].tap` is missing: a network card needs the name of a tap"),
         (

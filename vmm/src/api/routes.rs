@@ -30,7 +30,7 @@ const PROMETHEUS: &str = "text/plain; version=0.0.4";
 /// Calls of the dialect that are known and cannot be had, and why.
 const MISSING: [(&str, &str); 11] = [
     ("vm.resize-zone", "there are no memory zones"),
-    ("vm.add-pmem", "there is no virtio-pmem"),
+    ("vm.add-pmem", "persistent memory is there from the start on or not at all"),
     ("vm.add-vdpa", "there is no vDPA"),
     ("vm.add-user-device", "there is no vfio-user"),
     ("vm.add-generic-vhost-user", "there is no vhost-user"),

@@ -1,5 +1,6 @@
 //! Virtio devices as the dialect describes them, both ways.
 
+use devices::virtio::pmem::PmemOptions;
 use serde_json::{Map, Value, json};
 
 use super::balloon;
@@ -19,12 +20,13 @@ const ENTROPY: [&str; 2] = ["/dev/urandom", "/dev/random"];
 /// Reads all of them from a machine's description.
 pub(super) fn read(config: &mut Fields) -> VirtioSpec {
     let disks = each(config, "disks", disks::read);
+    let pmems = each(config, "pmem", read_pmem);
     let nets = each(config, "net", read_net);
     let rng = config.object("rng", read_rng).is_some();
     let vsock = config.object("vsock", read_vsock).flatten();
     let shares = each(config, "fs", read_fs);
     let balloon = config.object("balloon", balloon::read).flatten();
-    VirtioSpec { disks, nets, rng, vsock, shares, balloon, ..VirtioSpec::default() }
+    VirtioSpec { disks, pmems, nets, rng, vsock, shares, balloon, ..VirtioSpec::default() }
 }
 
 /// Reads the objects of a list.
@@ -79,6 +81,9 @@ pub(super) fn describe(spec: &VirtioSpec, plugged: &[PluggedSpec], config: &mut 
     if !spec.disks.is_empty() {
         config.insert("disks".to_owned(), spec.disks.iter().map(disks::describe).collect());
     }
+    if !spec.pmems.is_empty() {
+        config.insert("pmem".to_owned(), spec.pmems.iter().map(describe_pmem).collect());
+    }
     if !spec.nets.is_empty() {
         config.insert("net".to_owned(), spec.nets.iter().map(describe_net).collect());
     }
@@ -116,6 +121,22 @@ fn describe_vsock(VsockSpec { cid, server }: &VsockSpec) -> Value {
         VsockServer::Bridge(socket) => json!({ "cid": cid, "socket": socket, "iommu": false }),
         VsockServer::Kernel => json!({ "cid": cid, "vhost": true, "iommu": false }),
     }
+}
+
+/// Persistent memory. A guest that may write and whose writes are forgotten with the machine (`discard_writes`) is not to be had.
+fn read_pmem(pmem: &mut Fields) -> Option<PmemOptions> {
+    pmem.text("id");
+    placed_by_us(pmem);
+    let (path, size) = (pmem.path("file"), pmem.number("size"));
+    if path.is_none() {
+        pmem.refuse("file", "is missing: it is the path of the file that the memory is");
+    }
+    Some(PmemOptions { path: path?, read_only: pmem.flag("readonly").unwrap_or(false), size, lock: true })
+}
+
+fn describe_pmem(pmem: &PmemOptions) -> Value {
+    let PmemOptions { path, read_only, size, lock: _ } = pmem;
+    json!({ "file": path, "readonly": read_only, "size": size, "discard_writes": false, "iommu": false })
 }
 
 /// A shared directory, as the dialect has it where it says nothing else.

@@ -11,12 +11,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use devices::pci::{AddressSpace, MappedArea};
 use kvm_bindings::{
-    KVM_CAP_SPLIT_IRQCHIP, KVM_CAP_X2APIC_API, KVM_X2APIC_API_DISABLE_BROADCAST_QUIRK,
+    KVM_CAP_SPLIT_IRQCHIP, KVM_CAP_X2APIC_API, KVM_MEM_READONLY, KVM_X2APIC_API_DISABLE_BROADCAST_QUIRK,
     KVM_X2APIC_API_USE_32BIT_IDS, kvm_create_device, kvm_device_type_KVM_DEV_TYPE_VFIO, kvm_enable_cap,
     kvm_userspace_memory_region,
 };
 use kvm_ioctls::{Cap, DeviceFd, VmFd};
-use memory::{GuestRam, GuestRange, RamRegion, layout};
+use memory::{GuestRam, GuestRange, layout};
 
 use super::doorbells::KvmDoorbells;
 use super::interrupts::{IOAPIC_PINS, KvmInterrupts};
@@ -43,14 +43,16 @@ struct Slot {
     size: u64,
     /// Where it is mapped here.
     hva: u64,
+    /// What the guest writes there is an access to a device that does not exist, and forgotten.
+    read_only: bool,
 }
 
-/// The slots of a region of RAM.
-fn slots(region: &RamRegion) -> impl Iterator<Item = Slot> + use<> {
-    let RamRegion { guest: GuestRange { start, size }, hva, .. } = *region;
+/// The slots of a region of memory that is mapped at `hva`.
+fn slots(guest: GuestRange, hva: u64, read_only: bool) -> impl Iterator<Item = Slot> {
+    let GuestRange { start, size } = guest;
     (0..size.div_ceil(MOST_SLOT)).map(move |index| {
         let done = index * MOST_SLOT;
-        Slot { gpa: start + done, size: MOST_SLOT.min(size - done), hva: hva + done }
+        Slot { gpa: start + done, size: MOST_SLOT.min(size - done), hva: hva + done, read_only }
     })
 }
 
@@ -93,12 +95,13 @@ impl Vm {
         self.fd.create_device(&mut device).map_err(KvmError::of("KVM_CREATE_DEVICE vfio"))
     }
 
-    /// Gives the machine its RAM. Comes before [`Vm::create_irqchip`]: with an interrupt chip in place each
+    /// Gives the machine its RAM, and persistent memory. Comes before [`Vm::create_irqchip`]: with an interrupt chip in place each
     /// slot waits 8 to 10 ms for a grace period in the host.
     pub fn set_ram(&mut self, ram: Arc<GuestRam>) -> Result<(), KvmError> {
-        for Slot { gpa, size, hva } in ram.regions().iter().flat_map(slots) {
-            self.set_slot(gpa, size, hva)?;
-        }
+        let regions = ram.regions().iter().flat_map(|region| slots(region.guest, region.hva, false));
+        let persistent = ram.persistent().iter();
+        let persistent = persistent.flat_map(|it| slots(it.guest(), it.hva(), !it.is_writable()));
+        regions.chain(persistent).try_for_each(|slot| self.set_slot(slot))?;
         self._ram = Some(ram);
         Ok(())
     }
@@ -134,26 +137,27 @@ impl Vm {
         self.fd.enable_cap(&cap).map_err(KvmError::of(format!("KVM_ENABLE_CAP {name}")))
     }
 
-    fn set_slot(&self, gpa: u64, size: u64, hva: u64) -> Result<(), KvmError> {
+    fn set_slot(&self, slot: Slot) -> Result<(), KvmError> {
         let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
-        let slot = slots.take(gpa);
-        let result = self.ioctl_slot(slot, gpa, size, hva);
+        let number = slots.take(slot.gpa);
+        let result = self.ioctl_slot(number, slot);
         if result.is_err() {
-            slots.give_back(gpa);
+            slots.give_back(slot.gpa);
         }
         result
     }
 
-    fn ioctl_slot(&self, slot: u32, gpa: u64, size: u64, hva: u64) -> Result<(), KvmError> {
+    fn ioctl_slot(&self, number: u32, slot: Slot) -> Result<(), KvmError> {
+        let Slot { gpa, size, hva, read_only } = slot;
         let region = kvm_userspace_memory_region {
-            slot,
-            flags: 0,
+            slot: number,
+            flags: if read_only { KVM_MEM_READONLY } else { 0 },
             guest_phys_addr: gpa,
             memory_size: size,
             userspace_addr: hva,
         };
-        // SAFETY: the range is mapped in this process until the slot is deleted: RAM is kept by `self._ram`,
-        // a device area by its function, which unmaps it here first.
+        // SAFETY: the range is mapped in this process until the slot is deleted: RAM and persistent memory are kept by
+        // `self._ram`, a device area by its function, which unmaps it here first.
         unsafe { self.fd.set_user_memory_region(region) }
             .map_err(KvmError::of(format!("KVM_SET_USER_MEMORY_REGION gpa {gpa:#x} size {size:#x}")))
     }
@@ -165,13 +169,17 @@ impl Vm {
 
 impl AddressSpace for Vm {
     fn map(&self, gpa: u64, area: &MappedArea) -> io::Result<()> {
-        self.set_slot(gpa, area.size, area.hva).map_err(|error| error.source)
+        let slot = Slot { gpa, size: area.size, hva: area.hva, read_only: false };
+        self.set_slot(slot).map_err(|error| error.source)
     }
 
     fn unmap(&self, gpa: u64, _area: &MappedArea) -> io::Result<()> {
         let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
         match slots.give_back(gpa) {
-            Some(slot) => self.ioctl_slot(slot, gpa, 0, 0).map_err(|error| error.source),
+            Some(number) => {
+                let none = Slot { gpa, size: 0, hva: 0, read_only: false };
+                self.ioctl_slot(number, none).map_err(|error| error.source)
+            }
             None => Err(io::ErrorKind::NotFound.into()),
         }
     }

@@ -11,6 +11,7 @@ use rustix::event::{EventfdFlags, eventfd};
 use vfio::DeviceLoss;
 
 use crate::hypervisor::vcpu::GuestFailure;
+use crate::virtio::pmem::lost::Lost;
 
 /// Why the guest does not run any more.
 #[derive(Debug)]
@@ -29,6 +30,8 @@ pub enum End {
     Stopped(&'static str),
     /// A device is lost to the guest.
     Lost(DeviceLoss),
+    /// A file that is a part of its memory was cut short.
+    CutShort(Lost),
     /// The guest, or the machine under it, failed.
     Failed(GuestFailure),
 }
@@ -62,7 +65,7 @@ impl Ending {
         let mut reasons = self.reasons.lock().unwrap_or_else(PoisonError::into_inner);
         match reason {
             reason if reasons.first.is_none() => reasons.first = Some(reason),
-            End::Stopped(_) | End::Lost(_) if reasons.overruling.is_none() => {
+            End::Stopped(_) | End::Lost(_) | End::CutShort(_) if reasons.overruling.is_none() => {
                 reasons.overruling = Some(reason)
             }
             _ => {}

@@ -31,6 +31,7 @@ const SETTLED: u32 = 5;
 const OVERDUE: u32 = 6;
 const NOTICE: u32 = 7;
 const WATCHDOG: u32 = 8;
+const PMEM: u32 = 9;
 
 /// Where the operator types.
 pub struct Input {
@@ -219,7 +220,8 @@ impl MutEventSubscriber for Service<'_> {
         ];
         let signals = self.outside.signals.sockets().map(|socket| (socket.as_raw_fd(), SIGNAL));
         let watchdog = running.watchdog.iter().map(|watchdog| (watchdog.event(), WATCHDOG));
-        for (fd, data) in fixed.into_iter().chain(signals).chain(watchdog) {
+        let pmem = running.watched.iter().map(|watched| (watched.event().as_raw_fd(), PMEM));
+        for (fd, data) in fixed.into_iter().chain(signals).chain(watchdog).chain(pmem) {
             if let Err(error) = ops.add(Events::with_data_raw(fd, data, EventSet::IN)) {
                 tracing::error!(%error, "cannot poll, stopping");
                 self.running.ending.end(End::Stopped("stopped: the event loop could not be set up"));
@@ -249,6 +251,7 @@ impl MutEventSubscriber for Service<'_> {
             }
             NOTICE => self.running.heed_host(),
             WATCHDOG => self.running.heed_watchdog(),
+            PMEM => self.running.heed_files(),
             _ => {}
         }
         self.pump(ops);

@@ -37,6 +37,7 @@ use devices::pvpanic::Pvpanic;
 use devices::virtio::VirtioPci;
 use devices::virtio::mem::Mem;
 use devices::virtio::pci::Surroundings;
+use devices::virtio::pmem::Pmem;
 use devices::watchdog::Watchdog;
 use memory::layout::AddressLimits;
 use memory::pin::{self, PinError, PinReport};
@@ -52,6 +53,8 @@ use crate::hypervisor::vm::Vm;
 use crate::preflight::Plan;
 use crate::problem::{Class, Problem, Problems, Unexpected};
 use crate::spec::{OnExit, OnExpiry, OnPanic, Serial};
+use crate::virtio::pmem::watch::Watch;
+use crate::virtio::pmem::{self, lost};
 use control::{DevicePlace, PluggedPlace, Requests};
 use ending::{End, Ending};
 use events::{Input, Outside};
@@ -179,6 +182,8 @@ pub struct Machine {
     layout: Layout,
     acpi: AcpiTables,
     plan: Plan,
+    /// Its persistent memory.
+    watched: Option<Arc<Watch>>,
     phases: Phases,
     /// Whether the last reset was the watchdog's, which the guest can see.
     watchdog_expired: Arc<AtomicBool>,
@@ -212,11 +217,14 @@ impl Machine {
         };
         let mut layout = Layout::with_room(plan.spec.memory, plan.spec.room(), &limits)
             .map_err(Problem::of(Class::Usage))?;
+        layout.add_persistent(&plan.virtio.persistent(), &limits).map_err(Problem::of(Class::Usage))?;
         let bars = passthrough.as_ref().map(Passthrough::bar_sizes).unwrap_or_default();
         if layout.make_room(&bars, &limits) {
             tracing::warn!(window = %layout.mmio64, "the BARs of the devices do not fit into what the IOMMU maps: no peer-to-peer DMA");
         }
-        let ram = Arc::new(GuestRam::backed(&layout, plan.spec.backing).map_err(Problem::of(Class::Memory))?);
+        let mut ram = GuestRam::backed(&layout, plan.spec.backing).map_err(Problem::of(Class::Memory))?;
+        pmem::attach(&plan.virtio.pmems, &layout, &mut ram).map_err(Problem::of(Class::Memory))?;
+        let ram = Arc::new(ram);
         phases.done("lay out memory");
 
         if passthrough.is_some() || plan.spec.prefault {
@@ -264,6 +272,13 @@ impl Machine {
             plan.virtio.all.push(device.clone());
             plan.virtio.pluggable = Some(device);
         }
+        let watched = Watch::start(&plan.virtio.pmems).unwrap_or_else(|error| {
+            tracing::warn!(%error, "pmem files are not watched: a guest may hang if one is cut short");
+            None
+        });
+        for (file, guest) in plan.virtio.pmems.iter().zip(&layout.persistent) {
+            plan.virtio.all.push(Arc::new(Pmem::new(file.clone(), *guest)));
+        }
         let serial = plan.spec.serial != Serial::Off;
         let acpi = AcpiTables::build(&platform::acpi_spec(&layout, cpus, devices.buses(), serial))
             .map_err(Problem::of(Class::Usage))?;
@@ -279,6 +294,7 @@ impl Machine {
             layout,
             acpi,
             plan,
+            watched: watched.map(Arc::new),
             phases,
             watchdog_expired: Arc::default(),
             observer,
@@ -298,6 +314,7 @@ impl Machine {
         if let Some(reach) = &self.plan.spec.settled {
             sandbox::settle(reach).map_err(Unexpected::during("cannot give up rights that a start takes"))?;
         }
+        lost::explain(&self.plan.virtio.pmems, &self.ram);
         loop {
             let end = self.run_once(console, signals, requests)?;
             if self.runs_again(&end, signals.have_asked()) {
@@ -321,7 +338,11 @@ impl Machine {
                 End::DebugExit(value) => Ok(Outcome::DebugExit(value)),
                 End::Stopped(how) => Ok(Outcome::Stopped(how)),
                 End::Lost(loss) => Err(Problem::of(Class::Host)(loss)),
-                End::Failed(failure) => Err(Problem::of(Class::Guest)(Failed(failure))),
+                End::CutShort(lost) => Err(Problem::of(Class::Host)(lost)),
+                End::Failed(failure) => Err(match lost::blame(failure, &self.plan.virtio.pmems, &self.ram) {
+                    Ok(lost) => Problem::of(Class::Host)(lost),
+                    Err(failure) => Problem::of(Class::Guest)(Failed(failure)),
+                }),
             };
         }
     }
@@ -334,7 +355,7 @@ impl Machine {
             End::Panicked => spec.on_panic == Some(OnPanic::Reset),
             End::Expired => spec.watchdog == Some(OnExpiry::Reset),
             End::PowerOff => spec.on_exit == OnExit::Reset && !asked,
-            End::DebugExit(_) | End::Stopped(_) | End::Lost(_) | End::Failed(_) => false,
+            End::DebugExit(_) | End::Stopped(_) | End::Lost(_) | End::CutShort(_) | End::Failed(_) => false,
         }
     }
 
@@ -394,6 +415,7 @@ impl Machine {
             balloon: self.plan.virtio.balloon.clone(),
             pluggable: self.plan.virtio.pluggable.clone(),
             watchdog: watchdog.clone(),
+            watched: self.watched.clone(),
             standing: Standing::Running,
             dumping: None,
         };

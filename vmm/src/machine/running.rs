@@ -28,6 +28,7 @@ use crate::problem::{Class, Problem, Problems};
 use crate::virtio::balloon::{self, BalloonError};
 use crate::virtio::disk;
 use crate::virtio::mem::MemSpec;
+use crate::virtio::pmem::watch::Watch;
 
 /// An NMI message (Intel SDM vol. 3, 11.11): to one local APIC, delivery mode 100b.
 const MSI_BASE: u64 = 0xfee0_0000;
@@ -58,6 +59,8 @@ pub struct Running {
     pub pluggable: Option<Arc<Mem>>,
     /// Its watchdog.
     pub watchdog: Option<Arc<Watchdog>>,
+    /// Its persistent memory, to be told if a file is cut short.
+    pub(crate) watched: Option<Arc<Watch>>,
     /// Whether it runs.
     pub standing: Standing,
     /// The core dump that is being written, or the last one.
@@ -356,6 +359,13 @@ impl Running {
     pub fn heed_watchdog(&self) {
         if self.watchdog.as_ref().is_some_and(|watchdog| watchdog.look()) {
             self.ending.end(End::Expired);
+        }
+    }
+
+    /// Ends the run if a file behind persistent memory was cut short.
+    pub fn heed_files(&self) {
+        if let Some(lost) = self.watched.as_ref().and_then(|watched| watched.heed(&self.ram)) {
+            self.ending.end(End::CutShort(lost));
         }
     }
 

@@ -151,7 +151,8 @@ fn check(disk: &DiskSpec, before: &[DiskSpec]) -> Vec<DiskSpecError> {
     errors
 }
 
-fn is_same(one: &Path, other: &Path) -> bool {
+/// Whether both are one file, as far as their paths tell.
+pub(super) fn is_same(one: &Path, other: &Path) -> bool {
     let canonical = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_owned());
     canonical(one) == canonical(other)
 }

@@ -7,6 +7,7 @@ pub mod fs;
 pub mod mem;
 pub mod net;
 pub mod plugged;
+pub mod pmem;
 pub mod served;
 pub mod vsock;
 
@@ -16,6 +17,7 @@ use devices::virtio::VirtioDevice;
 use devices::virtio::balloon::Balloon;
 use devices::virtio::blk::Blk;
 use devices::virtio::mem::Mem;
+use devices::virtio::pmem::{PmemFile, PmemOptions};
 use devices::virtio::rng::Rng;
 
 use crate::problem::Problems;
@@ -32,6 +34,8 @@ use vsock::VsockSpec;
 pub struct VirtioSpec {
     /// Disks, in the order in which the guest finds them.
     pub disks: Vec<DiskSpec>,
+    /// Persistent memory, in the order in which the guest finds it, after all other virtio devices.
+    pub pmems: Vec<PmemOptions>,
     /// Network cards, in the order in which the guest finds them.
     pub nets: Vec<NetSpec>,
     /// Disks that daemons serve, after the others.
@@ -59,8 +63,17 @@ pub(crate) struct VirtioDevices {
     pub(crate) disks: Vec<(String, Arc<Blk>)>,
     /// Its balloon among them.
     pub(crate) balloon: Option<Arc<Balloon>>,
+    /// The files of its persistent memory, whose devices come with its RAM.
+    pub(crate) pmems: Vec<Arc<PmemFile>>,
     /// Its pluggable memory among them, which comes with its RAM.
     pub(crate) pluggable: Option<Arc<Mem>>,
+}
+
+impl VirtioDevices {
+    /// Bytes of each piece of persistent memory.
+    pub(crate) fn persistent(&self) -> Vec<u64> {
+        self.pmems.iter().map(|file| file.size()).collect()
+    }
 }
 
 impl VirtioSpec {
@@ -69,7 +82,7 @@ impl VirtioSpec {
         let console = !self.console.is_empty();
         let single = [self.rng, self.vsock.is_some(), self.balloon.is_some(), console].map(usize::from);
         let served = self.served_disks.len() + self.served_nets.len() + self.shares.len();
-        self.disks.len() + self.nets.len() + single.iter().sum::<usize>() + served
+        self.disks.len() + self.pmems.len() + self.nets.len() + single.iter().sum::<usize>() + served
     }
 
     /// What is wrong with them whatever the host.
@@ -110,7 +123,8 @@ impl VirtioSpec {
         if let Some(console) = console::open(&self.console, problems) {
             all.push(console);
         }
+        let pmems = pmem::open(self, problems);
         let names = self.disks.iter().enumerate().map(|(number, disk)| disk.name(number));
-        VirtioDevices { all, disks: names.zip(disks).collect(), balloon, pluggable: None }
+        VirtioDevices { all, disks: names.zip(disks).collect(), balloon, pmems, pluggable: None }
     }
 }

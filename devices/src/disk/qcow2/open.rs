@@ -12,8 +12,9 @@ use imago::{DenyImplicitOpenGate, FormatAccess, FormatDriverBuilder, StorageOpen
 
 use super::header::{BackingName, HEADER, Header, REFCOUNT};
 use super::{Access, Qcow2Image};
+use crate::disk::IMAGE;
 use crate::disk::error::DiskError;
-use crate::disk::file::{Opened, open_file};
+use crate::disk::file::{Opened, Wanted, open_file};
 use crate::disk::format::Format;
 use crate::disk::options::DiskOptions;
 
@@ -31,7 +32,7 @@ pub(in crate::disk) fn open(
     options: &DiskOptions,
 ) -> Result<(Qcow2Image, Shape), DiskError> {
     let mut chain = Chain { options, seen: vec![identity(opened)?] };
-    let examine = |source| DiskError::Examine { path: options.path.clone(), source };
+    let examine = |source| DiskError::Examine { what: IMAGE, path: options.path.clone(), source };
     let file = opened.file.try_clone().map_err(examine)?;
     let (access, shape) = chain.image(opened, &options.path, !options.read_only)?;
     Ok((Qcow2Image { access: access.into(), file }, shape))
@@ -83,7 +84,8 @@ impl Chain<'_> {
     }
 
     fn base(&mut self, path: &Path, format: Format) -> Result<Access, DiskError> {
-        let opened = open_file(path, false, self.options.direct, self.options.lock)?;
+        let DiskOptions { direct, lock, .. } = *self.options;
+        let opened = open_file(path, &Wanted { what: IMAGE, writable: false, direct, lock })?;
         let identity = identity(&opened)?;
         if self.seen.contains(&identity) {
             return Err(DiskError::BackingLoop { path: self.options.path.clone(), backing: path.to_owned() });
@@ -95,7 +97,7 @@ impl Chain<'_> {
         match format {
             Format::Qcow2 => self.image(&opened, path, false).map(|(access, _)| access),
             Format::Raw => {
-                let wrap = |source| DiskError::Examine { path: path.to_owned(), source };
+                let wrap = |source| DiskError::Examine { what: IMAGE, path: path.to_owned(), source };
                 let storage = self.storage(&opened, path, false).map_err(wrap)?;
                 Raw::open_image(storage, false).map(FormatAccess::new).map_err(wrap)
             }
@@ -111,7 +113,8 @@ impl Chain<'_> {
 
 fn identity(opened: &Opened) -> Result<(u64, u64), DiskError> {
     let metadata = opened.file.metadata();
-    let metadata = metadata.map_err(|source| DiskError::Examine { path: opened.path.clone(), source })?;
+    let metadata =
+        metadata.map_err(|source| DiskError::Examine { what: IMAGE, path: opened.path.clone(), source })?;
     Ok((metadata.dev(), metadata.ino()))
 }
 
@@ -121,7 +124,7 @@ fn look_over(
     path: &Path,
     writable: bool,
 ) -> Result<(Header, Option<BackingName>), DiskError> {
-    let examine = |source| DiskError::Examine { path: path.to_owned(), source };
+    let examine = |source| DiskError::Examine { what: IMAGE, path: path.to_owned(), source };
     let wrong = |source| DiskError::Header { path: path.to_owned(), source };
     let file = opened.for_reading().map_err(examine)?;
     let bytes = |offset, length| read(&file, offset, length).map_err(examine);

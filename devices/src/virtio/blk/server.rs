@@ -163,7 +163,7 @@ impl Server {
 
     fn answer(&mut self, chain: &Chain, status: Status) -> Result<(), RingError> {
         let address = status_address(chain).ok_or(RingError::Request("request to a disk"))?;
-        self.queue.ram().guest_memory().write_obj(status.byte(), GuestAddress(address))?;
+        self.queue.ram().buffers().write_obj(status.byte(), GuestAddress(address))?;
         self.queue.complete(chain, u32::try_from(chain.writable_bytes()).unwrap_or(u32::MAX))
     }
 }

@@ -1,13 +1,13 @@
 //! A chain of buffers in guest memory: first those that the device reads, then those that it writes.
 //!
-//! The buffers were found to lie in RAM when the chain was taken from its ring. What is in them can change at any time, so
+//! The buffers were found to lie in RAM, or in persistent memory, when the chain was taken from its ring. What is in them can change at any time, so
 //! whoever needs a value twice reads it once and keeps it.
 
 use std::io::{self, Read, Write};
 use std::sync::Arc;
 
 use memory::GuestRam;
-use vm_memory::{Bytes, GuestAddress, GuestMemory, GuestMemoryBackend, Permissions, VolatileSlice};
+use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend, VolatileSlice};
 
 use super::{MOST_DESCRIPTORS, RingError};
 
@@ -46,9 +46,7 @@ impl Chain {
         if !writable && !self.writable.is_empty() {
             return Err(RingError::Order);
         }
-        let access = if writable { Permissions::Write } else { Permissions::Read };
-        let memory = self.ram.guest_memory();
-        if !GuestMemory::check_range(memory, GuestAddress(address), length as usize, access) {
+        if !self.ram.reaches(address, length as usize, writable) {
             return Err(RingError::Buffer { address, length });
         }
         let segments = if writable { &mut self.writable } else { &mut self.readable };
@@ -130,7 +128,7 @@ impl<'a> Cursor<'a> {
         let (mut left, mut slices) = (most, Vec::with_capacity(self.segments.len()));
         while let Some((address, length)) = self.here().filter(|_| left > 0) {
             let length = length.min(usize::try_from(left).unwrap_or(usize::MAX));
-            for slice in GuestMemoryBackend::get_slices(self.ram.guest_memory(), address, length) {
+            for slice in GuestMemoryBackend::get_slices(self.ram.buffers(), address, length) {
                 slices.push(slice?);
             }
             left -= length as u64;
@@ -160,7 +158,7 @@ impl<'a> Reader<'a> {
     /// The host memory behind the next `most` bytes, or what there is, without a copy. They count as read.
     ///
     /// # Errors
-    /// None for chains of a queue: their buffers lie in RAM.
+    /// None for chains of a queue: their buffers lie in guest memory.
     pub fn slices(&mut self, most: u64) -> Result<Vec<VolatileSlice<'a>>, RingError> {
         self.0.slices(most)
     }
@@ -171,7 +169,7 @@ impl Read for Reader<'_> {
         let Some((address, length)) = self.0.here() else { return Ok(0) };
         let length = length.min(buffer.len());
         let into = buffer.get_mut(..length).unwrap_or_default();
-        self.0.ram.guest_memory().read_slice(into, address).map_err(io::Error::other)?;
+        self.0.ram.buffers().read_slice(into, address).map_err(io::Error::other)?;
         self.0.advance(length);
         Ok(length)
     }
@@ -198,7 +196,7 @@ impl<'a> Writer<'a> {
     /// The host memory behind the next `most` bytes, or what there is, without a copy. They count as written.
     ///
     /// # Errors
-    /// None for chains of a queue: their buffers lie in RAM.
+    /// None for chains of a queue: their buffers lie in guest memory.
     pub fn slices(&mut self, most: u64) -> Result<Vec<VolatileSlice<'a>>, RingError> {
         let before = self.remaining();
         let slices = self.cursor.slices(most)?;
@@ -211,7 +209,7 @@ impl Write for Writer<'_> {
     fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
         let Some((address, length)) = self.cursor.here() else { return Ok(0) };
         let from = buffer.get(..length).unwrap_or(buffer);
-        self.cursor.ram.guest_memory().write_slice(from, address).map_err(io::Error::other)?;
+        self.cursor.ram.buffers().write_slice(from, address).map_err(io::Error::other)?;
         self.cursor.advance(from.len());
         self.written += from.len() as u64;
         Ok(from.len())

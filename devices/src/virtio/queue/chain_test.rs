@@ -1,3 +1,10 @@
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+
+use memory::layout::AddressLimits;
+use memory::persistent::GRANULE;
+use memory::{Layout, PersistentMemory};
+use rustix::fs::{MemfdFlags, memfd_create};
 use vm_memory::VolatileMemory;
 
 use super::*;
@@ -52,4 +59,31 @@ fn a_chain_has_an_end() {
     let mut chain = Chain::new(&ram);
     (0..MOST_DESCRIPTORS).for_each(|_| chain.push(BUFFERS, 1, false).unwrap());
     assert!(matches!(chain.push(BUFFERS, 1, false), Err(RingError::TooLong)));
+}
+
+#[test]
+fn buffers_may_lie_in_persistent_memory() {
+    for writable in [true, false] {
+        let limits = AddressLimits::cpu_only(40);
+        let mut layout = Layout::new(16 << 20, &limits).unwrap();
+        layout.add_persistent(&[GRANULE], &limits).unwrap();
+        let file = File::from(memfd_create("pmem", MemfdFlags::CLOEXEC).unwrap());
+        file.set_len(GRANULE).unwrap();
+        file.write_all_at(b"from the file", 0).unwrap();
+        let at = layout.persistent[0];
+        let file = Arc::new(file);
+        let mut ram = GuestRam::new(&layout).unwrap();
+        ram.attach(PersistentMemory::map(file.clone(), at, writable).unwrap()).unwrap();
+        let mut chain = Chain::new(&Arc::new(ram));
+        chain.push(at.start, 4, false).unwrap();
+        assert_eq!(chain.reader().array::<4>(), Some(*b"from"));
+        let pushed = chain.push(at.start + 4096, 4, true);
+        assert_eq!(matches!(pushed, Err(RingError::Buffer { .. })), !writable, "{pushed:?}");
+        if writable {
+            chain.writer().write_all(b"back").unwrap();
+            let mut read = [0; 4];
+            file.read_exact_at(&mut read, 4096).unwrap();
+            assert_eq!(&read, b"back");
+        }
+    }
 }

@@ -14,7 +14,7 @@ use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::sync::Arc;
 
-use memory::GuestRam;
+use memory::{GuestRam, GuestRange};
 use miette::Diagnostic;
 use thiserror::Error;
 use vhost::vhost_kern::VhostKernBackend;
@@ -131,13 +131,14 @@ impl AsRawFd for Node {
 
 /// All guest memory, as the kernel is told of it.
 fn regions(ram: &GuestRam) -> Vec<VhostUserMemoryRegionInfo> {
-    let region = |region: &memory::ram::RamRegion| VhostUserMemoryRegionInfo {
-        guest_phys_addr: region.guest.start,
-        memory_size: region.guest.size,
-        userspace_addr: region.hva,
+    let region = |(guest, hva): (GuestRange, u64)| VhostUserMemoryRegionInfo {
+        guest_phys_addr: guest.start,
+        memory_size: guest.size,
+        userspace_addr: hva,
         ..VhostUserMemoryRegionInfo::default()
     };
-    ram.regions().iter().map(region).collect()
+    let persistent = ram.persistent().iter().map(|memory| (memory.guest(), memory.hva()));
+    ram.regions().iter().map(|region| (region.guest, region.hva)).chain(persistent).map(region).collect()
 }
 
 fn os_error(error: vhost::Error) -> io::Error {

@@ -40,6 +40,7 @@ pub const TARGETS: &[Target] = &[
     },
     Target { name: "virtio_balloon", about: "the driver of a balloon", run: virtio::balloon },
     Target { name: "virtio_mem", about: "the driver of memory that comes and goes", run: virtio::mem },
+    Target { name: "virtio_pmem", about: "the driver of persistent memory", run: virtio::pmem },
     Target {
         name: "pci",
         about: "configuration space, BARs that move, bridges, cards that come and go",

@@ -18,9 +18,11 @@ use devices::virtio::blk::{Blk, BlkOptions};
 use devices::virtio::console::{Backend, Console, PortOptions};
 use devices::virtio::mem::{Mem, Owner};
 use devices::virtio::net::{MacAddress, Net, ServedBy};
+use devices::virtio::pmem::{Pmem, PmemFile, PmemOptions};
 use devices::virtio::rng::Rng;
 use devices::virtio::vsock::Vsock;
 use memory::layout::AddressLimits;
+use memory::persistent::GRANULE;
 use memory::{GuestRam, GuestRange, Layout};
 use rustix::fs::{MemfdFlags, memfd_create};
 use tempfile::TempDir;
@@ -201,6 +203,17 @@ pub(super) fn mem(bytes: &[u8]) {
         device.resize(u64::from(input.byte()) << 21);
         let _ = device.state();
     });
+}
+
+pub(super) fn pmem(bytes: &[u8]) {
+    let mut input = Input::new(bytes);
+    let file = memfd();
+    file.set_len(GRANULE).unwrap();
+    let options =
+        PmemOptions { path: path_of(&file), read_only: input.flag(), size: None, lock: input.flag() };
+    let place = GuestRange::new(4 << 30, GRANULE);
+    let device = Pmem::new(Arc::new(PmemFile::open(&options).unwrap()), place);
+    Driver::new(Arc::new(device), &mut input).follow(&mut input, |_| ());
 }
 
 pub(super) fn balloon(bytes: &[u8]) {

@@ -122,9 +122,9 @@ fn failed_boot(ctx: &Ctx) -> TestResult {
     )?;
     ctl(ctx, "state")?.stdout_contains("Created")?;
     ctl(ctx, "delete")?;
-    ctx.put("/tmp/bad.json", br#"{"payload":{"kernel":"/k"},"pmem":[{"file":"/d"}],"fs":[{}]}"#)?;
+    ctx.put("/tmp/bad.json", br#"{"payload":{"kernel":"/k"},"tpm":{"socket":"/d"},"fs":[{}]}"#)?;
     let refused = ctx.run(&format!("vmm ctl -s {SOCKET} create /tmp/bad.json")).expect_status(2)?;
-    refused.stderr_contains("`pmem` is not supported")?.stderr_contains("`fs[0].socket` is missing")?;
+    refused.stderr_contains("`tpm` is not supported")?.stderr_contains("`fs[0].socket` is missing")?;
     describe(ctx, r#"{"mode":"File","file":"/tmp/console"}"#, "")?;
     ctl(ctx, "create /tmp/vm.json")?;
     ctl(ctx, "boot")?;
