@@ -173,7 +173,8 @@ fn passed_through(ctx: &Ctx, attacks: &[Attack]) -> TestResult {
 
 fn shared(ctx: &Ctx, attacks: &[Attack]) -> TestResult {
     let virtiofsd = ctx.daemon("virtiofsd")?;
-    ctx.run("mkdir -p /tmp/share; echo in the share > /tmp/share/file").expect_success()?;
+    ctx.run("mkdir -p /tmp/share; echo in the share > /tmp/share/file; truncate -s 4M /tmp/hostile.pmem")
+        .expect_success()?;
     let serve = |prefix: &str| {
         let command = format!(
             "rm -f /tmp/hostile.fs; while :; do {prefix} {virtiofsd} --socket-path /tmp/hostile.fs --shared-dir /tmp/share \
@@ -195,7 +196,7 @@ fn shared(ctx: &Ctx, attacks: &[Attack]) -> TestResult {
         // Each of them may take as long as a daemon lives.
         let machine = guest(ctx, SHARED, &Attack { rounds: attack.rounds / 6, ..*attack })?;
         let command = format!(
-            "{machine} --balloon 0,free-page-reporting,statistics=100ms --vsock cid=9,vhost --fs socket=/tmp/hostile.fs,tag=share --watchdog stop"
+            "{machine} --balloon 0,free-page-reporting,statistics=100ms --vsock cid=9,vhost --pmem /tmp/hostile.pmem --fs socket=/tmp/hostile.fs,tag=share --watchdog stop"
         );
         let daemon = serve("")?;
         let mut guest = ctx.run(&command).deadline(400).start()?;
