@@ -16,6 +16,16 @@ pub struct PciAddress {
     pub function: u8,
 }
 
+impl PciAddress {
+    /// Segment, bus, device and function in one number, by which IOMMUs know it.
+    pub fn number(&self) -> u32 {
+        u32::from(self.segment) << 16
+            | u32::from(self.bus) << 8
+            | u32::from(self.device) << 3
+            | u32::from(self.function)
+    }
+}
+
 /// A string that is not a PCI address.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(

@@ -18,6 +18,7 @@ pub mod console;
 mod device;
 pub mod fs;
 pub mod interrupts;
+pub mod iommu;
 pub mod mem;
 pub mod net;
 pub mod pci;

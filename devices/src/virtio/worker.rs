@@ -144,6 +144,8 @@ impl<S: ServesQueues> Active for OneThread<S> {
 /// Serves one queue whose chains are answered at once.
 pub struct QueueServer {
     queue: Queue,
+    /// Chains that are answered before the thread looks for other events.
+    portion: u16,
     answer: Answer,
 }
 
@@ -160,14 +162,28 @@ impl QueueServer {
         queue: Queue,
         answer: impl FnMut(&Chain) -> Result<u32, RingError> + Send + 'static,
     ) -> io::Result<Worker<Self>> {
-        Worker::start(name, Self { queue, answer: Box::new(answer) })
+        let portion = queue.addresses().size;
+        Self::start_with(portion, name, queue, answer)
+    }
+
+    /// The same, where answers take long: the thread stops after so many, if it is to.
+    ///
+    /// # Errors
+    /// As for [`Worker::start`].
+    pub fn start_with(
+        portion: u16,
+        name: &str,
+        queue: Queue,
+        answer: impl FnMut(&Chain) -> Result<u32, RingError> + Send + 'static,
+    ) -> io::Result<Worker<Self>> {
+        Worker::start(name, Self { queue, portion, answer: Box::new(answer) })
     }
 }
 
 impl MutEventSubscriber for QueueServer {
     fn process(&mut self, events: Events, ops: &mut EventOps) {
         self.queue.take_kick();
-        if let Err(error) = self.queue.serve(&mut self.answer) {
+        if let Err(error) = self.queue.serve_some(self.portion, &mut self.answer) {
             self.queue.notifier().broken(&error);
             // Kicks are of no interest any more.
             let _ = ops.remove(events);
