@@ -193,6 +193,15 @@ impl GuestRam {
         &self.guest_memory
     }
 
+    /// A piece of one region, if it is that.
+    pub fn piece(&self, guest: GuestRange) -> Option<Chunk> {
+        let end = guest.start.checked_add(guest.size)?;
+        let holds = |region: &&RamRegion| guest.start >= region.guest.start && end <= region.guest.end();
+        let region = self.regions.iter().find(holds).filter(|_| !guest.is_empty())?;
+        let skipped = guest.start - region.guest.start;
+        Some(Chunk { guest, hva: region.hva + skipped, offset: region.offset + skipped })
+    }
+
     /// The regions that a guest has from the start, cut at multiples of `unit` bytes.
     pub fn chunks(&self, unit: u64) -> Vec<Chunk> {
         let pluggable = self.pluggable.as_ref().map(PluggedMemory::region);

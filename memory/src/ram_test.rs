@@ -26,6 +26,21 @@ fn all_address_spaces_agree_modulo_1_gib() {
 }
 
 #[test]
+fn a_piece_lies_in_one_region() {
+    let ram = GuestRam::new(&layout(&[(0, 16 * MIB), (4 * GIB, 16 * MIB)])).unwrap();
+    let piece = |start, size| ram.piece(GuestRange { start, size });
+    let second = ram.regions()[1];
+    let found = piece(4 * GIB + 4096, 8192).unwrap();
+    assert_eq!((found.hva, found.offset), (second.hva + 4096, second.offset + 4096));
+    assert!(piece(0, 16 * MIB).is_some() && piece(16 * MIB - 4096, 4096).is_some());
+    for (start, size) in
+        [(0, 0), (16 * MIB, 4096), (8 * MIB, 16 * MIB), (4 * GIB - 4096, 8192), (!0, 2), (!0, 1)]
+    {
+        assert!(piece(start, size).is_none(), "{start:#x} {size:#x}");
+    }
+}
+
+#[test]
 fn nothing_is_touched() {
     let ram = GuestRam::new(&Layout::new(40 * GIB, &AddressLimits::cpu_only(46)).unwrap()).unwrap();
     let blocks = std::os::unix::fs::MetadataExt::blocks(&ram.file.metadata().unwrap());

@@ -9,6 +9,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use devices::pci::PciAddress;
+use devices::virtio::iommu::Access;
 use kvm_ioctls::DeviceFd;
 use memory::GuestRange;
 use memory::pin::MapError;
@@ -109,13 +110,18 @@ impl Container {
     }
 
     /// Maps memory of this process.
-    pub(crate) fn map_range(&self, iova: u64, size: u64, hva: u64) -> Result<(), MapError> {
+    pub(crate) fn map_range(&self, iova: u64, size: u64, hva: u64, access: Access) -> Result<(), MapError> {
         let guest = GuestRange { start: iova, size };
-        sys::map_dma(&self.vfio, iova, size, hva).map_err(|source| MapError {
+        sys::map_dma(&self.vfio, iova, size, hva, access).map_err(|source| MapError {
             call: "VFIO_IOMMU_MAP_DMA",
             guest,
             source,
         })
+    }
+
+    /// Unmaps all there is.
+    pub(crate) fn clear(&self) -> io::Result<()> {
+        sys::unmap_all(&self.vfio)
     }
 
     /// Undoes [`Container::map_range`] of exactly this range.

@@ -1,14 +1,18 @@
-//! The IOMMU address space that all devices of a machine share, through either of the kernel's interfaces.
+//! The IOMMU address space that all devices of a machine share but those that the guest confines, which have their own; through either
+//! of the kernel's interfaces.
 //!
 //! It lives as long as the machine's session: guest reboots neither close it nor touch its maps of RAM. One for all
 //! devices means that memory is pinned, and counted against the memlock limit, once.
 
 use std::fmt;
 use std::fs::File;
+use std::io;
 use std::os::fd::{BorrowedFd, RawFd};
 use std::sync::Arc;
 
 use devices::pci::MappedArea;
+use devices::virtio::iommu::Access;
+use memory::GuestRange;
 use memory::pin::{Chunk, DmaMapper, MapError};
 
 use crate::container::Container;
@@ -68,15 +72,49 @@ impl DmaSpace {
     pub fn map_mmio(&self, gpa: u64, area: &MappedArea) -> Result<(), MapError> {
         match self {
             Self::Ioas(ioas) => ioas.map_mmio(gpa, area),
-            Self::Container(container) => container.map_range(gpa, area.size, area.hva),
+            Self::Container(container) => container.map_range(gpa, area.size, area.hva, Access::ALL),
         }
     }
 
     /// Undoes [`DmaSpace::map_mmio`] of exactly this area.
     pub fn unmap_mmio(&self, gpa: u64, area: &MappedArea) -> Result<(), MapError> {
+        self.unmap_range(GuestRange::new(gpa, area.size))
+    }
+
+    /// Maps `chunk` where it says, its guest address being the IOVA. `held` is as for [`DmaMapper::map`].
+    pub(crate) fn map_for(
+        &self,
+        chunk: &Chunk,
+        access: Access,
+        held: Option<BorrowedFd<'_>>,
+    ) -> Result<(), MapError> {
         match self {
-            Self::Ioas(ioas) => ioas.unmap_range(gpa, area.size),
-            Self::Container(container) => container.unmap_range(gpa, area.size),
+            Self::Ioas(ioas) => ioas.map(chunk, access, held),
+            Self::Container(container) => {
+                container.map_range(chunk.guest.start, chunk.guest.size, chunk.hva, access)
+            }
+        }
+    }
+
+    /// Unmaps all of `iova`, which no map lies only partly in.
+    ///
+    /// # Errors
+    /// The kernel refuses, or less was mapped.
+    pub fn unmap_range(&self, iova: GuestRange) -> Result<(), MapError> {
+        match self {
+            Self::Ioas(ioas) => ioas.unmap_range(iova.start, iova.size),
+            Self::Container(container) => container.unmap_range(iova.start, iova.size),
+        }
+    }
+
+    /// Unmaps all there is.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn clear(&self) -> io::Result<()> {
+        match self {
+            Self::Ioas(ioas) => ioas.clear(),
+            Self::Container(container) => container.clear(),
         }
     }
 
@@ -98,17 +136,11 @@ impl DmaSpace {
 
 impl DmaMapper for DmaSpace {
     fn map(&self, chunk: &Chunk, held: Option<BorrowedFd<'_>>) -> Result<(), MapError> {
-        match self {
-            Self::Ioas(ioas) => ioas.map(chunk, held),
-            Self::Container(container) => container.map_range(chunk.guest.start, chunk.guest.size, chunk.hva),
-        }
+        self.map_for(chunk, Access::ALL, held)
     }
 
     fn unmap(&self, chunk: &Chunk) -> Result<(), MapError> {
-        match self {
-            Self::Ioas(ioas) => ioas.unmap_range(chunk.guest.start, chunk.guest.size),
-            Self::Container(container) => container.unmap_range(chunk.guest.start, chunk.guest.size),
-        }
+        self.unmap_range(chunk.guest)
     }
 
     fn room(&self) -> Option<u64> {

@@ -13,6 +13,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use devices::pci::{MappedArea, PciAddress};
+use devices::virtio::iommu::Access;
 use kvm_ioctls::DeviceFd;
 use memory::GuestRange;
 use memory::pin::{Chunk, MapError};
@@ -91,12 +92,17 @@ impl Ioas {
         self.counts_by_user
     }
 
-    /// Maps guest RAM; `held` is its memfd if a trial pin holds the pages.
-    pub(crate) fn map(&self, chunk: &Chunk, held: Option<BorrowedFd<'_>>) -> Result<(), MapError> {
+    /// Maps guest RAM where `chunk` says, its guest address being the IOVA; `held` is its memfd if a trial pin holds the pages.
+    pub(crate) fn map(
+        &self,
+        chunk: &Chunk,
+        access: Access,
+        held: Option<BorrowedFd<'_>>,
+    ) -> Result<(), MapError> {
         let Chunk { guest, hva, offset } = *chunk;
         if let (Some(memfd), true) = (held, self.by_file.load(Ordering::Relaxed)) {
             let file = (memfd.as_raw_fd(), offset);
-            match sys::map_file(&self.iommufd, self.id, guest.start, guest.size, file) {
+            match sys::map_file(&self.iommufd, self.id, guest.start, guest.size, file, access) {
                 Err(error) if error.raw_os_error() == Some(libc::ENOTTY) => {
                     debug!("the kernel does not map files: guest memory is mapped by address");
                     self.by_file.store(false, Ordering::Relaxed);
@@ -104,7 +110,7 @@ impl Ioas {
                 result => return result.map_err(failed("IOMMU_IOAS_MAP_FILE", guest)),
             }
         }
-        sys::map(&self.iommufd, self.id, guest.start, guest.size, hva)
+        sys::map(&self.iommufd, self.id, guest.start, guest.size, hva, access)
             .map_err(failed("IOMMU_IOAS_MAP", guest))
     }
 
@@ -115,6 +121,15 @@ impl Ioas {
             Ok(unmapped) if unmapped == size => Ok(()),
             Ok(unmapped) => Err(failed(io::Error::other(format!("{unmapped:#x} bytes were mapped")))),
             Err(source) => Err(failed(source)),
+        }
+    }
+
+    /// Unmaps all there is.
+    pub(crate) fn clear(&self) -> io::Result<()> {
+        match sys::unmap(&self.iommufd, self.id, 0, u64::MAX) {
+            // There is nothing.
+            Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(()),
+            result => result.map(drop),
         }
     }
 
@@ -132,7 +147,7 @@ impl Ioas {
     pub(crate) fn map_mmio(&self, gpa: u64, area: &MappedArea) -> Result<(), MapError> {
         let guest = GuestRange { start: gpa, size: area.size };
         let dma_buf = self.dma_buf(area).map_err(failed("VFIO_DEVICE_FEATURE_DMA_BUF", guest))?;
-        sys::map_file(&self.iommufd, self.id, gpa, area.size, (dma_buf.as_raw_fd(), 0))
+        sys::map_file(&self.iommufd, self.id, gpa, area.size, (dma_buf.as_raw_fd(), 0), Access::ALL)
             .map_err(failed("IOMMU_IOAS_MAP_FILE", guest))
     }
 

@@ -3,7 +3,8 @@
 //! - [`sysfs`] looks devices up by address; [`preflight`] says all that is wrong with them before anything is opened,
 //!   and chooses between the kernel's two interfaces ([`Backend`]).
 //! - [`session`] opens them: one [`DmaSpace`] (IOMMU address space) for the whole machine, which maps guest RAM as a
-//!   [`memory::pin::DmaMapper`] and tells its [`Aperture`] before the guest's memory is laid out.
+//!   [`memory::pin::DmaMapper`] and tells its [`Aperture`] before the guest's memory is laid out; and one for each that the guest
+//!   confines, which has what the guest maps ([`Window`]).
 //! - [`function`] is the device as the guest sees it: a [`devices::pci::PciFunction`] with virtual BARs, filtered
 //!   capabilities and interrupts wired vector by vector.
 //!
@@ -45,6 +46,7 @@ pub mod sysfs;
 mod text;
 pub mod usage;
 mod vectors;
+mod window;
 
 pub use bind::{BindError, Binder, Bound};
 pub use container::Container;
@@ -61,3 +63,4 @@ pub use reset::BusResetError;
 pub use session::{OpenError, Passthrough, ResetError};
 pub use sysfs::{Host, HostDevice};
 pub use usage::Use;
+pub use window::Window;

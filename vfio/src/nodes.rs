@@ -63,7 +63,7 @@ pub(crate) fn container_obstacles(host: &Host, candidates: &[Candidate]) -> Vec<
 /// What is in the way of an iommufd (unless one was `handed` over) with devices that are bound to VFIO.
 pub(crate) fn iommufd_obstacles(host: &Host, candidates: &[Candidate], handed: bool) -> Vec<PreflightError> {
     let mut errors = Vec::new();
-    for Candidate { host: device, opened, held } in candidates {
+    for Candidate { host: device, opened, held, .. } in candidates {
         let address = device.address;
         if opened.is_some() || !device.is_bound_to_vfio() {
             continue;

@@ -88,6 +88,18 @@ pub enum PreflightError {
         members: Vec<Member>,
     },
 
+    /// Half of a group.
+    #[error("{confined} is to be confined, {free} is not, and both are in IOMMU group {group}")]
+    #[diagnostic(help("the IOMMU cannot tell them apart: give both `iommu`, or none"))]
+    HalfConfined {
+        /// One that is to be confined.
+        confined: PciAddress,
+        /// One that is not.
+        free: PciAddress,
+        /// Their group.
+        group: u32,
+    },
+
     /// Its configuration space reads as all ones.
     #[error("{0} does not answer")]
     #[diagnostic(help(
@@ -181,6 +193,8 @@ pub(crate) struct Candidate {
     pub(crate) opened: Option<Arc<File>>,
     /// Whether the machine has its group open.
     pub(crate) held: bool,
+    /// Whether the guest says what it reaches.
+    pub(crate) confined: bool,
 }
 
 impl Prepared {
@@ -192,6 +206,25 @@ impl Prepared {
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.devices.is_empty()
+    }
+
+    /// Those that share an address space, and those that the guest confines: one of these for each IOMMU group, which the IOMMU can
+    /// tell apart from others.
+    pub fn split(self) -> (Self, Vec<Self>) {
+        let Self { devices, backend, has_alternative, iommufd } = self;
+        let with = |devices| Self { devices, backend, has_alternative, iommufd: iommufd.clone() };
+        let (mut shared, mut groups) = (Vec::new(), Vec::<Vec<Candidate>>::new());
+        for candidate in devices {
+            let id = |candidate: &Candidate| candidate.host.group.as_ref().map(|group| group.id);
+            let of_group = |devices: &&mut Vec<Candidate>| devices.iter().any(|it| id(it) == id(&candidate));
+            match groups.iter_mut().find(of_group) {
+                _ if !candidate.confined => shared.push(candidate),
+                Some(devices) => devices.push(candidate),
+                None => groups.push(vec![candidate]),
+            }
+        }
+        let confined = groups.into_iter().map(with).collect();
+        (with(shared), confined)
     }
 }
 
@@ -211,7 +244,7 @@ pub fn check_on(host: &Host, request: Request) -> Result<Prepared, Vec<Preflight
     let held = company.map(|company| company.groups).unwrap_or_default();
     let mut devices = Vec::new();
     let mut seen = BTreeSet::new();
-    for DeviceRequest { address, opened, .. } in requests {
+    for DeviceRequest { address, opened, confined, .. } in requests {
         if !seen.insert(address) {
             errors.push(PreflightError::Duplicate(address));
             continue;
@@ -219,7 +252,7 @@ pub fn check_on(host: &Host, request: Request) -> Result<Prepared, Vec<Preflight
         match host.find(address) {
             Ok(host) => {
                 let held = host.group.as_ref().is_some_and(|group| held.contains(&group.id));
-                devices.push(Candidate { host, opened, held });
+                devices.push(Candidate { host, opened, held, confined });
             }
             Err(error) => errors.push(error.into()),
         }
@@ -228,6 +261,7 @@ pub fn check_on(host: &Host, request: Request) -> Result<Prepared, Vec<Preflight
     for Candidate { host: device, .. } in &devices {
         errors.extend(standing_obstacles(host, device, &seen, &mut groups));
     }
+    errors.extend(half_confined(&devices));
     let (backend, has_alternative) = if seen.is_empty() {
         (Backend::Container, false)
     } else {
@@ -238,6 +272,19 @@ pub fn check_on(host: &Host, request: Request) -> Result<Prepared, Vec<Preflight
     };
     let prepared = Prepared { devices, backend, has_alternative, iommufd };
     if errors.is_empty() { Ok(prepared) } else { Err(errors) }
+}
+
+/// Groups of which some devices are to be confined and some are not.
+fn half_confined(devices: &[Candidate]) -> Vec<PreflightError> {
+    let mut groups = BTreeSet::new();
+    let group = |candidate: &Candidate| candidate.host.group.as_ref().map(|group| group.id);
+    let half = |confined: &Candidate| {
+        let id = group(confined).filter(|_| confined.confined)?;
+        let free = devices.iter().find(|other| !other.confined && group(other) == Some(id))?;
+        let (confined, free) = (confined.host.address, free.host.address);
+        groups.insert(id).then_some(PreflightError::HalfConfined { confined, free, group: id })
+    };
+    devices.iter().filter_map(half).collect()
 }
 
 /// The interface to use, and whether a container could serve as well; or what is in the way.

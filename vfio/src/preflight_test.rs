@@ -118,6 +118,35 @@ fn two_devices_of_a_group_that_are_both_asked_for_are_not_in_each_others_way() {
 }
 
 #[test]
+fn groups_are_confined_wholly_and_each_by_itself() {
+    let fixture = Fixture::new();
+    fixture
+        .device("0000:01:00.0", NVME, Some("vfio-pci"), Some(12))
+        .device("0000:01:00.1", NETWORK, Some("vfio-pci"), Some(12))
+        .device("0000:02:00.0", NVME, Some("vfio-pci"), Some(13))
+        .device("0000:03:00.0", NVME, Some("vfio-pci"), Some(14));
+    let confining = |confined: &[usize]| {
+        let mut request = request(&["01:00.0", "02:00.0", "01:00.1", "03:00.0"]);
+        confined.iter().for_each(|index| request.devices[*index].confined = true);
+        request
+    };
+    let half = errors(&fixture, confining(&[0, 1]));
+    assert_eq!(half.len(), 1, "{half:?}");
+    assert!(
+        half[0].starts_with(
+            "0000:01:00.0 is to be confined, 0000:01:00.1 is not, and both are in IOMMU group 12"
+        )
+    );
+    let list = |prepared: &Prepared| -> Vec<String> {
+        prepared.devices().map(|device| device.address.to_string()).collect()
+    };
+    let (shared, groups) = check_on(&fixture.host(), confining(&[0, 2, 3])).unwrap().split();
+    assert_eq!(list(&shared), ["0000:02:00.0"]);
+    let groups: Vec<_> = groups.iter().map(list).collect();
+    assert_eq!(groups, [vec!["0000:01:00.0", "0000:01:00.1"], vec!["0000:03:00.0"]]);
+}
+
+#[test]
 fn a_device_that_is_gone_is_named() {
     let fixture = Fixture::new();
     fixture.device("0000:01:00.0", NVME, Some("vfio-pci"), Some(12));

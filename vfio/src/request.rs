@@ -18,6 +18,8 @@ pub struct DeviceRequest {
     pub backend: Option<Backend>,
     /// Whether the guest is to have it behind a root port, where it can be unplugged.
     pub port: bool,
+    /// Whether the guest says what of its memory the device reaches.
+    pub confined: bool,
     /// Its node in /dev/vfio/devices, opened by whoever started us.
     pub(crate) opened: Option<Arc<File>>,
 }
@@ -25,7 +27,7 @@ pub struct DeviceRequest {
 impl DeviceRequest {
     /// The device at this address.
     pub fn at(address: PciAddress) -> Self {
-        Self { address, backend: None, port: false, opened: None }
+        Self { address, backend: None, port: false, confined: false, opened: None }
     }
 
     /// The device whose node was opened by whoever started us, as file descriptor `fd`. Takes the descriptor over.
@@ -81,6 +83,16 @@ impl Request {
     /// Their addresses.
     pub fn addresses(&self) -> Vec<PciAddress> {
         self.devices.iter().map(|device| device.address).collect()
+    }
+
+    /// The addresses of those that the guest confines.
+    pub fn confined(&self) -> Vec<PciAddress> {
+        self.devices.iter().filter(|device| device.confined).map(|device| device.address).collect()
+    }
+
+    /// The addresses of the others, which reach all of its memory.
+    pub fn unconfined(&self) -> Vec<PciAddress> {
+        self.devices.iter().filter(|device| !device.confined).map(|device| device.address).collect()
     }
 
     /// Which interface is insisted on, if any is: all of a machine's devices share one.

@@ -288,6 +288,11 @@ impl Passthrough {
         }
     }
 
+    /// Whether a device is among them.
+    pub fn has(&self, address: PciAddress) -> bool {
+        self.addresses().any(|other| other == address)
+    }
+
     /// How many devices are open.
     pub fn devices(&self) -> usize {
         self.devices.len()

@@ -15,11 +15,12 @@ use std::io;
 use std::mem::offset_of;
 use std::os::fd::{AsRawFd, FromRawFd, RawFd};
 
+use devices::virtio::iommu::Access;
 use vfio_bindings::bindings::vfio::{
-    VFIO_BASE, VFIO_DMA_MAP_FLAG_READ, VFIO_DMA_MAP_FLAG_WRITE, VFIO_TYPE, vfio_device_info,
-    vfio_group_status, vfio_info_cap_header, vfio_iommu_type1_dma_map, vfio_iommu_type1_dma_unmap,
-    vfio_iommu_type1_info, vfio_iova_range, vfio_irq_info, vfio_irq_set, vfio_region_info,
-    vfio_region_sparse_mmap_area,
+    VFIO_BASE, VFIO_DMA_MAP_FLAG_READ, VFIO_DMA_MAP_FLAG_WRITE, VFIO_DMA_UNMAP_FLAG_ALL, VFIO_TYPE,
+    vfio_device_info, vfio_group_status, vfio_info_cap_header, vfio_iommu_type1_dma_map,
+    vfio_iommu_type1_dma_unmap, vfio_iommu_type1_info, vfio_iova_range, vfio_irq_info, vfio_irq_set,
+    vfio_region_info, vfio_region_sparse_mmap_area,
 };
 use vmm_sys_util::ioctl::{ioctl, ioctl_with_mut_ref, ioctl_with_ptr, ioctl_with_ref, ioctl_with_val};
 
@@ -156,11 +157,19 @@ pub(crate) fn iommu_info(container: &impl AsRawFd) -> io::Result<Vec<u8>> {
     query(container, IOMMU_GET_INFO, size_of::<vfio_iommu_type1_info>(), 0)
 }
 
-/// `VFIO_IOMMU_MAP_DMA`, readable and writable.
-pub(crate) fn map_dma(container: &impl AsRawFd, iova: u64, size: u64, hva: u64) -> io::Result<()> {
+/// `VFIO_IOMMU_MAP_DMA`.
+pub(crate) fn map_dma(
+    container: &impl AsRawFd,
+    iova: u64,
+    size: u64,
+    hva: u64,
+    access: Access,
+) -> io::Result<()> {
+    let read = if access.read { VFIO_DMA_MAP_FLAG_READ } else { 0 };
+    let write = if access.write { VFIO_DMA_MAP_FLAG_WRITE } else { 0 };
     let map = vfio_iommu_type1_dma_map {
         argsz: size_of::<vfio_iommu_type1_dma_map>() as u32,
-        flags: VFIO_DMA_MAP_FLAG_READ | VFIO_DMA_MAP_FLAG_WRITE,
+        flags: read | write,
         vaddr: hva,
         iova,
         size,
@@ -182,6 +191,17 @@ pub(crate) fn unmap_dma(container: &impl AsRawFd, iova: u64, size: u64) -> io::R
     // SAFETY: `unmap` is the struct that the ioctl reads and fills.
     check(unsafe { ioctl_with_mut_ref(container, IOMMU_UNMAP_DMA, &mut unmap) })?;
     Ok(unmap.size)
+}
+
+/// `VFIO_IOMMU_UNMAP_DMA` of all there is (Linux 5.12).
+pub(crate) fn unmap_all(container: &impl AsRawFd) -> io::Result<()> {
+    let mut unmap = vfio_iommu_type1_dma_unmap {
+        argsz: size_of::<vfio_iommu_type1_dma_unmap>() as u32,
+        flags: VFIO_DMA_UNMAP_FLAG_ALL,
+        ..Default::default()
+    };
+    // SAFETY: `unmap` is the struct that the ioctl reads and fills.
+    check(unsafe { ioctl_with_mut_ref(container, IOMMU_UNMAP_DMA, &mut unmap) })
 }
 
 /// Asks with a struct of `head` bytes, then again with as much room as the kernel wants for capabilities. `index` is

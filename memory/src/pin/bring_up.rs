@@ -13,7 +13,7 @@ use super::helper::HelperCommand;
 use super::holders;
 use super::kernel::{Host, Kernel};
 use super::mapper::{Chunk, DmaMapper};
-use super::plan::{SUB_UNIT, fit};
+use super::plan::{SUB_UNIT, cut, fit};
 use super::report::{Culprit, Means, PinReport, Times};
 use super::trial::MAX_TRIAL;
 use super::turn::Turn;
@@ -132,12 +132,27 @@ pub fn bring_up_blocks(
     attempt(ram, &Part::Blocks(blocks), mapper, options, &|_| ())
 }
 
+/// The same for a piece of the RAM that the guest has, for devices that reach this much of it. The guest may use it meanwhile.
+///
+/// # Errors
+/// As there.
+pub fn bring_up_piece(
+    ram: &GuestRam,
+    piece: &Chunk,
+    mapper: &dyn DmaMapper,
+    options: &PinOptions,
+) -> Result<PinReport, PinError> {
+    attempt(ram, &Part::Piece(piece), Some(mapper), options, &|_| ()).inspect_err(PinError::note)
+}
+
 /// What of guest memory is brought up.
 enum Part<'a> {
     /// What a guest has from the start.
     All,
     /// Blocks that are plugged in.
     Blocks(&'a [Chunk]),
+    /// A piece of what it has from the start.
+    Piece(&'a Chunk),
 }
 
 impl Part<'_> {
@@ -145,6 +160,7 @@ impl Part<'_> {
         match self {
             Self::All => ram.size(),
             Self::Blocks(blocks) => blocks.iter().map(|block| block.guest.size).sum(),
+            Self::Piece(piece) => piece.guest.size,
         }
     }
 
@@ -152,6 +168,7 @@ impl Part<'_> {
         match self {
             Self::All => ram.chunks(unit),
             Self::Blocks(blocks) => blocks.to_vec(),
+            Self::Piece(piece) => cut(piece, unit),
         }
     }
 
@@ -159,6 +176,8 @@ impl Part<'_> {
         match self {
             Self::All => admit_rest(ram),
             Self::Blocks(_) => admit_more(ram, self.bytes(ram)),
+            // Its pages may be there already, and pinned, too.
+            Self::Piece(_) => Vec::new(),
         }
     }
 }

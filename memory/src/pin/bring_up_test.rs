@@ -201,6 +201,26 @@ fn real_memory_is_pinned_and_counted() {
 }
 
 #[test]
+fn a_piece_is_pinned_and_no_more() {
+    let _alone = serial();
+    let ram = GuestRam::new(&Layout::new(64 * MIB, &AddressLimits::cpu_only(46)).unwrap()).unwrap();
+    // Neither end is that of a sub-unit; some of it is there already.
+    let piece = ram.piece(GuestRange::new(5 * MIB + 4096, 9 * MIB)).unwrap();
+    ram::populate(&ram.piece(GuestRange::new(7 * MIB, MIB)).unwrap()).unwrap();
+    let mapper = Recorder(&ram, Mutex::new(Vec::new()));
+    let options = PinOptions { unit: 4 * MIB, replace_after: None, ..PinOptions::default() };
+    let report = bring_up_piece(&ram, &piece, &mapper, &options).unwrap();
+    let mut mapped = mapper.1.into_inner().unwrap();
+    mapped.sort_unstable_by_key(|chunk| chunk.offset);
+    assert_eq!((mapped[0].guest.start, mapped[0].hva), (piece.guest.start, piece.hva));
+    assert!(mapped.windows(2).all(|pair| pair[0].guest.end() == pair[1].guest.start), "{mapped:?}");
+    assert_eq!(mapped.last().unwrap().guest.end(), piece.guest.end());
+    assert_eq!((report.bytes, report.mapped), (9 * MIB, mapped));
+    // Huge pages are there as a whole.
+    assert!(ram.allocated() <= 14 * MIB, "{}", ram.allocated());
+}
+
+#[test]
 fn memory_is_faulted_in_without_devices() {
     let _alone = serial();
     let ram = GuestRam::new(&Layout::new(32 * MIB, &AddressLimits::cpu_only(46)).unwrap()).unwrap();

@@ -33,7 +33,7 @@ pub mod unit;
 mod worker;
 
 pub use admit::{AdmitError, admit, admit_unpinned};
-pub use bring_up::{PinOptions, Progress, Step, bring_up, bring_up_blocks, check_room};
+pub use bring_up::{PinOptions, Progress, Step, bring_up, bring_up_blocks, bring_up_piece, check_room};
 pub use errors::{Cause, PinError, Refusal, Stage};
 pub use escalate::{HelpError, RootHelp, RootHelper};
 pub use helper::HelperCommand;

@@ -41,7 +41,7 @@ pub fn plan(regions: &[RamRegion], unit: u64) -> Vec<Chunk> {
 }
 
 /// Cuts one chunk likewise.
-fn cut(chunk: &Chunk, unit: u64) -> Vec<Chunk> {
+pub fn cut(chunk: &Chunk, unit: u64) -> Vec<Chunk> {
     let unit = unit.checked_next_multiple_of(PAGE_SIZE).unwrap_or(u64::MAX).max(PAGE_SIZE);
     let mut pieces = Vec::new();
     let mut done = 0;

@@ -14,6 +14,7 @@ use std::mem::offset_of;
 use std::ops::RangeInclusive;
 use std::os::fd::{AsRawFd, FromRawFd, RawFd};
 
+use devices::virtio::iommu::Access;
 use iommufd_bindings::{
     IOMMUFD_CMD_DESTROY, IOMMUFD_CMD_IOAS_ALLOC, IOMMUFD_CMD_IOAS_IOVA_RANGES, IOMMUFD_CMD_IOAS_MAP,
     IOMMUFD_CMD_IOAS_MAP_FILE, IOMMUFD_CMD_IOAS_UNMAP, IOMMUFD_CMD_OPTION, IOMMUFD_TYPE, iommu_destroy,
@@ -61,9 +62,12 @@ const DEVICE_BIND_IOMMUFD: c_ulong = number(18);
 const DEVICE_ATTACH_IOMMUFD_PT: c_ulong = number(19);
 const DEVICE_DETACH_IOMMUFD_PT: c_ulong = number(20);
 
-const READ_WRITE_FIXED: u32 = iommufd_ioas_map_flags_IOMMU_IOAS_MAP_READABLE
-    | iommufd_ioas_map_flags_IOMMU_IOAS_MAP_WRITEABLE
-    | iommufd_ioas_map_flags_IOMMU_IOAS_MAP_FIXED_IOVA;
+/// The flags of a map at an IOVA that is given.
+fn fixed(access: Access) -> u32 {
+    let read = if access.read { iommufd_ioas_map_flags_IOMMU_IOAS_MAP_READABLE } else { 0 };
+    let write = if access.write { iommufd_ioas_map_flags_IOMMU_IOAS_MAP_WRITEABLE } else { 0 };
+    iommufd_ioas_map_flags_IOMMU_IOAS_MAP_FIXED_IOVA | read | write
+}
 
 /// More ranges than an IOMMU ever leaves; a bound on what the kernel can make us allocate.
 const MAX_RANGES: usize = 1 << 16;
@@ -198,11 +202,18 @@ pub(crate) fn iova_ranges(iommufd: &File, ioas: u32) -> io::Result<Vec<RangeIncl
     }
 }
 
-/// `IOMMU_IOAS_MAP`: memory of this process, readable and writable.
-pub(crate) fn map(iommufd: &File, ioas: u32, iova: u64, size: u64, hva: u64) -> io::Result<()> {
+/// `IOMMU_IOAS_MAP`: memory of this process.
+pub(crate) fn map(
+    iommufd: &File,
+    ioas: u32,
+    iova: u64,
+    size: u64,
+    hva: u64,
+    access: Access,
+) -> io::Result<()> {
     let mut map = iommu_ioas_map {
         size: size_of::<iommu_ioas_map>() as u32,
-        flags: READ_WRITE_FIXED,
+        flags: fixed(access),
         ioas_id: ioas,
         user_va: hva,
         length: size,
@@ -214,17 +225,18 @@ pub(crate) fn map(iommufd: &File, ioas: u32, iova: u64, size: u64, hva: u64) -> 
     check(unsafe { ioctl_with_mut_ref(iommufd, IOAS_MAP, &mut map) })
 }
 
-/// `IOMMU_IOAS_MAP_FILE` (Linux 6.13): a part of a memfd or dma-buf from `offset` on, readable and writable.
+/// `IOMMU_IOAS_MAP_FILE` (Linux 6.13): a part of a memfd or dma-buf from `offset` on.
 pub(crate) fn map_file(
     iommufd: &File,
     ioas: u32,
     iova: u64,
     size: u64,
     (file, offset): (RawFd, u64),
+    access: Access,
 ) -> io::Result<()> {
     let mut map = iommu_ioas_map_file {
         size: size_of::<iommu_ioas_map_file>() as u32,
-        flags: READ_WRITE_FIXED,
+        flags: fixed(access),
         ioas_id: ioas,
         fd: file,
         start: offset,
