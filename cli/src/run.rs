@@ -163,7 +163,7 @@ fn serve(
         say!("vmm: waiting for a machine to be created\n");
     }
     let observe = |spec: &MachineSpec| -> Arc<dyn Observer> {
-        let devices = spec.vfio.addresses().iter().map(ToString::to_string).collect();
+        let devices = spec.vfio.unconfined().iter().map(ToString::to_string).collect();
         let pinning = Teller::new(devices, spec.memory, config);
         Arc::new(Narrator { pinning, spec: spec.clone(), events: events.clone() })
     };

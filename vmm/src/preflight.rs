@@ -19,7 +19,7 @@ pub struct Plan {
     pub(crate) spec: MachineSpec,
     pub(crate) hypervisor: Hypervisor,
     pub(crate) payload: Payload,
-    /// The devices to pass through, if any are.
+    /// The devices to pass through, if any are, those that the guest confines among them.
     pub(crate) devices: Option<Prepared>,
     /// What the guest sees of them.
     pub(crate) guests: Vec<Guest>,
@@ -42,8 +42,9 @@ impl Plan {
         });
         let payload = check_payload(&spec, layout.as_ref(), &mut problems);
 
-        // Memory a device may touch is pinned, which takes more than memory that is only used.
-        let admit = if spec.vfio.is_empty() { pin::admit_unpinned } else { pin::admit };
+        // Memory a device may touch is pinned, which takes more than memory that is only used. What the guest maps for a device that it
+        // confines is pinned then.
+        let admit = if spec.vfio.unconfined().is_empty() { pin::admit_unpinned } else { pin::admit };
         let guest = |device: &DeviceRequest| Guest { host: device.address, port: device.port };
         let guests = spec.vfio.devices.iter().map(guest).collect();
         let devices = check_devices(std::mem::take(&mut spec.vfio), &mut problems);

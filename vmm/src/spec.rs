@@ -16,7 +16,7 @@ use crate::machine::seats::{self, SEATS};
 use crate::problem::{Class, Problems};
 use crate::virtio::mem::{self, MemSpec};
 use crate::virtio::plugged::{self, PluggedSpec};
-use crate::virtio::{VirtioSpec, balloon};
+use crate::virtio::{VirtioSpec, balloon, iommu};
 
 /// Guest memory comes in pages of this many bytes.
 const PAGE: u64 = 4096;
@@ -200,8 +200,9 @@ impl MachineSpec {
             problems.add(Class::Usage, SpecError::NoCpus);
         }
         let devices = seats::devices(&self.vfio.addresses()).len();
-        let single =
-            [self.on_panic.is_some(), self.watchdog.is_some(), self.pluggable.is_some()].map(usize::from);
+        let iommu = !self.vfio.confined().is_empty();
+        let single = [self.on_panic.is_some(), self.watchdog.is_some(), self.pluggable.is_some(), iommu]
+            .map(usize::from);
         let own = self.virtio.count() + self.plugged.len() + single.iter().sum::<usize>();
         if devices + own + usize::from(self.pcie_ports) > SEATS {
             problems.add(Class::Usage, SpecError::NoSeats { devices, own, ports: self.pcie_ports });
@@ -210,6 +211,7 @@ impl MachineSpec {
         plugged::validate(&self.virtio, &self.plugged, problems);
         balloon::validate(self, problems);
         mem::validate(self, problems);
+        iommu::validate(self, problems);
         let memory = match self.memory {
             0 => Err(SpecError::NoMemory),
             bytes if !bytes.is_multiple_of(PAGE) => Err(SpecError::Unaligned(bytes)),

@@ -44,7 +44,8 @@ pub(super) fn check(args: &CheckArgs) -> Result<u8, Problems> {
         }
     };
 
-    let pinned = !config.vfio.is_empty();
+    // What the guest maps for a device that it confines is pinned then.
+    let pinned = config.vfio.iter().any(|device| !device.iommu);
     let admit = if pinned { pin::admit } else { pin::admit_unpinned };
     let short = admit(memory, config.backing());
     if short.is_empty() {
@@ -55,9 +56,27 @@ pub(super) fn check(args: &CheckArgs) -> Result<u8, Problems> {
 
     match prepared {
         Some(prepared) => {
+            for device in prepared.devices() {
+                findings.ok("devices", line(device));
+            }
+            let (shared, confined) = prepared.split();
+            for group in confined {
+                if let Some(passthrough) =
+                    findings.keep(Class::Host, "devices", Passthrough::open(group, None))
+                {
+                    findings.ok(
+                        "iommu",
+                        format_args!("{}, for what the guest maps", aperture(&passthrough.aperture())),
+                    );
+                }
+            }
             // A pool that is too small has been told of.
             let backing = if short.is_empty() { config.backing() } else { Backing::Pages };
-            check_iommu(prepared, memory, backing, limits, &mut findings)
+            if shared.is_empty() {
+                findings.keep(Class::Usage, "memory", Layout::new(memory, &limits));
+            } else {
+                check_iommu(shared, memory, backing, limits, &mut findings);
+            }
         }
         None => {
             findings.keep(Class::Usage, "memory", Layout::new(memory, &limits));
@@ -100,9 +119,6 @@ fn check_iommu(
     limits: AddressLimits,
     findings: &mut Findings,
 ) {
-    for device in prepared.devices() {
-        findings.ok("devices", line(device));
-    }
     let Some(passthrough) = findings.keep(Class::Host, "devices", Passthrough::open(prepared, None)) else {
         return;
     };

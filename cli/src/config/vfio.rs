@@ -26,6 +26,8 @@ pub(crate) struct VfioDevice {
     pub(crate) backend: Option<Interface>,
     /// Put it behind a PCIe root port, where it can be unplugged.
     pub(crate) port: bool,
+    /// Let the guest say what of its memory it reaches, through an IOMMU of the guest's own.
+    pub(crate) iommu: bool,
 }
 
 /// A /dev/iommu that is open.
@@ -114,6 +116,7 @@ impl Config {
             if let Some(mut device) = device {
                 device.backend = typed.backend.map(Backend::from);
                 device.port = typed.port;
+                device.confined = typed.iommu;
                 request.devices.push(device);
             }
         }

@@ -33,6 +33,7 @@ fn devices_are_named_by_address_or_descriptor() {
         ("01:00.0,backend=container", VfioDevice { backend: container, ..at("0000:01:00.0") }),
         ("01:00.0,port", VfioDevice { port: true, ..at("0000:01:00.0") }),
         ("01:00.0,port,backend=iommufd", VfioDevice { port: true, backend: iommufd, ..at("0000:01:00.0") }),
+        ("01:00.0,iommu", VfioDevice { iommu: true, ..at("0000:01:00.0") }),
         ("fd=5", fd.clone()),
         ("fd=5,backend=iommufd", VfioDevice { backend: iommufd, ..fd }),
     ] {

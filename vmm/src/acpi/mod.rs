@@ -12,6 +12,7 @@ use std::ops::RangeInclusive;
 use acpi_tables::Aml;
 use acpi_tables::rsdp::Rsdp;
 use acpi_tables::xsdt::XSDT;
+use devices::pci::PciAddress;
 use memory::GuestRange;
 use miette::Diagnostic;
 use thiserror::Error;
@@ -51,6 +52,8 @@ pub struct AcpiSpec {
     pub rtc: bool,
     /// RAM, and memory that can be plugged in, if any can be: without, the guest need not hear of either here.
     pub memory: Option<Memory>,
+    /// An IOMMU, and what it is in charge of.
+    pub viot: Option<Viot>,
     /// A power button that the host can press.
     pub power_button: Option<PowerButton>,
 }
@@ -62,6 +65,15 @@ pub struct Memory {
     pub ram: Vec<GuestRange>,
     /// What can be plugged in.
     pub pluggable: GuestRange,
+}
+
+/// A virtio IOMMU.
+#[derive(Clone, Debug)]
+pub struct Viot {
+    /// Where it is.
+    pub iommu: PciAddress,
+    /// The functions that it is in charge of. It knows each by its bus, device and function.
+    pub endpoints: Vec<PciAddress>,
 }
 
 /// An IOAPIC.
@@ -157,7 +169,8 @@ impl AcpiTables {
         let mut xsdt = XSDT::new(OEM_ID, OEM_TABLE_ID, OEM_REVISION);
         let srat = spec.memory.as_ref().map(|memory| tables::srat(spec, memory));
         let fixed = [tables::fadt(spec, dsdt), tables::madt(spec), tables::mcfg(spec)];
-        for table in fixed.into_iter().chain(srat) {
+        let viot = spec.viot.as_ref().map(tables::viot);
+        for table in fixed.into_iter().chain(srat).chain(viot) {
             xsdt.add_entry(image.append(&table));
         }
         let xsdt = image.append(&bytes_of(&xsdt));

@@ -1,11 +1,13 @@
-//! The tables without AML: FADT (ACPI 6.5, 5.2.9), MADT (5.2.12), SRAT (5.2.16), MCFG (PCI firmware specification 4.1.2).
+//! The tables without AML: FADT (ACPI 6.5, 5.2.9), MADT (5.2.12), SRAT (5.2.16), VIOT (5.2.34), MCFG (PCI firmware
+//! specification 4.1.2).
 
 use acpi_tables::fadt::{FADTBuilder, Flags};
 use acpi_tables::gas::{AccessSize, AddressSpace, GAS};
 use acpi_tables::mcfg::MCFG;
 use acpi_tables::sdt::Sdt;
+use devices::pci::PciAddress;
 
-use super::{AcpiSpec, Memory, OEM_ID, OEM_REVISION, OEM_TABLE_ID, bytes_of};
+use super::{AcpiSpec, Memory, OEM_ID, OEM_REVISION, OEM_TABLE_ID, Viot, bytes_of};
 
 /// User-visible devices on an LPC or ISA bus: the serial port.
 const IAPC_LEGACY_DEVICES: u16 = 1 << 0;
@@ -32,6 +34,13 @@ const SRAT_ENABLED: u32 = 1 << 0;
 const SRAT_HOT_PLUGGABLE: u32 = 1 << 1;
 /// 255 addresses all local APICs at once.
 const MAX_XAPIC_ID: u32 = 254;
+
+const VIOT_REVISION: u8 = 0;
+/// Header, number of nodes, where they start, reserved.
+const VIOT_SIZE: u32 = 48;
+const VIOT_NODES: u16 = VIOT_SIZE as u16;
+const VIOT_PCI_RANGE: u8 = 1;
+const VIOT_IOMMU_PCI: u8 = 3;
 
 /// The fixed description: no fixed hardware at all but sleep and reset registers.
 pub(super) fn fadt(spec: &AcpiSpec, dsdt: u64) -> Vec<u8> {
@@ -122,6 +131,29 @@ pub(super) fn srat(spec: &AcpiSpec, memory: &Memory) -> Vec<u8> {
     }
     srat.append_slice(&entries);
     bytes_of(&srat)
+}
+
+/// Which functions a virtio IOMMU is in charge of: a node for the IOMMU, and one for each of them that leads to it.
+pub(super) fn viot(viot: &Viot) -> Vec<u8> {
+    let mut table = Sdt::new(*b"VIOT", VIOT_SIZE, VIOT_REVISION, OEM_ID, OEM_TABLE_ID, OEM_REVISION);
+    let nodes = u16::try_from(viot.endpoints.len() + 1).unwrap_or(u16::MAX);
+    table.write_u16(36, nodes);
+    table.write_u16(38, VIOT_NODES);
+    let number = |address: &PciAddress| address.number() as u16;
+    let mut entries = vec![VIOT_IOMMU_PCI, 0, 16, 0, 0, 0];
+    entries.extend(number(&viot.iommu).to_le_bytes());
+    entries.extend([0; 8]);
+    for endpoint in &viot.endpoints {
+        entries.extend([VIOT_PCI_RANGE, 0, 24, 0]);
+        entries.extend(endpoint.number().to_le_bytes());
+        let segment = 0_u16;
+        for field in [segment, segment, number(endpoint), number(endpoint), VIOT_NODES] {
+            entries.extend(field.to_le_bytes());
+        }
+        entries.extend([0; 6]);
+    }
+    table.append_slice(&entries);
+    bytes_of(&table)
 }
 
 /// Where PCI configuration space is.

@@ -17,6 +17,7 @@ use super::virtio;
 use crate::machine::control::DeviceName;
 use crate::problem::Problems;
 use crate::spec::{InitrdSource, MachineSpec, Serial};
+use crate::virtio::iommu::IommuError;
 use crate::virtio::plugged::{self, Pluggable, PluggedSpec};
 use crate::virtio::{VirtioSpec, disk, net};
 
@@ -131,6 +132,12 @@ impl Configuration {
         devices.filter(|device| device.address == address).for_each(|device| device.port = true);
     }
 
+    /// Has the guest say what a device reaches.
+    fn confine(&mut self, address: PciAddress) {
+        let devices = self.spec.vfio.devices.iter_mut();
+        devices.filter(|device| device.address == address).for_each(|device| device.confined = true);
+    }
+
     /// Takes a device out.
     pub fn remove(&mut self, name: &DeviceName) {
         match name {
@@ -217,10 +224,10 @@ impl Configuration {
         };
         let devices: Vec<Value> = spec
             .vfio
-            .addresses()
+            .devices
             .iter()
-            .map(|address| {
-                json!({ "id": self.id_of(*address), "path": format!("{PCI_DEVICES}/{address}"), "iommu": false, "pci_segment": 0 })
+            .map(|DeviceRequest { address, confined, .. }| {
+                json!({ "id": self.id_of(*address), "path": format!("{PCI_DEVICES}/{address}"), "iommu": confined, "pci_segment": 0 })
             })
             .collect();
         let placed = spec.placement.vcpus.iter().enumerate().filter(|(_, on)| !on.is_empty());
@@ -269,6 +276,9 @@ pub(super) fn device_of(body: &[u8]) -> Result<(PciAddress, Option<String>), Api
     let mut refused = Vec::new();
     let mut device = Fields::of("", json_of(body)?, &mut refused);
     let read = device_fields(&mut device);
+    if let (Some((address, _)), Some(true)) = (&read, device.flag("iommu")) {
+        device.refuse("iommu", &format!("cannot be true: {}", IommuError::Late(*address)));
+    }
     device.finish();
     match read {
         Some(device) if refused.is_empty() => Ok(device),
@@ -371,10 +381,11 @@ fn read_platform(platform: &mut Fields) {
 }
 
 fn read_device(device: &mut Fields, configuration: &mut Configuration) {
-    if let Some((address, id)) = device_fields(device)
-        && let Err(why) = configuration.add(id, address)
-    {
-        device.refuse("id", &why);
+    let Some((address, id)) = device_fields(device) else { return };
+    match configuration.add(id, address) {
+        Ok(_) if device.flag("iommu") == Some(true) => configuration.confine(address),
+        Ok(_) => {}
+        Err(why) => device.refuse("id", &why),
     }
 }
 

@@ -83,7 +83,7 @@ fn everything_that_can_be_had_is_read() {
         "platform": { "num_pci_segments": 1, "iommufd": false },
         "devices": [
             { "path": "/sys/bus/pci/devices/0000:01:00.0", "id": "gpu", "iommu": false, "pci_segment": 0 },
-            { "path": "/sys/devices/pci0000:00/0000:00:02.0/" },
+            { "path": "/sys/devices/pci0000:00/0000:00:02.0/", "iommu": true },
         ],
     }))
     .unwrap();
@@ -91,6 +91,7 @@ fn everything_that_can_be_had_is_read() {
     assert_eq!((spec.cpus, spec.memory, spec.prefault), (4, 1 << 30, true));
     assert_eq!(spec.serial, Serial::File("/var/log/guest".into()));
     assert!(spec.virtio.rng);
+    assert_eq!(spec.vfio.confined(), ["00:02.0".parse().unwrap()]);
     assert_eq!(configuration.to_json(None)["console"], json!({ "mode": "Socket", "socket": "/run/hvc0" }));
     let [first, second] = &spec.virtio.disks[..] else { panic!("{:?}", spec.virtio.disks) };
     assert!(first.options.read_only && first.queues == Some(2));
@@ -218,8 +219,8 @@ fn what_cannot_be_had_is_refused_by_name() {
             "`devices[0].path` does not end in the address of a PCI device",
         ),
         (
-            with("devices", json!([{ "path": "/0000:01:00.0", "iommu": true }])),
-            "`devices[0].iommu` is not supported",
+            with("devices", json!([{ "path": "/0000:01:00.0", "iommu": 1 }])),
+            "`devices[0].iommu` must be true or false, not this number",
         ),
         (with("payload", json!({ "kernel": "/k", "firmware": "/f" })), "`payload.firmware` is not supported"),
         (json!({}), "`payload.kernel` is missing: it is the path of a bzImage or of a vmlinux"),
@@ -246,11 +247,12 @@ fn everything_that_is_wrong_is_said_at_once() {
 fn what_is_shown_can_be_created_again() {
     let mut config = with("devices", json!([{ "path": "/sys/bus/pci/devices/0000:01:00.0", "id": "nvme" }]));
     config["serial"] = json!({ "mode": "Pty" });
+    config["devices"][0]["iommu"] = json!(true);
     let first = parse(&config).unwrap();
     let shown = first.to_json(None);
     let second = parse(&shown).unwrap();
     assert_eq!(second.to_json(None), shown);
-    assert_eq!((second.ids, second.spec.vfio.addresses()), (first.ids.clone(), first.spec.vfio.addresses()));
+    assert_eq!((second.ids, second.spec.vfio.confined()), (first.ids.clone(), first.spec.vfio.confined()));
     assert_eq!(first.to_json(Some(Path::new("/dev/pts/7")))["serial"]["file"], "/dev/pts/7");
 }
 

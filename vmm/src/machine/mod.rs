@@ -4,6 +4,8 @@
 //! their DMA maps, the vCPUs. What a reset sets back is made anew for every run of the guest: the [`platform`] with
 //! all emulated devices, the loaded kernel, the vCPUs' registers. So a reboot cannot leave stale state behind.
 
+pub mod aside;
+pub mod confined;
 pub mod control;
 pub mod ending;
 pub mod events;
@@ -32,9 +34,10 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use devices::pci::{PciAddress, PciFunction};
+use devices::pci::{Devfn, PciAddress, PciFunction};
 use devices::pvpanic::Pvpanic;
 use devices::virtio::VirtioPci;
+use devices::virtio::iommu::Iommu;
 use devices::virtio::mem::Mem;
 use devices::virtio::pci::Surroundings;
 use devices::virtio::pmem::Pmem;
@@ -44,7 +47,7 @@ use memory::pin::{self, PinError, PinReport};
 use memory::{GuestRam, Layout};
 use vfio::Passthrough;
 
-use crate::acpi::AcpiTables;
+use crate::acpi::{AcpiSpec, AcpiTables, Viot};
 use crate::boot;
 use crate::hypervisor::cpuid::Features;
 use crate::hypervisor::interrupts::KvmInterrupts;
@@ -59,7 +62,7 @@ use control::{DevicePlace, PluggedPlace, Requests};
 use ending::{End, Ending};
 use events::{Input, Outside};
 use hotplug::blocks::Keeper;
-use hotplug::{Devices, Means};
+use hotplug::{Devices, Means, Session};
 use output::Output;
 use phases::{Phase, Phases};
 use platform::{Parts, Platform};
@@ -201,14 +204,15 @@ impl Machine {
         phases.done("create machine");
 
         let mut link = None;
-        let passthrough = match plan.devices.take() {
-            None => None,
-            Some(devices) => {
-                let made = vm.vfio_link().map_err(Unexpected::during("cannot link the machine to VFIO"))?;
-                link = Some(Arc::new(made));
-                Some(Passthrough::open(devices, link.clone()).map_err(Problem::of(Class::Host))?)
-            }
-        };
+        let (mut passthrough, mut confined) = (None, Vec::new());
+        if let Some(devices) = plan.devices.take() {
+            let made = vm.vfio_link().map_err(Unexpected::during("cannot link the machine to VFIO"))?;
+            link = Some(Arc::new(made));
+            let open = |devices| Passthrough::open(devices, link.clone()).map_err(Problem::of(Class::Host));
+            let (shared, groups) = devices.split();
+            passthrough = Some(shared).filter(|shared| !shared.is_empty()).map(open).transpose()?;
+            confined = groups.into_iter().map(open).collect::<Result<_, _>>()?;
+        }
         phases.done("open devices");
 
         let limits = AddressLimits {
@@ -218,7 +222,7 @@ impl Machine {
         let mut layout = Layout::with_room(plan.spec.memory, plan.spec.room(), &limits)
             .map_err(Problem::of(Class::Usage))?;
         layout.add_persistent(&plan.virtio.persistent(), &limits).map_err(Problem::of(Class::Usage))?;
-        let bars = passthrough.as_ref().map(Passthrough::bar_sizes).unwrap_or_default();
+        let bars: Vec<u64> = passthrough.iter().chain(&confined).flat_map(Passthrough::bar_sizes).collect();
         if layout.make_room(&bars, &limits) {
             tracing::warn!(window = %layout.mmio64, "the BARs of the devices do not fit into what the IOMMU maps: no peer-to-peer DMA");
         }
@@ -264,7 +268,8 @@ impl Machine {
             observer: observer.clone(),
         };
         let plugged = std::mem::take(&mut plan.plugged);
-        let devices = Devices::new(means, link, passthrough, &plan.guests, plugged, plan.spec.pcie_ports)?;
+        let session = Session { link, passthrough, confined };
+        let devices = Devices::new(means, session, &plan.guests, plugged, plan.spec.pcie_ports)?;
         if let Some(pluggable) = &plan.spec.pluggable {
             let keeper = Keeper::start(&devices, plan.spec.prefault);
             let keeper = keeper.map_err(Unexpected::during("cannot start a thread"))?;
@@ -279,9 +284,21 @@ impl Machine {
         for (file, guest) in plan.virtio.pmems.iter().zip(&layout.persistent) {
             plan.virtio.all.push(Arc::new(Pmem::new(file.clone(), *guest)));
         }
+        let mut viot = None;
+        if let Some(confined) = devices.confined() {
+            let device = devices.seats() + 1 + u8::try_from(plan.virtio.all.len()).unwrap_or(u8::MAX);
+            let iommu = Devfn::new(device, 0).address();
+            viot =
+                Some(Viot { iommu, endpoints: confined.endpoints.iter().map(|(guest, _)| *guest).collect() });
+            let keeper = confined::Keeper::start(&ram, &confined.reached, &plan.spec.pin);
+            let keeper = keeper.map_err(Unexpected::during("cannot start a thread"))?;
+            let endpoints =
+                confined.endpoints.iter().map(|(guest, space)| (guest.number(), *space)).collect();
+            plan.virtio.all.push(Arc::new(Iommu::new(endpoints, confined.spaces, Box::new(keeper))));
+        }
         let serial = plan.spec.serial != Serial::Off;
-        let acpi = AcpiTables::build(&platform::acpi_spec(&layout, cpus, devices.buses(), serial))
-            .map_err(Problem::of(Class::Usage))?;
+        let acpi = platform::acpi_spec(&layout, cpus, devices.buses(), serial);
+        let acpi = AcpiTables::build(&AcpiSpec { viot, ..acpi }).map_err(Problem::of(Class::Usage))?;
         phases.done("prepare devices");
 
         Ok(Self {

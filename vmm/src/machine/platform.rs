@@ -143,6 +143,7 @@ pub fn acpi_spec(layout: &Layout, cpus: u32, buses: u16, serial: bool) -> AcpiSp
         serial: serial.then_some(SERIAL),
         rtc: true,
         memory: layout.pluggable.map(|pluggable| Memory { ram: layout.ram.clone(), pluggable }),
+        viot: None,
         power_button: Some(POWER_BUTTON),
     }
 }

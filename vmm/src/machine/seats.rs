@@ -93,6 +93,11 @@ impl<F: Clone> Table<F> {
         Self(seats.into_iter().map(|seat| Row { seat, stage: Stage::Settled }).collect())
     }
 
+    /// How many there are: devices 1 to this one.
+    pub fn seats(&self) -> u8 {
+        u8::try_from(self.0.len()).unwrap_or(u8::MAX)
+    }
+
     /// PCI buses that the guest may find devices on: bus 0, and one behind each root port.
     pub fn buses(&self) -> u16 {
         1 + self.0.iter().map(|row| u16::from(row.seat.slot.is_some())).sum::<u16>()

@@ -4,6 +4,7 @@ pub mod balloon;
 pub mod console;
 pub mod disk;
 pub mod fs;
+pub mod iommu;
 pub mod mem;
 pub mod net;
 pub mod plugged;

@@ -4,9 +4,9 @@
 //! A guest asks for them on a thread that serves it and may do no such thing. So there is one ([`Keeper`]) that the machine starts
 //! before, with its own rights.
 
-use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
-use std::{io, thread};
+use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
 
 use devices::virtio::mem::Owner;
 use memory::pin::{self, DmaMapper, PinError, PinOptions};
@@ -14,6 +14,7 @@ use memory::{GuestRange, PluggedMemory};
 use vfio::Passthrough;
 
 use super::Devices;
+use crate::machine::aside::Aside;
 
 impl Devices {
     /// Plugs blocks in, of which none is. All of them or none.
@@ -94,19 +95,23 @@ impl Devices {
 }
 
 /// All that is behind an error, the nearest first.
-fn causes(error: &dyn std::error::Error) -> String {
+pub(in crate::machine) fn causes(error: &dyn std::error::Error) -> String {
     let chain = std::iter::successors(error.source(), |error| error.source());
     chain.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }
 
-/// What a guest asks for, and where it is told that it is done, and whether it is there.
-enum Wish {
-    Plug(GuestRange, SyncSender<bool>),
-    Unplug(GuestRange, SyncSender<bool>),
+/// The way to the thread that does it.
+pub struct Keeper {
+    aside: Aside,
+    keeping: Arc<Keeping>,
 }
 
-/// The way to the thread that does it.
-pub struct Keeper(Mutex<Sender<Wish>>);
+struct Keeping {
+    devices: Weak<Devices>,
+    prefault: bool,
+    /// A guest asks again and again: it is said once, until something is had.
+    said: AtomicBool,
+}
 
 impl Keeper {
     /// Starts it. It ends with the result. With `prefault` blocks have their pages before the guest has them.
@@ -114,51 +119,36 @@ impl Keeper {
     /// # Errors
     /// There can be no more threads.
     pub fn start(devices: &Arc<Devices>, prefault: bool) -> io::Result<Self> {
-        let (sender, wishes) = channel();
         let devices = Arc::downgrade(devices);
-        thread::Builder::new().name("memory".to_owned()).spawn(move || serve(&devices, prefault, &wishes))?;
-        Ok(Self(Mutex::new(sender)))
-    }
-
-    fn ask(&self, wish: impl FnOnce(SyncSender<bool>) -> Wish) -> bool {
-        let (reply, answer) = sync_channel(1);
-        let sender = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        sender.send(wish(reply)).is_ok() && answer.recv().unwrap_or(false)
+        let keeping = Arc::new(Keeping { devices, prefault, said: AtomicBool::new(false) });
+        Ok(Self { aside: Aside::start("memory")?, keeping })
     }
 }
 
 impl Owner for Keeper {
     fn plug(&self, range: GuestRange) -> bool {
-        self.ask(|reply| Wish::Plug(range, reply))
+        let keeping = self.keeping.clone();
+        self.aside.ask(move || keeping.plug(range)).unwrap_or(false)
     }
 
     fn unplug(&self, range: GuestRange) {
-        self.ask(|reply| Wish::Unplug(range, reply));
+        let keeping = self.keeping.clone();
+        self.aside
+            .ask(move || keeping.devices.upgrade().iter().for_each(|devices| devices.unplug_memory(range)));
     }
 }
 
-fn serve(devices: &Weak<Devices>, prefault: bool, wishes: &Receiver<Wish>) {
-    // A guest asks again and again: it is said once, until something is had.
-    let mut said = false;
-    for wish in wishes {
-        let Some(devices) = devices.upgrade() else { return };
-        match wish {
-            Wish::Plug(range, reply) => {
-                let plugged = devices.plug_memory(range, prefault);
-                if let Err(error) = &plugged
-                    && !said
-                {
-                    let causes = causes(error);
-                    tracing::warn!(%range, %error, causes, "memory cannot be plugged in; the guest is told to ask again");
-                }
-                said = plugged.is_err();
-                // Who has asked waits for it.
-                let _ = reply.send(plugged.is_ok());
-            }
-            Wish::Unplug(range, reply) => {
-                devices.unplug_memory(range);
-                let _ = reply.send(true);
-            }
+impl Keeping {
+    fn plug(&self, range: GuestRange) -> bool {
+        let Some(devices) = self.devices.upgrade() else { return false };
+        let plugged = devices.plug_memory(range, self.prefault);
+        if let Err(error) = &plugged
+            && !self.said.load(Ordering::Relaxed)
+        {
+            let causes = causes(error);
+            tracing::warn!(%range, %error, causes, "memory cannot be plugged in; the guest is told to ask again");
         }
+        self.said.store(plugged.is_err(), Ordering::Relaxed);
+        plugged.is_ok()
     }
 }

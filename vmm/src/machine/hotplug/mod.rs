@@ -19,11 +19,12 @@ use std::time::{Duration, Instant};
 use devices::irq::InterruptController;
 use devices::pci::{Departure, Devfn, PciAddress, PciBus, PciBusError, PciFunction, Place, RootPort};
 use devices::virtio::VirtioPci;
+use devices::virtio::iommu::Space;
 use kvm_ioctls::DeviceFd;
 use memory::GuestRam;
 use memory::layout::AddressLimits;
-use memory::pin::{self, PinOptions, PinReport};
-use vfio::{DeviceLoss, Passthrough, PassthroughFunction, Request};
+use memory::pin::{self, DmaMapper, PinOptions, PinReport};
+use vfio::{DeviceLoss, DmaSpace, OpenError, Passthrough, PassthroughFunction, Request};
 
 use error::HotPlugError;
 use notices::Notices;
@@ -85,11 +86,24 @@ struct State {
     over: bool,
 }
 
-struct Session {
+/// What is open of the host.
+pub struct Session {
     /// KVM's side, of which a machine has one.
-    link: Option<Arc<DeviceFd>>,
-    /// The devices that are open, if any are.
-    passthrough: Option<Passthrough>,
+    pub link: Option<Arc<DeviceFd>>,
+    /// The devices that are open, if any are, and reach all of the guest's memory.
+    pub passthrough: Option<Passthrough>,
+    /// Those that reach what the guest says, by their IOMMU groups. They neither come nor go.
+    pub confined: Vec<Passthrough>,
+}
+
+/// Devices that the guest confines.
+pub struct Confined {
+    /// Where the guest has them, each with the number of its address space.
+    pub endpoints: Vec<(PciAddress, usize)>,
+    /// What can be mapped in each of those.
+    pub spaces: Vec<Space>,
+    /// The spaces themselves.
+    pub reached: Vec<Arc<DmaSpace>>,
 }
 
 /// A device for one slot.
@@ -99,18 +113,14 @@ impl Devices {
     /// The devices that are open when the machine starts, the virtio devices among them in slots, and `ports` free slots.
     pub fn new(
         means: Means,
-        link: Option<Arc<DeviceFd>>,
-        passthrough: Option<Passthrough>,
+        session: Session,
         guests: &[Guest],
         plugged: Vec<Arc<Plugged>>,
         ports: u8,
     ) -> Result<Arc<Self>, Problems> {
-        let functions = match &passthrough {
-            Some(passthrough) => {
-                passthrough.functions(&means.controller).map_err(Problem::of(Class::Host))?
-            }
-            None => Vec::new(),
-        };
+        let function = |guest: &Guest| session.function(guest.host, &means.controller);
+        let functions: Vec<_> =
+            guests.iter().map(function).collect::<Result<_, _>>().map_err(Problem::of(Class::Host))?;
         let occupants: Vec<Occupant> = functions.iter().cloned().map(Occupant::Host).collect();
         let slots = ports.saturating_add(u8::try_from(plugged.len()).unwrap_or(u8::MAX));
         let mut table = Table::new(pick(seats::arrange(guests, slots), &occupants));
@@ -122,11 +132,30 @@ impl Devices {
         let state = Mutex::new(State { table, live: Vec::new(), bus: None, over: false });
         let notices = Notices::new().map_err(Unexpected::during("cannot make an epoll"))?;
         functions.iter().for_each(|function| notices.listen(function.host_address(), function.notices()));
-        let devices = Self { notices, state, session: Mutex::new(Session { link, passthrough }), means };
+        let devices = Self { notices, state, session: Mutex::new(session), means };
         if let Some(passthrough) = &devices.session().passthrough {
             devices.share(passthrough);
         }
         Ok(Arc::new(devices))
+    }
+
+    /// How many devices of bus 0 are these: devices 1 to this one.
+    pub fn seats(&self) -> u8 {
+        self.state().table.seats()
+    }
+
+    /// Those that the guest confines, if there are any.
+    pub fn confined(&self) -> Option<Confined> {
+        let session = self.session();
+        let groups = &session.confined;
+        let endpoint =
+            |DevicePlace { host, guest }| Some((guest, groups.iter().position(|it| it.has(host))?));
+        let space = |it: &Passthrough| Space::new(&it.aperture().ranges, it.space().room());
+        (!groups.is_empty()).then(|| Confined {
+            endpoints: self.list().into_iter().filter_map(endpoint).collect(),
+            spaces: groups.iter().map(space).collect(),
+            reached: groups.iter().map(|it| it.space().clone()).collect(),
+        })
     }
 
     /// PCI buses that the guest may find devices on.
@@ -176,7 +205,7 @@ impl Devices {
             }
         }
         let session = self.session();
-        for error in session.passthrough.iter().flat_map(Passthrough::reset_buses) {
+        for error in session.all().flat_map(Passthrough::reset_buses) {
             let cause = std::error::Error::source(&error).map(ToString::to_string);
             tracing::warn!(%error, cause, "the guest reboots with a device that was not reset");
         }
@@ -454,6 +483,19 @@ fn linger<T: ?Sized>(held: &Arc<T>) {
 }
 
 impl Session {
+    fn all(&self) -> impl Iterator<Item = &Passthrough> {
+        self.passthrough.iter().chain(&self.confined)
+    }
+
+    fn function(
+        &self,
+        host: PciAddress,
+        controller: &Arc<dyn InterruptController>,
+    ) -> Result<Arc<PassthroughFunction>, OpenError> {
+        let of = self.all().find(|it| it.has(host)).ok_or(OpenError::NotPci(host))?;
+        of.function(host, controller)
+    }
+
     fn link(&mut self, vm: &Vm) -> Result<Arc<DeviceFd>, Problems> {
         match &self.link {
             Some(link) => Ok(link.clone()),
