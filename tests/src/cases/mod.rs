@@ -18,6 +18,7 @@ mod faults;
 mod host;
 mod hostile;
 mod interrupts;
+mod iommu;
 mod lab;
 mod net;
 mod numa;
@@ -56,6 +57,7 @@ pub(crate) fn all() -> Vec<Case> {
         obstacles::all(),
         passthrough::all(),
         interrupts::all(),
+        iommu::all(),
         bars::all(),
         reset::all(),
         faults::all(),

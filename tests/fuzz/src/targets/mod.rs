@@ -39,6 +39,7 @@ pub const TARGETS: &[Target] = &[
         run: virtio::vsock,
     },
     Target { name: "virtio_balloon", about: "the driver of a balloon", run: virtio::balloon },
+    Target { name: "virtio_iommu", about: "the driver of an IOMMU", run: virtio::iommu },
     Target { name: "virtio_mem", about: "the driver of memory that comes and goes", run: virtio::mem },
     Target { name: "virtio_pmem", about: "the driver of persistent memory", run: virtio::pmem },
     Target {

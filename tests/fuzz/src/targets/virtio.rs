@@ -1,12 +1,14 @@
 //! The virtio devices, each with a hostile driver on one side and somebody of the host's on the other.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read, Write};
+use std::ops::RangeInclusive;
 use std::os::fd::AsRawFd;
 use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU8, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use devices::disk::{Disk, DiskOptions, Format};
@@ -16,6 +18,7 @@ use devices::virtio::VirtioDevice;
 use devices::virtio::balloon::{Balloon, BalloonOptions};
 use devices::virtio::blk::{Blk, BlkOptions};
 use devices::virtio::console::{Backend, Console, PortOptions};
+use devices::virtio::iommu::{Access, Iommu, Reach, Space, Unreached};
 use devices::virtio::mem::{Mem, Owner};
 use devices::virtio::net::{MacAddress, Net, ServedBy};
 use devices::virtio::pmem::{Pmem, PmemFile, PmemOptions};
@@ -29,6 +32,7 @@ use tempfile::TempDir;
 
 use super::driver::Driver;
 use crate::Input;
+use crate::fakes::RAM;
 
 /// Bytes of a disk: not whole blocks.
 const DISK: u64 = (1 << 20) + 700;
@@ -214,6 +218,71 @@ pub(super) fn pmem(bytes: &[u8]) {
     let place = GuestRange::new(4 << 30, GRANULE);
     let device = Pmem::new(Arc::new(PmemFile::open(&options).unwrap()), place);
     Driver::new(Arc::new(device), &mut input).follow(&mut input, |_| ());
+}
+
+/// What each of two spaces reaches: guest memory, by its first IOVA. Every fourth map is refused.
+#[derive(Clone, Default)]
+struct Reached(Arc<Mutex<[BTreeMap<u64, GuestRange>; 2]>>, Arc<AtomicU8>);
+
+impl Reached {
+    /// Takes whole maps out; gives how many bytes they had.
+    fn take(&self, space: usize, iova: &RangeInclusive<u64>) -> u64 {
+        let gone =
+            self.0.lock().unwrap()[space].extract_if(iova.clone(), |_, _| true).map(|(_, it)| it.size).sum();
+        let overlaps = |(first, it): (&u64, &GuestRange)| {
+            *first <= *iova.end() && first + (it.size - 1) >= *iova.start()
+        };
+        assert!(!self.0.lock().unwrap()[space].iter().any(overlaps), "half of a map stays");
+        gone
+    }
+}
+
+impl Reach for Reached {
+    fn map(
+        &self,
+        spaces: &[usize],
+        iova: &RangeInclusive<u64>,
+        guest: GuestRange,
+        access: Access,
+    ) -> Result<(), Unreached> {
+        assert!(iova.end() - iova.start() == guest.size - 1 && (access.read || access.write));
+        assert!([*iova.start(), guest.start, guest.size].iter().all(|it| it.is_multiple_of(4096)));
+        assert!(guest.end() <= RAM, "{guest} is not memory");
+        if self.1.fetch_add(1, Ordering::Relaxed).is_multiple_of(4) {
+            return Err(Unreached::NoMemory);
+        }
+        for space in spaces {
+            assert_eq!(self.take(*space, iova), 0, "{iova:x?} is mapped twice");
+            self.0.lock().unwrap()[*space].insert(*iova.start(), guest);
+        }
+        Ok(())
+    }
+
+    fn unmap(&self, spaces: &[usize], iova: &RangeInclusive<u64>) -> Result<(), Unreached> {
+        for space in spaces {
+            assert_eq!(self.take(*space, iova), iova.end() - iova.start() + 1, "{iova:x?}");
+        }
+        Ok(())
+    }
+
+    fn clear(&self, space: usize) -> Result<(), Unreached> {
+        self.0.lock().unwrap()[space].clear();
+        Ok(())
+    }
+}
+
+pub(super) fn iommu(bytes: &[u8]) {
+    let mut input = Input::new(bytes);
+    let reached = Reached(Arc::default(), Arc::new(AtomicU8::new(1)));
+    let spaces = vec![Space::new(&[0..=0xffff_ffff], Some(8)), Space::new(&[0x1000..=0x7f_ffff_ffff], None)];
+    let endpoints = vec![(8, 0), (9, 0), (16, 1)];
+    let device = Arc::new(Iommu::new(endpoints, spaces, Box::new(reached.clone())));
+    // Nothing is ever told through the second queue.
+    Driver::new(device, &mut input).deaf(1 << 1).follow(&mut input, |_| {});
+    assert!(
+        reached.0.lock().unwrap().iter().all(BTreeMap::is_empty),
+        "something is reached without a driver"
+    );
 }
 
 pub(super) fn balloon(bytes: &[u8]) {

@@ -8,6 +8,8 @@
 //!   changes meanwhile where interrupts go to and whether they do. Its driver is to be unbound. Vectors are those that the kernel has no
 //!   use for, so that it survives. To be run on the first of two CPUs: the second one is kept busy.
 //! - `hostile watchdog SEED COUNT`: so many reads and writes of the registers of a 6300ESB, which runs, but never resets the machine.
+//! - `hostile drive MEMORY`: has an NVMe drive write to the 4 MiB at that address, which the kernel leaves alone, and says whether it did.
+//!   Its driver is to be unbound.
 //! - `hostile registers SEED COUNT`: so many reads and writes of ports, configuration space, BARs, ECAM and the IOAPIC, at any offset
 //!   and of any width. It spares what only ends or resets the machine.
 #![expect(clippy::panic, clippy::print_stdout, clippy::unwrap_used, reason = "a test program")]
@@ -15,6 +17,7 @@
 
 mod access;
 mod dice;
+mod drive;
 mod function;
 mod interrupts;
 mod registers;
@@ -25,14 +28,17 @@ fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let number = |text: &str| text.parse().unwrap();
+    let hex = |text: &str| u64::from_str_radix(text.trim_start_matches("0x"), 16).unwrap();
     match words[..] {
         ["rings", seed, rounds, memory] => {
-            let memory = u64::from_str_radix(memory.trim_start_matches("0x"), 16).unwrap();
-            rings::attack(number(seed), number(rounds), memory);
+            rings::attack(number(seed), number(rounds), hex(memory));
         }
+        ["drive", memory] => drive::reach(hex(memory)),
         ["interrupts", seed, rounds] => interrupts::attack(number(seed), number(rounds)),
         ["watchdog", seed, count] => watchdog::attack(number(seed), number(count)),
         ["registers", seed, count] => registers::attack(number(seed), number(count)),
-        _ => panic!("hostile rings SEED ROUNDS MEMORY | hostile interrupts|watchdog|registers SEED COUNT"),
+        _ => panic!(
+            "hostile rings SEED ROUNDS MEMORY | hostile drive MEMORY | hostile interrupts|watchdog|registers SEED COUNT"
+        ),
     }
 }
