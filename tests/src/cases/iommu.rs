@@ -111,7 +111,7 @@ fn reads_and_writes(ctx: &Ctx) -> TestResult {
         // Buffers, rings and what the guest keeps mapped until later; all of its memory would be 256 MiB.
         let bytes = pinned(ctx)?;
         ensure!((4096..64 << 20).contains(&bytes), "{bytes} bytes are pinned");
-        guest.send(&format!("{next}\n"));
+        guest.send(format!("{next}\n"));
     }
     let guest = ends_well(guest, "iommufd")?;
     guest.stdout_contains("hostile: the drive has not reached the memory")?;
