@@ -120,16 +120,18 @@ impl GuestRam {
         })
     }
 
-    /// Adds persistent memory, which is no RAM: buffers of virtio devices may lie there, and nothing else of the guest's.
+    /// Adds persistent memory, above what there is. It is no RAM: buffers of virtio devices may lie there, and nothing else of the guest's.
     ///
     /// # Errors
-    /// It overlaps what is there.
+    /// It overlaps what is there, or lies below.
     pub fn attach(&mut self, memory: PersistentMemory) -> Result<(), RamError> {
-        let guest = memory.guest();
-        let region = memory.region().ok_or(RamError::Unmappable { size: guest.size })?;
-        self.buffers =
-            self.buffers.insert_region(Arc::new(region)).map_err(|source| RamError::Regions { source })?;
         self.persistent.push(memory);
+        let ram = self.regions.iter().zip(&self.mappings).map(|(region, mapping)| {
+            GuestRegionMmap::with_arc(mapping.clone(), GuestAddress(region.guest.start))
+        });
+        let all = ram.chain(self.persistent.iter().map(PersistentMemory::region)).collect::<Option<_>>();
+        let all = all.ok_or(RamError::Unmappable { size: self.size })?;
+        self.buffers = GuestMemoryMmap::from_regions(all).map_err(|source| RamError::Regions { source })?;
         Ok(())
     }
 

@@ -60,10 +60,12 @@ debug-exit = false  # default
 [[vfio]]
 device = \"0000:01:00.0\"  # vm.toml:6
 port = true  # vm.toml:7
+iommu = false  # default
 
 [[vfio]]
 fd = 5  # --vfio
 port = false  # default
+iommu = false  # default
 "
     );
     let again = grammar::read::<Config>(&[file::parse(Path::new("f"), text.clone()).unwrap()]);
