@@ -16,7 +16,7 @@ use vmm::{Class, Event, InitrdSource, MachineSpec, Observer, Outcome, Plan, Prob
 use crate::args::RunArgs;
 use crate::config::effective::{self, Found};
 use crate::config::sandbox::{self, Sandbox};
-use crate::config::{Config, HotplugMemory, Initrd, OnExit, OnPanic, OnReboot, Watchdog};
+use crate::config::{Config, HotplugMemory, Initrd, Numa, OnExit, OnPanic, OnReboot, Watchdog};
 use crate::events::{EventLog, Events};
 use crate::grammar::{self, Reading, flag};
 use crate::pinning::Teller;
@@ -225,6 +225,7 @@ pub(crate) fn spec(config: &Config, problems: &mut Problems) -> MachineSpec {
         backing: config.backing(),
         pluggable: config.hotplug_memory.as_ref().map(HotplugMemory::spec),
         cpus: config.cpus,
+        numa: config.numa.iter().map(Numa::node).collect(),
         placement: config.placement(),
         vfio: vfio::Request::default(),
         pcie_ports: config.pcie_ports,

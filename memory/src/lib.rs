@@ -3,6 +3,7 @@
 //!
 //! This crate knows no KVM and no VFIO. Whoever maps memory for devices implements [`pin::DmaMapper`].
 
+mod bind;
 pub mod bytes;
 pub mod discard;
 pub mod hugepages;

@@ -21,6 +21,7 @@ use thiserror::Error;
 use vm_memory::mmap::{MmapRegion, MmapRegionBuilder};
 use vm_memory::{FileOffset, GuestAddress, GuestMemoryBackend, GuestMemoryMmap, GuestRegionMmap};
 
+use crate::bind;
 use crate::bytes::Bytes;
 use crate::hugepages::Backing;
 use crate::layout::RAM_ALIGN;
@@ -63,6 +64,8 @@ pub struct GuestRam {
     /// The same, and persistent memory.
     buffers: GuestMemoryMmap,
     persistent: Vec<PersistentMemory>,
+    /// What is bound to nodes of the host.
+    pub(crate) bound: Vec<(GuestRange, u32)>,
     mappings: Vec<Arc<MmapRegion>>,
     file: Arc<File>,
     reservation: Reservation,
@@ -114,6 +117,7 @@ impl GuestRam {
             guest_memory,
             buffers,
             persistent,
+            bound: Vec::new(),
             mappings,
             file,
             reservation,
@@ -204,11 +208,23 @@ impl GuestRam {
         Some(Chunk { guest, hva: region.hva + skipped, offset: region.offset + skipped })
     }
 
-    /// The regions that a guest has from the start, cut at multiples of `unit` bytes.
+    /// The regions that a guest has from the start, cut at multiples of `unit` bytes, and where nodes that they are bound to do.
     pub fn chunks(&self, unit: u64) -> Vec<Chunk> {
         let pluggable = self.pluggable.as_ref().map(PluggedMemory::region);
         let fixed = self.regions.strip_suffix(pluggable.as_slice()).unwrap_or(&self.regions);
-        plan(fixed, unit)
+        let end = fixed.last().map_or(0, |region| region.guest.end());
+        let mut cuts: Vec<u64> =
+            self.bound.iter().flat_map(|(range, _)| [range.start, range.end()]).collect();
+        cuts.extend([0, end]);
+        cuts.sort_unstable();
+        let pieces = cuts.windows(2).flat_map(|cut| match cut {
+            [start, end] if start < end => {
+                let range = GuestRange::new(*start, end - start);
+                fixed.iter().filter_map(|region| bind::part(region, range)).collect()
+            }
+            _ => Vec::new(),
+        });
+        plan(&pieces.collect::<Vec<_>>(), unit)
     }
 }
 
@@ -521,6 +537,20 @@ pub enum RamError {
     Map {
         /// The region.
         guest: GuestRange,
+        /// What the kernel said.
+        #[source]
+        source: io::Error,
+    },
+    /// A part of RAM cannot be on the node of the host that was chosen.
+    #[error("guest memory {guest} cannot be bound to NUMA node {node} of the host")]
+    #[diagnostic(help(
+        "/sys/devices/system/node/has_memory lists nodes, and a cpuset may keep vmm off some"
+    ))]
+    Bind {
+        /// The part.
+        guest: GuestRange,
+        /// The node.
+        node: u32,
         /// What the kernel said.
         #[source]
         source: io::Error,

@@ -314,9 +314,9 @@ pub const TABLE: &[Row] = &[
     ),
     row("files that it reaches by path from now on", &[Main], &[any(SYS_landlock_add_rule)]),
     row(
-        "NUMA nodes of the threads that pin, and where those of a machine run",
+        "NUMA nodes of the threads that pin and of guest memory, and where threads of a machine run",
         &[Main],
-        &[any(SYS_sched_setaffinity), any(SYS_sched_setscheduler)],
+        &[any(SYS_sched_setaffinity), any(SYS_sched_setscheduler), any(SYS_mbind)],
     ),
     row("leaving the CPUs of a vCPU", &[Device], &[rule(SYS_sched_setaffinity, When::Is(0, 0))]),
 ];

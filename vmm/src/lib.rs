@@ -11,6 +11,7 @@ pub mod coredump;
 pub mod hypervisor;
 pub mod listener;
 pub mod machine;
+pub mod numa;
 pub mod preflight;
 pub mod problem;
 mod shortage;

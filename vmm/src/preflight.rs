@@ -9,6 +9,7 @@ use vfio::{DeviceRequest, PreflightError, Prepared, Request};
 use crate::boot::{self, Initrd, Kernel, Payload};
 use crate::hypervisor::Hypervisor;
 use crate::machine::seats::Guest;
+use crate::numa;
 use crate::problem::{Class, Problems};
 use crate::spec::{InitrdSource, MachineSpec, SpecError};
 use crate::virtio::VirtioDevices;
@@ -75,6 +76,7 @@ pub fn check_spec(spec: &MachineSpec, hypervisor: Option<&Hypervisor>, problems:
         problems.add(Class::Usage, SpecError::TooManyCpus { asked: spec.cpus, most });
     }
     spec.placement.check(problems);
+    numa::check(&spec.numa, problems);
     spec.validate(problems)
 }
 

@@ -13,6 +13,7 @@ use vfio::Request;
 use crate::boot::InitrdPart;
 use crate::machine::placement::Placement;
 use crate::machine::seats::{self, SEATS};
+use crate::numa::{self, NumaNode};
 use crate::problem::{Class, Problems};
 use crate::virtio::mem::{self, MemSpec};
 use crate::virtio::plugged::{self, PluggedSpec};
@@ -39,6 +40,8 @@ pub struct MachineSpec {
     pub pluggable: Option<MemSpec>,
     /// Number of vCPUs.
     pub cpus: u32,
+    /// Its NUMA nodes; none if it is not to know of any.
+    pub numa: Vec<NumaNode>,
     /// Where on the host its threads run.
     pub placement: Placement,
     /// Host devices to pass through.
@@ -212,6 +215,7 @@ impl MachineSpec {
         balloon::validate(self, problems);
         mem::validate(self, problems);
         iommu::validate(self, problems);
+        numa::validate(self, problems);
         let memory = match self.memory {
             0 => Err(SpecError::NoMemory),
             bytes if !bytes.is_multiple_of(PAGE) => Err(SpecError::Unaligned(bytes)),

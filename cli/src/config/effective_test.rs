@@ -42,6 +42,7 @@ kernel = \"/boot/vmlinuz-7.3.4\"  # found on the host
 cmdline = 'a=\"b\" \\'  # --cmdline
 memory = \"1G\"  # vm.toml:1
 cpus = 2  # --cpus
+numa = []  # default
 pcie-ports = 0  # default
 disk = []  # default
 pmem = []  # default

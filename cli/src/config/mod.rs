@@ -12,6 +12,7 @@ mod fs;
 mod lifecycle;
 mod mem;
 mod net;
+mod numa;
 mod pinning;
 mod pmem;
 pub(crate) mod sandbox;
@@ -35,6 +36,7 @@ use fs::SharedDirectory;
 pub(crate) use lifecycle::{OnExit, OnPanic, OnReboot, Watchdog};
 pub(crate) use mem::HotplugMemory;
 pub(crate) use net::NetCard;
+pub(crate) use numa::Numa;
 pub(crate) use pinning::{PinRootHelp, PinVerify, Prefault};
 use pmem::Pmem;
 pub(crate) use vfio::{Iommufd, VfioDevice};
@@ -59,6 +61,8 @@ pub(crate) struct Config {
     pub(crate) hugepages: Option<Size>,
     /// Number of vCPUs.
     pub(crate) cpus: u32,
+    /// Tell the guest that it has NUMA nodes: this one's share of memory and vCPUs. May be repeated; together they are all that it has.
+    pub(crate) numa: Vec<Numa>,
     /// Run each vCPU on a CPU of the host of its own, in this order: `2-5,8` has vCPU 0 run on 2.
     pub(crate) cpu_affinity: Option<Cpus>,
     /// Give vCPUs this real-time priority (SCHED_FIFO), 1 to 99.
@@ -175,6 +179,7 @@ impl Default for Config {
             memory: Size(512 << 20),
             hugepages: None,
             cpus: 1,
+            numa: Vec::new(),
             cpu_affinity: None,
             cpu_realtime: None,
             housekeeping_cpus: None,

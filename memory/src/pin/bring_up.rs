@@ -228,7 +228,7 @@ fn attempt(
     let unit = options.unit.clamp(SUB_UNIT, MAX_TRIAL).next_multiple_of(SUB_UNIT);
     let unit = unit_with_room(ram, part, mapper, balanced_unit(total, unit, threads))?;
     let units = part.units(ram, unit);
-    let crews = Crew::muster(&units, &places, threads);
+    let crews = Crew::muster(&units, &places, threads, |unit| ram.bound_to(unit.guest));
     tracing::info!(
         bytes = total,
         units = units.len(),

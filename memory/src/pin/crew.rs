@@ -88,10 +88,24 @@ impl<'a> Crew<'a> {
         Self { units, threads, place: None }
     }
 
-    /// The crews for `units`: one for each place that gets any, or a single one of `threads` threads.
-    pub(super) fn muster(units: &'a [Chunk], places: &'a [Place], threads: usize) -> Vec<Self> {
+    /// The crews for `units`: one for each place that gets any, or a single one of `threads` threads. Units that are bound to a node go to
+    /// its place.
+    pub(super) fn muster(
+        units: &'a [Chunk],
+        places: &'a [Place],
+        threads: usize,
+        bound: impl Fn(&Chunk) -> Option<u32>,
+    ) -> Vec<Self> {
         if places.is_empty() {
             return vec![Self::anywhere(units, threads)];
+        }
+        if units.iter().any(|unit| bound(unit).is_some()) {
+            let crew = |units: &'a [Chunk]| {
+                let node = units.first().and_then(&bound);
+                let place = places.iter().find(|place| Some(place.node) == node);
+                Self { units, threads: place.map_or(threads, |place| place.threads), place }
+            };
+            return units.chunk_by(|unit, next| bound(unit) == bound(next)).map(crew).collect();
         }
         let sizes: Vec<u64> = units.iter().map(|unit| unit.guest.size).collect();
         let free: Vec<u64> = places.iter().map(|place| place.free).collect();

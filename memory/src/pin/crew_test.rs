@@ -14,7 +14,7 @@ fn units(count: u64, size: u64) -> Vec<Chunk> {
 }
 
 fn node(id: u32, cpus: &str, free: u64) -> Node {
-    Node { id, cpus: IdList::parse(cpus).unwrap(), free }
+    Node { id, cpus: IdList::parse(cpus).unwrap(), free, total: 0 }
 }
 
 fn cpus(ids: impl IntoIterator<Item = usize>) -> CpuSet {
@@ -65,11 +65,17 @@ fn crews_have_runs_of_units() {
     let nodes = [node(3, "0", 10), node(5, "1", 30)];
     let places = choose(&nodes, &cpus(0..2), None);
     let units = units(8, MIB);
-    let crews = Crew::muster(&units, &places, threads(None, &places));
+    let crews = Crew::muster(&units, &places, threads(None, &places), |_| None);
     let shares: Vec<_> = crews.iter().filter_map(Crew::node).collect();
     assert_eq!(shares, [(3, 2 * MIB), (5, 6 * MIB)]);
     assert_eq!(crews[1].units, &units[2..]);
-    let anywhere = Crew::muster(&units, &[], 3);
+    let anywhere = Crew::muster(&units, &[], 3, |_| Some(5));
+    let bound = |unit: &Chunk| Some([5, 3, 9][(unit.offset / (3 * MIB)) as usize]);
+    let chosen = Crew::muster(&units, &places, 4, bound);
+    assert_eq!(
+        chosen.iter().map(Crew::node).collect::<Vec<_>>(),
+        [Some((5, 3 * MIB)), Some((3, 3 * MIB)), None]
+    );
     assert_eq!((anywhere.len(), anywhere[0].threads, anywhere[0].node()), (1, 3, None));
 }
 
@@ -80,7 +86,7 @@ fn threads_run_where_their_crew_is() {
     let places: Vec<Place> =
         ids.iter().map(|id| Place { node: *id as u32, cpus: cpus([*id]), free: 1, threads: 1 }).collect();
     let units = units(8, MIB);
-    let crews = Crew::muster(&units, &places, threads(None, &places));
+    let crews = Crew::muster(&units, &places, threads(None, &places), |_| None);
     let seen = Mutex::new(BTreeMap::new());
     let work = || {
         |unit: &Chunk| {

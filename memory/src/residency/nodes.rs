@@ -47,6 +47,8 @@ pub struct Node {
     pub cpus: IdList,
     /// Free memory of it that can be pinned, in pages.
     pub free: u64,
+    /// All of its memory, in bytes.
+    pub total: u64,
 }
 
 impl Node {
@@ -64,12 +66,20 @@ impl Node {
             .filter_map(|entry| {
                 let id = entry.file_name().to_str()?.strip_prefix("node")?.parse().ok()?;
                 let cpus = IdList::parse(&text::read(entry.path().join("cpulist")).ok()?)?;
-                allowed.contains(id).then(|| Self { id, cpus, free: zones.free_pinnable(id) })
+                let total = total(&text::read(entry.path().join("meminfo")).unwrap_or_default());
+                allowed.contains(id).then(|| Self { id, cpus, free: zones.free_pinnable(id), total })
             })
             .collect();
         nodes.sort_unstable_by_key(|node| node.id);
         nodes
     }
+}
+
+/// `Node 0 MemTotal:   3047424 kB`, in bytes; 0 where it does not say.
+fn total(meminfo: &str) -> u64 {
+    let line = meminfo.lines().find_map(|line| line.split_once("MemTotal:"));
+    let kib = line.and_then(|(_, rest)| rest.split_whitespace().next()?.parse::<u64>().ok());
+    kib.unwrap_or(0).saturating_mul(1024)
 }
 
 /// Everywhere, where the kernel has no cpusets.

@@ -50,7 +50,7 @@ fn sysfs(nodes: &[(&str, &str)]) -> tempfile::TempDir {
 #[test]
 fn allowed_nodes_and_what_can_be_pinned_there() {
     let root = sysfs(&[("node2", "\n"), ("node0", "0-1\n"), ("node1", "2\n"), ("nodex", "3\n")]);
-    let node = |id, cpus, free| Node { id, cpus: list(cpus), free };
+    let node = |id, cpus, free| Node { id, cpus: list(cpus), free, total: 0 };
     let everywhere = allowed_memory("");
     let all = [node(0, "0-1", 90 + 590), node(1, "2", 0), node(2, "", 690)];
     assert_eq!(Node::allowed_in(root.path(), &everywhere, &zones()), all);
@@ -85,4 +85,10 @@ proptest! {
         prop_assert!(status.contains("Mems_allowed_list") || allowed_memory(&status).contains(id));
         is_policy(&maps);
     }
+}
+
+#[test]
+fn the_memory_of_a_node_is_read() {
+    assert_eq!(total("Node 0 MemTotal:        3047424 kB\nNode 0 MemFree:  1 kB\n"), 3_047_424 << 10);
+    assert_eq!((total(""), total("Node 0 MemTotal: much")), (0, 0));
 }

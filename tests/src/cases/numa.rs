@@ -1,7 +1,7 @@
 //! Guest memory on a host with two NUMA nodes.
 
 use crate::host::{HostSpec, NVME};
-use crate::suite::{Case, Ctx, QUIET, TestResult, case, ensure};
+use crate::suite::{Case, Ctx, Failure, GuestInitrd, QUIET, TestResult, case, ensure};
 
 /// Nodes with a CPU each, and half of the memory.
 const NODES: &str = "-object memory-backend-ram,id=m0,size=1536M -object memory-backend-ram,id=m1,size=1536M \
@@ -12,6 +12,11 @@ pub(super) fn all() -> Vec<Case> {
     vec![
         case("numa/memory is spread over the nodes as the report says", host(), spread),
         case("numa/memory stays on the node whose CPUs it is given", host(), confined),
+        case(
+            "numa/a guest has the nodes that it was asked to have, on nodes of the host",
+            host(),
+            nodes_of_its_own,
+        ),
     ]
 }
 
@@ -63,5 +68,43 @@ fn confined(ctx: &Ctx) -> TestResult {
     let guest = guest.finish()?;
     ensure!(guest.status == 0, "the guest ended with status {}", guest.status);
     ensure!((first, second) == (0, 65_536), "{first} pages are on node 0 and {second} on node 1");
+    Ok(())
+}
+
+/// The guest runs the kernel of hosts: that of guests knows one node.
+fn nodes_of_its_own(ctx: &Ctx) -> TestResult {
+    let bad = ctx
+        .run("vmm run --cpus 2 --numa memory=128M,cpus=0,host-node=7 --numa memory=128M,cpus=2")
+        .output()?;
+    ensure!(bad.status == 2, "it ended with status {}", bad.status);
+    bad.stderr_contains("error: all --numa together have 256 MiB of memory, the machine has 512 MiB")?;
+    bad.stderr_contains("error: --numa cpus: there is no vCPU 2, the machine has 2")?;
+    bad.stderr_contains("error: vCPU 1 is on none of the nodes of --numa")?;
+    bad.stderr_contains("error: --numa host-node=7: the host has no such node")?;
+
+    let script = "cd /sys/devices/system/node; for node in node*; do echo $node cpus $(cat $node/cpulist) distances $(cat $node/distance) \
+                  kib $(grep -o 'MemTotal:.*' $node/meminfo); done; echo all nodes; read what; poweroff -f";
+    ctx.put("/tmp/numa.cpio", &GuestInitrd::with_script(ctx.artefacts, script)?.build()?)?;
+    let kernel = std::fs::read(ctx.artefacts.kernel.vmlinux());
+    ctx.put("/tmp/vmlinux", &kernel.map_err(|error| Failure::new(error.to_string()))?)?;
+    // Pages of the first node are on the host's second one, though vmm may run on the first one's CPU only.
+    let command = format!(
+        "exec taskset 1 vmm run {QUIET} --vfio {NVME} --kernel /tmp/vmlinux --initrd /tmp/numa.cpio --memory 256M --cpus 2 \
+         --numa memory=96M,cpus=1,host-node=1 --numa memory=160M,cpus=0,host-node=0"
+    );
+    let mut guest = ctx.run(&command).deadline(200).start()?;
+    guest.wait_for("all nodes")?;
+    let (first, second) = pages(ctx)?;
+    guest.send("go\n");
+    let guest = guest.finish()?;
+    ensure!(guest.status == 0, "the guest ended with status {}", guest.status);
+    guest.stdout_contains("node0 cpus 1 distances 10 20 kib")?;
+    guest.stdout_contains("node1 cpus 0 distances 20 10 kib")?;
+    ensure!(
+        (first, second) == (40_960, 24_576),
+        "{first} pages are on node 0 of the host and {second} on node 1, not 40960 and 24576"
+    );
+    guest.stderr_contains(": 65536 pages, 0 in CMA, 0 in ZONE_MOVABLE, 0 migrated, ")?;
+    ctx.run("rm /tmp/numa.cpio /tmp/vmlinux").expect_success()?;
     Ok(())
 }

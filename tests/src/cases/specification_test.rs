@@ -46,12 +46,13 @@ fn every_promise_is_held_by_something_that_is_there() {
 }
 
 /// Options of a machine that are no devices.
-const OTHERS: [&str; 24] = [
+const OTHERS: [&str; 25] = [
     "kernel",
     "initrd",
     "cmdline",
     "memory",
     "cpus",
+    "numa",
     "cpu-affinity",
     "cpu-realtime",
     "housekeeping-cpus",

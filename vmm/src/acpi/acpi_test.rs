@@ -21,8 +21,10 @@ impl AcpiSpec {
             serial: Some(IsaDevice { port: 0x3f8, gsi: 4 }),
             rtc: true,
             memory: Some(Memory {
-                ram: vec![GuestRange::new(0, 512 << 20)],
-                pluggable: GuestRange::new(4 << 30, 4 << 30),
+                ram: vec![(GuestRange::new(0, 512 << 20), 0)],
+                pluggable: Some(GuestRange::new(4 << 30, 4 << 30)),
+                cpus: Vec::new(),
+                nodes: 1,
             }),
             viot: Some(Viot {
                 iommu: function(9, 0),
@@ -158,6 +160,28 @@ fn the_viot_leads_from_functions_to_their_iommu() {
     assert_eq!((second[0], second[2], u32_at(second, 4)), (1, 24, 1 << 3 | 1));
     let (first, last) = (u16_at(second, 12), u16_at(second, 14));
     assert_eq!((u32_at(second, 8), first, last, u16_at(second, 16)), (0, 9, 9, 48));
+}
+
+#[test]
+fn nodes_are_told_and_how_far_they_are_from_each_other() {
+    let memory = Memory {
+        ram: vec![(GuestRange::new(0, 1 << 30), 0), (GuestRange::new(1 << 30, 1 << 30), 1)],
+        pluggable: None,
+        cpus: vec![1, 0, 1],
+        nodes: 2,
+    };
+    let spec = AcpiSpec { apic_ids: vec![0, 1, 1000], memory: Some(memory), ..AcpiSpec::example() };
+    let tables = AcpiTables::build(&spec).unwrap();
+    let tables = all(&tables);
+    let named = |name: &str| tables.iter().find(|(it, _)| *it == name).unwrap().1;
+    let srat = named("SRAT");
+    assert_eq!(srat.len(), 48 + 2 * 16 + 24 + 2 * 40);
+    assert_eq!((&srat[48..52], &srat[64..68]), (&[0, 16, 0, 1][..], &[0, 16, 1, 0][..]));
+    assert_eq!((u32_at(srat, 80 + 4), u32_at(srat, 80 + 8)), (1, 1000));
+    let memory = |at: usize| (u32_at(srat, at + 2), u64_at(srat, at + 8), u32_at(srat, at + 28));
+    assert_eq!((memory(104), memory(144)), ((0, 0, 1), (1, 1 << 30, 1)));
+    let slit = named("SLIT");
+    assert_eq!((slit.len(), u64_at(slit, 36), &slit[44..]), (48, 2, &[10, 20, 20, 10][..]));
 }
 
 #[test]

@@ -50,7 +50,7 @@ pub struct AcpiSpec {
     pub serial: Option<IsaDevice>,
     /// The CMOS real-time clock at ports 0x70 and 0x71, without an interrupt.
     pub rtc: bool,
-    /// RAM, and memory that can be plugged in, if any can be: without, the guest need not hear of either here.
+    /// NUMA nodes, and memory that can be plugged in: without any, the guest need not hear of memory here.
     pub memory: Option<Memory>,
     /// An IOMMU, and what it is in charge of.
     pub viot: Option<Viot>,
@@ -58,13 +58,17 @@ pub struct AcpiSpec {
     pub power_button: Option<PowerButton>,
 }
 
-/// Memory of a machine that can have more.
+/// Where memory and CPUs are.
 #[derive(Clone, Debug)]
 pub struct Memory {
-    /// What it has from the start.
-    pub ram: Vec<GuestRange>,
-    /// What can be plugged in.
-    pub pluggable: GuestRange,
+    /// What it has from the start, each piece with its node.
+    pub ram: Vec<(GuestRange, usize)>,
+    /// What can be plugged in, on node 0.
+    pub pluggable: Option<GuestRange>,
+    /// The node of each CPU, the boot CPU's first; 0 for those that are missing.
+    pub cpus: Vec<usize>,
+    /// Nodes.
+    pub nodes: usize,
 }
 
 /// A virtio IOMMU.
@@ -170,7 +174,8 @@ impl AcpiTables {
         let srat = spec.memory.as_ref().map(|memory| tables::srat(spec, memory));
         let fixed = [tables::fadt(spec, dsdt), tables::madt(spec), tables::mcfg(spec)];
         let viot = spec.viot.as_ref().map(tables::viot);
-        for table in fixed.into_iter().chain(srat).chain(viot) {
+        let slit = spec.memory.as_ref().filter(|memory| memory.nodes > 1).map(tables::slit);
+        for table in fixed.into_iter().chain(srat).chain(slit).chain(viot) {
             xsdt.add_entry(image.append(&table));
         }
         let xsdt = image.append(&bytes_of(&xsdt));

@@ -1,4 +1,4 @@
-//! The tables without AML: FADT (ACPI 6.5, 5.2.9), MADT (5.2.12), SRAT (5.2.16), VIOT (5.2.34), MCFG (PCI firmware
+//! The tables without AML: FADT (ACPI 6.5, 5.2.9), MADT (5.2.12), SRAT (5.2.16), SLIT (5.2.17), VIOT (5.2.34), MCFG (PCI firmware
 //! specification 4.1.2).
 
 use acpi_tables::fadt::{FADTBuilder, Flags};
@@ -32,6 +32,12 @@ const SRAT_MEMORY: u8 = 1;
 const SRAT_LOCAL_X2APIC: u8 = 2;
 const SRAT_ENABLED: u32 = 1 << 0;
 const SRAT_HOT_PLUGGABLE: u32 = 1 << 1;
+const SLIT_REVISION: u8 = 1;
+/// Header, and the number of nodes.
+const SLIT_SIZE: u32 = 44;
+/// Distances, of which 10 is none (6.2.15 has it as relative to that).
+const HERE: u8 = 10;
+const THERE: u8 = 20;
 /// 255 addresses all local APICs at once.
 const MAX_XAPIC_ID: u32 = 254;
 
@@ -99,30 +105,40 @@ pub(super) fn madt(spec: &AcpiSpec) -> Vec<u8> {
     bytes_of(&madt)
 }
 
-/// One NUMA node with all CPUs and all memory. What can be plugged in is named here, so that a kernel knows from the start how far
-/// memory may reach: Linux sizes what devices with short addresses need by that (`max_possible_pfn`).
+/// NUMA nodes with their CPUs and memory; one if the guest is not to know of any. What can be plugged in is named here, so that a kernel
+/// knows from the start how far memory may reach: Linux sizes what devices with short addresses need by that (`max_possible_pfn`).
 pub(super) fn srat(spec: &AcpiSpec, memory: &Memory) -> Vec<u8> {
     let mut srat = Sdt::new(*b"SRAT", SRAT_SIZE, SRAT_REVISION, OEM_ID, OEM_TABLE_ID, OEM_REVISION);
     srat.write_u32(36, 1);
     let mut entries = Vec::new();
-    for &id in &spec.apic_ids {
+    // Linux numbers nodes in the order in which it hears of them (acpi_map_pxm_to_node), of CPUs first.
+    let nodes = memory.cpus.iter().chain(std::iter::repeat(&0));
+    let mut cpus: Vec<(u32, u32)> = nodes.zip(&spec.apic_ids).map(|(node, id)| (*node as u32, *id)).collect();
+    cpus.sort_unstable();
+    for (node, id) in cpus {
         match u8::try_from(id) {
             Ok(short) if id <= MAX_XAPIC_ID => {
-                entries.extend([SRAT_LOCAL_APIC, 16, 0, short]);
+                let [low, high @ ..] = node.to_le_bytes();
+                entries.extend([SRAT_LOCAL_APIC, 16, low, short]);
                 entries.extend(SRAT_ENABLED.to_le_bytes());
-                entries.extend([0; 8]);
+                entries.push(0);
+                entries.extend(high);
+                entries.extend([0; 4]);
             }
             _ => {
                 entries.extend([SRAT_LOCAL_X2APIC, 24, 0, 0]);
-                for field in [0, id, SRAT_ENABLED, 0, 0] {
+                for field in [node, id, SRAT_ENABLED, 0, 0] {
                     entries.extend(field.to_le_bytes());
                 }
             }
         }
     }
-    let ram = memory.ram.iter().map(|range| (range, SRAT_ENABLED));
-    for (range, flags) in ram.chain([(&memory.pluggable, SRAT_ENABLED | SRAT_HOT_PLUGGABLE)]) {
-        entries.extend([SRAT_MEMORY, 40, 0, 0, 0, 0, 0, 0]);
+    let ram = memory.ram.iter().map(|(range, node)| (range, *node as u32, SRAT_ENABLED));
+    let pluggable = memory.pluggable.iter().map(|range| (range, 0, SRAT_ENABLED | SRAT_HOT_PLUGGABLE));
+    for (range, node, flags) in ram.chain(pluggable) {
+        entries.extend([SRAT_MEMORY, 40]);
+        entries.extend(node.to_le_bytes());
+        entries.extend([0; 2]);
         entries.extend(range.start.to_le_bytes());
         entries.extend(range.size.to_le_bytes());
         entries.extend([0; 4]);
@@ -154,6 +170,15 @@ pub(super) fn viot(viot: &Viot) -> Vec<u8> {
     }
     table.append_slice(&entries);
     bytes_of(&table)
+}
+
+/// How far nodes are from each other: all the same.
+pub(super) fn slit(memory: &Memory) -> Vec<u8> {
+    let mut slit = Sdt::new(*b"SLIT", SLIT_SIZE, SLIT_REVISION, OEM_ID, OEM_TABLE_ID, OEM_REVISION);
+    slit.write_u64(36, memory.nodes as u64);
+    let row = |from| (0..memory.nodes).map(move |to| if from == to { HERE } else { THERE });
+    slit.append_slice(&(0..memory.nodes).flat_map(row).collect::<Vec<u8>>());
+    bytes_of(&slit)
 }
 
 /// Where PCI configuration space is.

@@ -57,6 +57,7 @@ impl Configuration {
             kernel: None,
             initrd: None,
             cmdline: String::new(),
+            numa: Vec::new(),
             vfio: Request::default(),
             serial: Serial::Null,
             end_of_input: None,

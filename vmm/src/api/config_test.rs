@@ -18,6 +18,7 @@ impl MachineSpec {
             backing: Backing::Pages,
             pluggable: None,
             cpus: 1,
+            numa: Vec::new(),
             placement: Placement::default(),
             pcie_ports: 0,
             vfio: Request::default(),

@@ -53,6 +53,7 @@ use crate::hypervisor::cpuid::Features;
 use crate::hypervisor::interrupts::KvmInterrupts;
 use crate::hypervisor::vcpu::{GuestFailure, Vcpu};
 use crate::hypervisor::vm::Vm;
+use crate::numa;
 use crate::preflight::Plan;
 use crate::problem::{Class, Problem, Problems, Unexpected};
 use crate::spec::{OnExit, OnExpiry, OnPanic, Serial};
@@ -227,6 +228,7 @@ impl Machine {
             tracing::warn!(window = %layout.mmio64, "the BARs of the devices do not fit into what the IOMMU maps: no peer-to-peer DMA");
         }
         let mut ram = GuestRam::backed(&layout, plan.spec.backing).map_err(Problem::of(Class::Memory))?;
+        numa::bind(&plan.spec.numa, &layout, &mut ram).map_err(Problem::of(Class::Memory))?;
         pmem::attach(&plan.virtio.pmems, &layout, &mut ram).map_err(Problem::of(Class::Memory))?;
         let ram = Arc::new(ram);
         phases.done("lay out memory");
@@ -297,7 +299,7 @@ impl Machine {
             plan.virtio.all.push(Arc::new(Iommu::new(endpoints, confined.spaces, Box::new(keeper))));
         }
         let serial = plan.spec.serial != Serial::Off;
-        let acpi = platform::acpi_spec(&layout, cpus, devices.buses(), serial);
+        let acpi = platform::acpi_spec(&layout, cpus, &plan.spec.numa, devices.buses(), serial);
         let acpi = AcpiTables::build(&AcpiSpec { viot, ..acpi }).map_err(Problem::of(Class::Usage))?;
         phases.done("prepare devices");
 

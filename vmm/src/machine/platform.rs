@@ -16,6 +16,7 @@ use memory::{GuestRange, Layout, layout};
 
 use super::seats::Seat;
 use crate::acpi::{AcpiSpec, IntxRoute, IoApic, IsaDevice, Memory, PowerButton, ResetPort, SleepPorts};
+use crate::numa::{self, NumaNode};
 use devices::bus::BusError;
 
 /// COM1 and its interrupt, where every PC has them.
@@ -127,8 +128,8 @@ impl Platform {
     }
 }
 
-/// What ACPI says of a machine with this layout, so many PCI buses, and a serial port or none.
-pub fn acpi_spec(layout: &Layout, cpus: u32, buses: u16, serial: bool) -> AcpiSpec {
+/// What ACPI says of a machine with this layout, these nodes, so many PCI buses, and a serial port or none.
+pub fn acpi_spec(layout: &Layout, cpus: u32, numa: &[NumaNode], buses: u16, serial: bool) -> AcpiSpec {
     AcpiSpec {
         apic_ids: (0..cpus).collect(),
         ioapic: IoApic { id: 0, address: layout::IOAPIC.start as u32 },
@@ -142,10 +143,22 @@ pub fn acpi_spec(layout: &Layout, cpus: u32, buses: u16, serial: bool) -> AcpiSp
         reset: RESET,
         serial: serial.then_some(SERIAL),
         rtc: true,
-        memory: layout.pluggable.map(|pluggable| Memory { ram: layout.ram.clone(), pluggable }),
+        memory: memory(layout, cpus, numa),
         viot: None,
         power_button: Some(POWER_BUTTON),
     }
+}
+
+/// What a guest hears of where memory and CPUs are, if there is something to be told.
+fn memory(layout: &Layout, cpus: u32, numa: &[NumaNode]) -> Option<Memory> {
+    let node_of = |cpu: u32| numa.iter().position(|node| node.cpus.contains(&cpu)).unwrap_or(0);
+    let ram = match numa {
+        [] => layout.ram.iter().map(|range| (*range, 0)).collect(),
+        nodes => numa::ranges(nodes, layout),
+    };
+    let (cpus, nodes) = ((0..cpus).map(node_of).collect(), numa.len().max(1));
+    let told = layout.pluggable.is_some() || !numa.is_empty();
+    told.then_some(Memory { ram, pluggable: layout.pluggable, cpus, nodes })
 }
 
 fn intx_route(device: u8, pin: InterruptPin) -> IntxRoute {

@@ -23,7 +23,7 @@ fn guest() -> &'static Guest {
     static GUEST: OnceLock<Guest> = OnceLock::new();
     GUEST.get_or_init(|| {
         let layout = Layout::new(RAM, &AddressLimits::cpu_only(40)).unwrap();
-        let acpi = AcpiTables::build(&acpi_spec(&layout, 1, 1, true)).unwrap();
+        let acpi = AcpiTables::build(&acpi_spec(&layout, 1, &[], 1, true)).unwrap();
         Guest { layout, acpi }
     })
 }
