@@ -13,10 +13,10 @@ pub(super) fn all() -> Vec<Case> {
             host(),
             reads_and_writes,
         ),
-        case("iommu/a confined drive beside a device that is not", host(), beside),
+        case("long/a confined drive beside a device that is not", host(), beside),
         case("iommu/a drive that is not confined reaches what it is told to", host(), unconfined),
         case(
-            "iommu/pages that another process holds are not mapped, until it lets go",
+            "long/pages that another process holds are not mapped for a confined device, until it lets go",
             HostSpec::default().mostly_cma(),
             held,
         ),
