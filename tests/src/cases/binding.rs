@@ -9,7 +9,7 @@ const GROUP: &str =
     "-device pcie-pci-bridge,id=br,addr=5 -device e1000,bus=br,addr=1,romfile= -device edu,bus=br,addr=2";
 
 pub(super) fn all() -> Vec<Case> {
-    let host = || HostSpec::default().unbound().qemu(GROUP);
+    let host = || HostSpec::default().one_cpu().unbound().qemu(GROUP);
     vec![
         case("binding/devices are listed as they are", host(), listed),
         case("binding/former drivers come back and work", host(), there_and_back),

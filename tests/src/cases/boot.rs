@@ -4,13 +4,21 @@ use crate::host::HostSpec;
 use crate::suite::{Case, Ctx, GuestInitrd, QUIET, TestResult, case, ensure, tiny_kernel};
 
 pub(super) fn all() -> Vec<Case> {
-    let host = HostSpec::default;
+    let host = || HostSpec::default().one_cpu();
     vec![
         case("boot/the default guest needs no flags", host(), default_guest),
-        case("boot/an ELF kernel runs on two CPUs, and complains of nothing", host(), two_cpus),
-        case("long/16 CPUs on two of the host's", host(), many_cpus),
-        case("boot/Debian's bzImage reaches user space", host(), debian),
-        case("boot/memory above 4 GiB is the guest's", host().memory(6144), above_4_gib),
+        case(
+            "boot/an ELF kernel runs on two CPUs, beside free root ports, and complains of nothing",
+            host(),
+            two_cpus,
+        ),
+        case("long/16 CPUs on two of the host's", HostSpec::default(), many_cpus),
+        case("long/Debian's bzImage reaches user space", host(), debian),
+        case(
+            "boot/memory above 4 GiB is the guest's",
+            HostSpec::default().aw_bits(39).memory(6144),
+            above_4_gib,
+        ),
         case("boot/the clock is the host's", host(), clock),
         case("boot/a reboot is not an end", host(), reboots),
         case("boot/a triple fault is a failure that says where", host(), triple_fault),
@@ -39,13 +47,23 @@ fn many_cpus(ctx: &Ctx) -> TestResult {
 }
 
 fn two_cpus(ctx: &Ctx) -> TestResult {
-    let guest = ctx.run("vmm run --cpus 2 --memory 256M").expect_success()?;
+    let guest = ctx.run("vmm run --cpus 2 --memory 256M --pcie-ports 3").expect_success()?;
     guest.stdout_contains("cpus 2 online")?;
     guest.stdout_contains("smp: Brought up 1 node, 2 CPUs")?;
     guest.stdout_contains("ACPI: PCI Root Bridge [PCI0]")?;
     for complaint in ["ACPI Error", "ACPI Warning", "ACPI BIOS", "[Firmware Bug]", "WARNING:", "BUG:"] {
         guest.stdout_lacks(complaint)?;
     }
+    for complaint in ["no space", "an't assign", "ailed to assign"] {
+        guest.stdout_lacks(complaint)?;
+    }
+    for port in 1..=3 {
+        let device = format!("0000:00:{port:02x}.0");
+        guest.stdout_contains(&format!("pci {device} PCI bridge [060400], 1b36:000c, driver pcieport"))?;
+        guest.stdout_contains(&format!("pcieport {device}: pciehp: Slot #{port} AttnBtn+ PwrCtrl+"))?;
+    }
+    guest.stdout_contains("_OSC: OS now controls [PCIeHotplug PCIeCapability]")?;
+    guest.stdout_contains("summary complete: 4 PCI devices")?;
     Ok(())
 }
 

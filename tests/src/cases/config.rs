@@ -4,7 +4,7 @@ use crate::host::{HostSpec, NIC, NVME};
 use crate::suite::{Case, Ctx, TestResult, case, ensure};
 
 pub(super) fn all() -> Vec<Case> {
-    let host = HostSpec::default;
+    let host = || HostSpec::default().one_cpu();
     vec![
         case("config/a machine from a file, with flags over it", host(), file_and_flags),
         case("config/everything that a file and flags have wrong is said at once", host(), wrong),

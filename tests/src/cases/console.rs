@@ -4,7 +4,7 @@ use crate::host::HostSpec;
 use crate::suite::{Case, Ctx, GuestInitrd, QUIET, TestResult, case, ensure};
 
 pub(super) fn all() -> Vec<Case> {
-    let host = HostSpec::default;
+    let host = || HostSpec::default().one_cpu();
     vec![
         case("console/64 KiB pasted into a guest arrive whole", host(), paste),
         case("console/input from before the guest listens is not lost", host(), early_input),

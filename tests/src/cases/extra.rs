@@ -34,6 +34,7 @@ pub(super) const OPENS: &str = "opens() { until (: < $1) 2>/dev/null; do usleep 
 /// The host that has them all.
 pub(super) fn host() -> HostSpec {
     HostSpec::default()
+        .one_cpu()
         .qemu("-device edu,addr=3,dma_mask=0xffffffffffff")
         .qemu("-netdev user,id=old -device e1000,netdev=old,addr=4,romfile=")
         .qemu("-object memory-backend-ram,id=memory,size=1M -device ivshmem-plain,memdev=memory,addr=5")

@@ -3,7 +3,7 @@
 
 use super::passthrough::pins;
 use crate::host::{HostSpec, NIC, NVME};
-use crate::suite::{Case, Ctx, Failure, GuestInitrd, Interactive, Output, TestResult, case, ensure};
+use crate::suite::{Case, Ctx, GuestInitrd, Interactive, Output, TestResult, case, ensure};
 
 pub(super) fn all() -> Vec<Case> {
     let host = || HostSpec::default().aw_bits(39);
@@ -54,8 +54,7 @@ const ATTACK: &str = "for d in /sys/bus/pci/drivers/nvme/0*; do echo ${d##*/} > 
 
 /// Puts kernel and guest into the host.
 fn put(ctx: &Ctx, script: &str, files: &[(&str, &[u8])]) -> TestResult {
-    let kernel = std::fs::read(ctx.artefacts.kernel.vmlinux());
-    ctx.put(KERNEL, &kernel.map_err(|error| Failure::new(error.to_string()))?)?;
+    ctx.put_host_kernel(KERNEL)?;
     let mut initrd = GuestInitrd::with_script(ctx.artefacts, script)?;
     for (path, content) in files {
         initrd = initrd.file(path, content)?;

@@ -1,7 +1,7 @@
 //! Guest memory on a host with two NUMA nodes.
 
 use crate::host::{HostSpec, NVME};
-use crate::suite::{Case, Ctx, Failure, GuestInitrd, QUIET, TestResult, case, ensure};
+use crate::suite::{Case, Ctx, GuestInitrd, QUIET, TestResult, case, ensure};
 
 /// Nodes with a CPU each, and half of the memory.
 const NODES: &str = "-object memory-backend-ram,id=m0,size=1536M -object memory-backend-ram,id=m1,size=1536M \
@@ -85,8 +85,7 @@ fn nodes_of_its_own(ctx: &Ctx) -> TestResult {
     let script = "cd /sys/devices/system/node; for node in node*; do echo $node cpus $(cat $node/cpulist) distances $(cat $node/distance) \
                   kib $(grep -o 'MemTotal:.*' $node/meminfo); done; echo all nodes; read what; poweroff -f";
     ctx.put("/tmp/numa.cpio", &GuestInitrd::with_script(ctx.artefacts, script)?.build()?)?;
-    let kernel = std::fs::read(ctx.artefacts.kernel.vmlinux());
-    ctx.put("/tmp/vmlinux", &kernel.map_err(|error| Failure::new(error.to_string()))?)?;
+    ctx.put_host_kernel("/tmp/vmlinux")?;
     // Pages of the first node are on the host's second one, though vmm may run on the first one's CPU only.
     let command = format!(
         "exec taskset 1 vmm run {QUIET} --vfio {NVME} --kernel /tmp/vmlinux --initrd /tmp/numa.cpio --memory 256M --cpus 2 \

@@ -15,7 +15,7 @@ pub(super) fn all() -> Vec<Case> {
         case("passthrough/NVMe in Debian's kernel", wide(), nvme_debian),
         case("long/NIC, 39 bits", narrow(), nic),
         case("passthrough/NIC, 48 bits", wide(), nic),
-        case("passthrough/two devices", narrow(), two_devices),
+        case("long/two devices", narrow(), two_devices),
         case("passthrough/descriptors opened by a launcher serve a process without rights", wide(), handed),
         case("passthrough/5 reboots, the device works each time", narrow(), reboots),
         case("passthrough/nothing stays behind", narrow(), nothing_stays),

@@ -2,7 +2,7 @@
 //! kills. Guests run the kernel of hosts: that of guests knows no such memory.
 
 use crate::host::{HostSpec, NVME};
-use crate::suite::{Case, Ctx, Failure, GuestInitrd, Interactive, QUIET, TestResult, case, ensure};
+use crate::suite::{Case, Ctx, GuestInitrd, Interactive, QUIET, TestResult, case, ensure};
 
 pub(super) fn all() -> Vec<Case> {
     vec![
@@ -91,8 +91,7 @@ fn prepare(ctx: &Ctx) -> TestResult {
     let initrd = GuestInitrd::with_script(ctx.artefacts, &script)?;
     let initrd = initrd.file("bin/dax", &ctx.get(&ctx.program("dax")?)?)?;
     ctx.put(GUEST, &initrd.build()?)?;
-    let kernel = std::fs::read(ctx.artefacts.kernel.vmlinux());
-    ctx.put(KERNEL, &kernel.map_err(|error| Failure::new(error.to_string()))?)?;
+    ctx.put_host_kernel(KERNEL)?;
     ctx.run(&format!(
         "mkdir {FILES}; truncate -s 6M {MEDIUM}; mke2fs -q -F {MEDIUM}; mount -t ext4 -o loop {MEDIUM} {FILES}; cd {FILES}; \
          truncate -s 4M a.img; mke2fs -q -F -b 4096 a.img; truncate -s 1M /tmp/disk.img; \

@@ -35,7 +35,7 @@ const FLR_SCRIPT: &str = "\
     poweroff -f";
 
 pub(super) fn all() -> Vec<Case> {
-    let host = || HostSpec::default().unbound().qemu(DEVICES);
+    let host = || HostSpec::default().one_cpu().unbound().qemu(DEVICES);
     vec![
         case("reset/by itself: nothing is left for the next guest", host(), by_itself),
         case("reset/one that fails is said and marked", host(), fails),

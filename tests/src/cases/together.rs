@@ -8,9 +8,18 @@ use crate::suite::{Case, Ctx, GuestInitrd, QUIET, TestResult, case, ensure};
 pub(super) fn all() -> Vec<Case> {
     let host = HostSpec::default;
     vec![
-        case("soak/a reboot with a device of each kind", host(), |ctx| reboots(ctx, 1)),
-        case("long/30 reboots with a device of each kind", host(), |ctx| reboots(ctx, 30)),
+        case("soak/a reboot with a device of each kind", host(), |ctx| reboots(ctx, 1, Kernel::OfGuests)),
+        case("long/30 reboots with a device of each kind", host(), |ctx| reboots(ctx, 30, Kernel::OfHosts)),
     ]
+}
+
+/// What the guest runs.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kernel {
+    /// The small one, which knows no persistent memory.
+    OfGuests,
+    /// One that does.
+    OfHosts,
 }
 
 const PLACE: &str = "/tmp/together";
@@ -28,7 +37,7 @@ const GUEST: &str = r#"
     echo drive $(dd if=/dev/nvme0n1 bs=1M count=1 iflag=direct 2>/dev/null | sha256sum)
     nic=$(basename /sys/bus/pci/drivers/e1000e/0*/net/*); reaches $nic 10.0.2 10.0.2.2
     for n in 0 1; do reaches $(grep -l 02:00:00:00:00:0$n /sys/class/net/*/address | cut -d / -f 5) 10.7.$n 10.7.$n.1; done
-    for disk in vda vdb; do exercise disk /dev/$disk 1; done
+    for disk in vda vdb pmem0; do [ ! -b /dev/$disk ] || exercise disk /dev/$disk 1; done
     echo random $(head -c 4096 /dev/hwrng | wc -c)
     mkdir -p /share; mount -t virtiofs share /share; cat /share/shared; echo booted >> /share/boots
     echo heard > /dev/hvc0
@@ -37,7 +46,7 @@ const GUEST: &str = r#"
     echo done; read what; [ "$what" != reboot ] || reboot -f
     echo c > /proc/sysrq-trigger"#;
 
-fn reboots(ctx: &Ctx, rounds: u32) -> TestResult {
+fn reboots(ctx: &Ctx, rounds: u32, kernel: Kernel) -> TestResult {
     let (vsock, exercise, image) = (ctx.program("vsock")?, ctx.program("exercise")?, ctx.program("image")?);
     let virtiofsd = ctx.daemon("virtiofsd")?;
     let script = GUEST.replace("CONNECTIONS", &CONNECTIONS.to_string());
@@ -49,6 +58,12 @@ fn reboots(ctx: &Ctx, rounds: u32) -> TestResult {
     );
     ctx.run(&make).expect_success()?;
     ctx.put(&format!("{PLACE}/guest.cpio"), &initrd.build()?)?;
+    let mut more = "";
+    if kernel == Kernel::OfHosts {
+        ctx.put_host_kernel(&format!("{PLACE}/vmlinux"))?;
+        ctx.run(&format!("truncate -s 4M {PLACE}/pmem")).expect_success()?;
+        more = "--kernel vmlinux --pmem pmem";
+    }
     make_tap(ctx, "tap0", "", "10.7.0.1")?;
     make_tap(ctx, "tap1", "", "10.7.1.1")?;
     let daemon = format!("{virtiofsd} --socket-path fs --shared-dir share --sandbox chroot 2>&1");
@@ -63,11 +78,12 @@ fn reboots(ctx: &Ctx, rounds: u32) -> TestResult {
             "cd {PLACE}; exec vmm run {QUIET} --memory 256M --cpus 2 --initrd guest.cpio --vfio {NVME} --vfio {NIC} \
              --disk raw --disk qcow2,format=qcow2,packed --net tap0,mac=02:00:00:00:00:00 \
              --net tap1,mac=02:00:00:00:00:01,packed --rng --console file=hvc --vsock vsock --fs fs,tag=share \
-             --watchdog stop --on-panic stop"
+             --watchdog stop --on-panic stop {more}"
         ))
         .deadline(3600)
         .start()?;
     let drive = format!("drive {}", ctx.artefacts.disk.sha256(1 << 20)?);
+    let pmem = "40 writes and 32 reads of 32768 bytes on /dev/pmem0";
     let signs = [
         "2097152 bytes there and back",
         &drive,
@@ -87,6 +103,7 @@ fn reboots(ctx: &Ctx, rounds: u32) -> TestResult {
         for sign in signs {
             ensure!(said.contains(sign), "boot {round}: no {sign:?} in {said}");
         }
+        ensure!(more.is_empty() || said.contains(pmem), "boot {round}: no {pmem:?} in {said}");
         let now = held(ctx)?;
         if round == 0 {
             first = now.clone();

@@ -21,8 +21,11 @@ const KILL_DEADLINE: Duration = Duration::from_secs(20);
 /// Lines of each command's output that a failure shows.
 const SHOWN: usize = 200;
 
-/// What the kernels of the guests that still run have logged of trouble, out of their memory: one that hangs no longer says it.
-const LAST_WORDS: &str = r"for vmm in $(pidof vmm); do for fd in /proc/$vmm/fd/*; do
+/// Where the threads of the machines that still run are, and what the kernels of their guests have logged of trouble, out of their memory:
+/// one that hangs no longer says it.
+const LAST_WORDS: &str = r"for vmm in $(pidof vmm); do for task in /proc/$vmm/task/*; do
+    echo thread $(cat $task/comm) $(cut -d ' ' -f 3 $task/stat) $(sed 's/+.*//; s/.* //' $task/stack | head -n 6)
+done; for fd in /proc/$vmm/fd/*; do
     case $(readlink $fd) in /memfd:*) echo a guest of $vmm; strings -n 12 $fd |
         grep -aE -A 30 'not syncing: [^%]|RIP: 0010:|stalls on CPUs/tasks:$|blocked for more than [0-9]' | head -n 150;; esac
 done; done";
@@ -110,6 +113,11 @@ impl<'a> Ctx<'a> {
     pub(crate) fn put(&self, path: &str, content: &[u8]) -> TestResult {
         self.note(&format!("put {} bytes at {path}\n", content.len()));
         Ok(self.host.put(path, content)?)
+    }
+
+    /// Puts the kernel of lab hosts there, for guests that need what the small one leaves out.
+    pub(crate) fn put_host_kernel(&self, path: &str) -> TestResult {
+        self.put(path, &std::fs::read(self.artefacts.kernel.vmlinux())?)
     }
 
     /// Puts a program of `tests/programs`, such as "hold", into the host; gives its path there.

@@ -8,6 +8,7 @@ use std::io;
 use std::num::NonZero;
 use std::ops::RangeInclusive;
 use std::sync::{Arc, Weak};
+use std::time::Duration;
 
 use devices::virtio::iommu::{Access, Reach, Unreached};
 use memory::pin::{self, Chunk, DmaMapper, PinOptions};
@@ -20,6 +21,9 @@ use super::hotplug::blocks::causes;
 /// What is mapped without a trial pin first, in bytes: the kernel's own pin takes fresh pages outside of CMA and moves the others, and
 /// a few of them do not keep it long. It is what drivers map for each request.
 const SMALL: u64 = 2 << 20;
+/// What may be lost over a map until it is given up: Linux waits for it with the interrupts of a CPU off, and holds a CPU that does so
+/// for 10 s to be stuck.
+const MOST_LOST: Duration = Duration::from_secs(2);
 
 /// The spaces, by their numbers.
 struct Confined {
@@ -135,6 +139,7 @@ impl Keeper {
             spaces: spaces.iter().map(Arc::downgrade).collect(),
             // The guest uses the memory meanwhile, and waits for an answer; it may ask without end, and has a thread for it.
             pin: PinOptions {
+                deadline: pin.deadline.min(MOST_LOST),
                 populate: false,
                 replace_after: None,
                 take_turns: false,

@@ -5,7 +5,11 @@ use crate::host::{HostSpec, NVME};
 use crate::suite::{Case, Ctx, Interactive, TestResult, case, ensure};
 
 pub(super) fn all() -> Vec<Case> {
-    vec![case("api/a balloon and reports of free pages give memory back", HostSpec::default(), gives_back)]
+    vec![case(
+        "api/a balloon and reports of free pages give memory back",
+        HostSpec::default().one_cpu(),
+        gives_back,
+    )]
 }
 
 /// Of the guest's 128 MiB, what it writes and forgets again. The rest is too little for the balloon to be full of pages that

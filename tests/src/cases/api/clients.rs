@@ -5,7 +5,7 @@ use crate::host::HostSpec;
 use crate::suite::{Case, Ctx, TestResult, case, ensure};
 
 pub(super) fn all() -> Vec<Case> {
-    let host = HostSpec::default;
+    let host = || HostSpec::default().one_cpu();
     vec![
         case("api/ch-remote's requests are answered as it expects", host(), ch_remote),
         case("api/hostile clients stop neither the guest nor others", host(), hostile),

@@ -6,7 +6,7 @@ use crate::host::HostSpec;
 use crate::suite::{Case, Ctx, Failure, QUIET, TestResult, case, ensure};
 
 pub(super) fn all() -> Vec<Case> {
-    let host = HostSpec::default;
+    let host = || HostSpec::default().one_cpu();
     vec![
         case("api/a guest can be watched", host(), watched),
         case("api/a paused guest stands still, and so does its clock", host(), paused),

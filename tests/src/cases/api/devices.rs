@@ -11,7 +11,7 @@ pub(super) const IMAGE: &str = "/tmp/plugged.img";
 const VSOCK: &str = "/tmp/plugged.vsock";
 
 pub(super) fn all() -> Vec<Case> {
-    vec![case("api/virtio devices come and go, in a sandbox", HostSpec::default(), come_and_go)]
+    vec![case("api/virtio devices come and go, in a sandbox", HostSpec::default().one_cpu(), come_and_go)]
 }
 
 /// Makes [`IMAGE`]; gives its checksum.

@@ -5,7 +5,7 @@ use crate::host::{HostSpec, NVME};
 use crate::suite::{Case, Ctx, Failure, Interactive, TestResult, case, ensure};
 
 pub(super) fn all() -> Vec<Case> {
-    let host = HostSpec::default;
+    let host = || HostSpec::default().one_cpu();
     vec![
         case("api/a machine is created, booted, shut down, booted again and deleted", host(), life),
         case("api/a machine with a device is created and booted", host(), with_device),

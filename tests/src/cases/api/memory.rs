@@ -3,11 +3,11 @@
 
 use super::{READY, SHELL, SOCKET, ctl, shell};
 use crate::host::{HostSpec, NVME};
-use crate::suite::{Case, Ctx, Failure, Interactive, TestResult, case, ensure};
+use crate::suite::{Case, Ctx, Interactive, TestResult, case, ensure};
 
 pub(super) fn all() -> Vec<Case> {
     let name = "api/memory comes and goes beside a drive, over a reboot";
-    vec![case(name, HostSpec::default(), comes_and_goes)]
+    vec![case(name, HostSpec::default().one_cpu(), comes_and_goes)]
 }
 
 /// A kernel that brings memory into use while it runs.
@@ -30,10 +30,7 @@ fn comes_and_goes(ctx: &Ctx) -> TestResult {
     let refused = ctx.run("vmm run --hotplug-memory 1000M").expect_status(2)?;
     refused.stderr_contains("is not a multiple of 128 MiB")?;
     shell(ctx)?;
-    ctx.put(
-        KERNEL,
-        &std::fs::read(ctx.artefacts.kernel.vmlinux()).map_err(|error| Failure::new(error.to_string()))?,
-    )?;
+    ctx.put_host_kernel(KERNEL)?;
     let command = format!(
         "vmm run --cmdline '{CMDLINE}' --api-socket {SOCKET} --memory 256M --hotplug-memory 1G --vfio {NVME} --kernel {KERNEL} --initrd {SHELL}"
     );

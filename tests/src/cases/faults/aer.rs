@@ -8,7 +8,7 @@ const DEVICES: &str = "-device pcie-root-port,id=above,chassis=1,addr=0xe \
      -device virtio-rng-pci,id=failing,bus=above,aer=on,iommu_platform=on,disable-legacy=on";
 
 pub(super) fn all() -> Vec<Case> {
-    let host = || HostSpec::default().qemu(DEVICES);
+    let host = || HostSpec::default().one_cpu().qemu(DEVICES);
     vec![case("faults/an uncorrectable error stops the guest and is named", host(), uncorrectable)]
 }
 
