@@ -13,6 +13,7 @@ pub mod pin;
 pub mod plugged;
 pub mod ram;
 pub mod range;
+mod reservation;
 pub mod residency;
 mod text;
 

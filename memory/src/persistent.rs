@@ -21,7 +21,8 @@ use vm_memory::{GuestAddress, GuestRegionMmap};
 
 use crate::GuestRange;
 use crate::bytes::MIB;
-use crate::ram::{RamError, Reservation};
+use crate::ram::RamError;
+use crate::reservation::Reservation;
 
 /// Its size is a multiple of this, in bytes: what Linux takes such memory by (`SUBSECTION_SIZE`, include/linux/mmzone.h).
 pub const GRANULE: u64 = 2 * MIB;

@@ -12,7 +12,6 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd};
 use std::os::unix::fs::MetadataExt;
-use std::ptr;
 use std::sync::Arc;
 
 use miette::Diagnostic;
@@ -26,6 +25,7 @@ use crate::bytes::Bytes;
 use crate::hugepages::Backing;
 use crate::layout::RAM_ALIGN;
 use crate::pin::{Chunk, plan};
+use crate::reservation::Reservation;
 use crate::{GuestRange, Layout, PersistentMemory, PluggedMemory};
 
 const SEALS: libc::c_int = libc::F_SEAL_SHRINK | libc::F_SEAL_GROW | libc::F_SEAL_SEAL;
@@ -94,7 +94,7 @@ impl GuestRam {
         let mut mappings = Vec::with_capacity(all.len());
         let mut memory = Vec::with_capacity(all.len());
         for (&guest, offset) in all.iter().zip(offsets) {
-            let region = RamRegion { guest, hva: reservation.aligned + offset, offset };
+            let region = RamRegion { guest, hva: reservation.aligned() + offset, offset };
             let mapping = Arc::new(map_region(&file, &region, backing)?);
             let unmappable = || RamError::Unmappable { size: guest.size };
             memory.push(
@@ -417,14 +417,14 @@ impl FileMapping {
         let reservation = Reservation::new(size).map_err(io::Error::other)?;
         let length = usize::try_from(size).map_err(io::Error::other)?;
         // Where the file has holes, no pool need promise anything.
-        map_reserved(&file, reservation.aligned, length, 0, Promise::Nothing)?;
+        map_reserved(&file, reservation.aligned(), length, 0, Promise::Nothing)?;
         let backing = Backing::of(&file)?;
         Ok(Self { file, size, backing, reservation })
     }
 
     /// Address of its first byte, a multiple of 1 GiB.
     pub(crate) fn hva(&self) -> u64 {
-        self.reservation.aligned
+        self.reservation.aligned()
     }
 
     /// In bytes.
@@ -441,54 +441,6 @@ impl FileMapping {
     /// What is mapped.
     pub(crate) fn file(&self) -> &File {
         &self.file
-    }
-}
-
-/// Address space without access, kept for the mappings laid over it and as guard around them.
-#[derive(Debug)]
-pub(crate) struct Reservation {
-    start: u64,
-    length: usize,
-    /// The first 1 GiB boundary inside.
-    aligned: u64,
-}
-
-impl Reservation {
-    pub(crate) fn new(size: u64) -> Result<Self, RamError> {
-        let unmappable = || RamError::Unmappable { size };
-        let length = size.checked_next_multiple_of(RAM_ALIGN).and_then(|s| s.checked_add(RAM_ALIGN));
-        let length = length.and_then(|l| usize::try_from(l).ok()).ok_or_else(unmappable)?;
-        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
-        // SAFETY: a fresh anonymous mapping at an address of the kernel's choice.
-        let address = unsafe { libc::mmap(ptr::null_mut(), length, libc::PROT_NONE, flags, -1, 0) };
-        if address == libc::MAP_FAILED {
-            return Err(RamError::Reserve { size, source: io::Error::last_os_error() });
-        }
-        let start = address as u64;
-        let aligned = start.next_multiple_of(RAM_ALIGN);
-        Ok(Self { start, length, aligned })
-    }
-
-    /// The first 1 GiB boundary inside; `size` bytes from there on are its.
-    pub(crate) fn aligned(&self) -> u64 {
-        self.aligned
-    }
-
-    /// Leaves the address space mapped for good.
-    pub(crate) fn leak(&mut self) {
-        self.length = 0;
-    }
-}
-
-impl Drop for Reservation {
-    fn drop(&mut self) {
-        if self.length == 0 {
-            return;
-        }
-        // SAFETY: the range is ours, and `GuestRam` has made sure that nothing refers to it any more.
-        if unsafe { libc::munmap(self.start as *mut libc::c_void, self.length) } < 0 {
-            tracing::error!(error = %io::Error::last_os_error(), "unmapping guest memory");
-        }
     }
 }
 
