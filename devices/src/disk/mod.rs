@@ -31,7 +31,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 pub use buffers::Buffers;
-pub use engine::{Completion, Engine, Operation, Refused};
+pub use engine::{Completion, Engine, Operation, Readiness, Refused};
 pub use error::{DiskError, GrowError};
 pub use format::Format;
 pub use options::DiskOptions;

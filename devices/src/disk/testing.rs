@@ -95,7 +95,7 @@ impl Rig {
                 assert_eq!(completion.token, 1);
                 return completion.result;
             }
-            crate::eventfd::poll(self.engine.event(), -1);
+            self.engine.wait();
         }
     }
 

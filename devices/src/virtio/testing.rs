@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::os::fd::AsRawFd;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 
@@ -329,6 +330,9 @@ impl Guest {
 
 /// Waits for an eventfd, and takes what is in it.
 pub(crate) fn wait_for(eventfd: &EventFd) {
-    assert!(crate::eventfd::poll(eventfd, DEADLINE_MS), "nothing was signalled in {DEADLINE_MS} ms");
+    assert!(
+        crate::eventfd::poll([eventfd.as_raw_fd()], DEADLINE_MS),
+        "nothing was signalled in {DEADLINE_MS} ms"
+    );
     eventfd.read().unwrap();
 }

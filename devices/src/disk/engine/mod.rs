@@ -1,4 +1,4 @@
-//! Requests in flight: an [`Engine`] takes them from one queue and says, through an eventfd, when some are done.
+//! Requests in flight: an [`Engine`] takes them from one queue and says, by descriptors to wait for, when some are done.
 //!
 //! Reads, writes and flushes of a raw image go through io_uring. All else is done by threads that wait for it: everything
 //! of qcow2, discards and zeroes (which fallocate(2) and ioctls do, and which are rare), what direct I/O cannot reach
@@ -11,6 +11,7 @@ mod pool;
 mod ring;
 
 use std::io;
+use std::os::fd::{AsRawFd, RawFd};
 use std::sync::Arc;
 
 use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
@@ -104,6 +105,15 @@ pub struct Completion {
     pub result: io::Result<()>,
 }
 
+/// What to wait for.
+#[derive(Clone, Copy, Debug)]
+pub struct Readiness {
+    /// Signalled by threads; stays readable until that is acknowledged.
+    pub threads: RawFd,
+    /// Readable while the kernel's answers have not been taken.
+    pub ring: Option<RawFd>,
+}
+
 /// The requests of one queue. Dropping it waits until none is in flight.
 pub struct Engine {
     disk: Arc<Disk>,
@@ -121,7 +131,7 @@ impl Engine {
     pub fn new(disk: &Arc<Disk>, depth: u16) -> io::Result<Self> {
         let event = EventFd::new(EFD_NONBLOCK | EFD_CLOEXEC)?;
         let ring = disk.raw().and_then(|image| {
-            Ring::new(Arc::clone(image), depth, &event)
+            Ring::new(Arc::clone(image), depth)
                 .inspect_err(
                     |error| tracing::info!(%error, "no io_uring, disks are read and written by threads"),
                 )
@@ -131,9 +141,16 @@ impl Engine {
         Ok(Self { disk: Arc::clone(disk), ring, replies, in_flight: 0, depth })
     }
 
-    /// Readable when requests are done: call [`Engine::completed`] then.
-    pub fn event(&self) -> &EventFd {
-        self.replies.event()
+    /// Those that are readable when requests are done: call [`Engine::completed`] then, after [`Engine::acknowledge`] for
+    /// what threads did.
+    pub fn events(&self) -> Readiness {
+        let threads = self.replies.event().as_raw_fd();
+        Readiness { threads, ring: self.ring.as_ref().map(Ring::descriptor) }
+    }
+
+    /// Takes away the signal of the threads.
+    pub fn acknowledge(&self) {
+        self.replies.acknowledge();
     }
 
     /// Requests that are not done.
@@ -182,8 +199,6 @@ impl Engine {
     /// # Errors
     /// As for [`Engine::kick`]: the rest of a request that the kernel did in part is handed over again.
     pub fn completed(&mut self) -> io::Result<Vec<Completion>> {
-        // Whatever is signalled from here on is seen below, or signalled again.
-        let _ = self.replies.event().read();
         let mut done = self.replies.take();
         if let Some(ring) = &mut self.ring {
             ring.completed(&mut done);
@@ -201,10 +216,18 @@ impl Engine {
         while self.in_flight > 0 {
             self.kick()?;
             if self.completed()?.is_empty() {
-                poll(self.replies.event(), -1);
+                self.wait();
             }
         }
         Ok(())
+    }
+
+    /// Waits until some request is done. A signal may end that early.
+    pub(super) fn wait(&self) {
+        let Readiness { threads, ring } = self.events();
+        // A negative one is none to poll(2).
+        poll([threads, ring.unwrap_or(-1)], -1);
+        self.acknowledge();
     }
 }
 

@@ -30,15 +30,25 @@ impl Replies {
         &self.event
     }
 
+    /// Takes the signal away; what is signalled from here on is yet to be taken.
+    pub(super) fn acknowledge(&self) {
+        let _ = self.event.read();
+    }
+
     /// Takes them.
     pub(super) fn take(&self) -> Vec<Completion> {
         std::mem::take(&mut lock(&self.done))
     }
 
     fn put(&self, token: u64, result: io::Result<()>) {
-        lock(&self.done).push(Completion { token, result });
-        // A counter that is full is readable.
-        let _ = self.event.write(1);
+        let mut done = lock(&self.done);
+        done.push(Completion { token, result });
+        let first = done.len() == 1;
+        drop(done);
+        // Those before it have been signalled, or are about to be. A counter that is full is readable.
+        if first {
+            let _ = self.event.write(1);
+        }
     }
 }
 

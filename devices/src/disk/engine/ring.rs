@@ -7,11 +7,10 @@
 
 use std::io;
 use std::mem;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, RawFd};
 use std::sync::Arc;
 
 use io_uring::{IoUring, opcode, squeue, types};
-use vmm_sys_util::eventfd::EventFd;
 
 use super::{Completion, Operation};
 use crate::disk::Buffers;
@@ -38,16 +37,15 @@ enum Work {
 }
 
 impl Ring {
-    /// A ring for `depth` requests at once, which signals `event`.
+    /// A ring for `depth` requests at once.
     ///
     /// # Errors
     /// The host does not have io_uring, or not for this process.
-    pub(super) fn new(image: Arc<RawImage>, depth: u16, event: &EventFd) -> io::Result<Self> {
+    pub(super) fn new(image: Arc<RawImage>, depth: u16) -> io::Result<Self> {
         let entries = u32::from(depth).next_power_of_two();
         // Without an interrupt to this thread for each completion, from Linux 5.19 on.
         let ring =
             IoUring::builder().setup_coop_taskrun().build(entries).or_else(|_| IoUring::new(entries))?;
-        ring.submitter().register_eventfd(event.as_raw_fd())?;
         let depth = usize::from(depth);
         Ok(Self {
             ring,
@@ -55,6 +53,11 @@ impl Ring {
             flights: (0..depth).map(|_| None).collect(),
             free: (0..depth).rev().collect(),
         })
+    }
+
+    /// Readable while there is something for [`Ring::completed`]: nobody has to signal that, nor to take a signal away.
+    pub(super) fn descriptor(&self) -> RawFd {
+        self.ring.as_raw_fd()
     }
 
     /// Queues a request for [`Ring::submit`]; gives back what it does not do.

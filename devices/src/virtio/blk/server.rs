@@ -1,7 +1,7 @@
 //! Serving one queue of a block device: chains become requests of an engine, and are given back when these are done.
 //!
-//! The thread waits for three things at once: kicks of the driver, requests that are done, and the time when a limit allows
-//! more. Requests of which the kernel has the answer at once, as with data in the page cache, are answered without waiting.
+//! The thread waits for these at once: kicks of the driver, requests that are done, and the time when a limit allows more. Requests
+//! of which the kernel has the answer at once, as with data in the page cache, are answered without waiting.
 
 use std::io::{self, Write};
 use std::sync::Arc;
@@ -15,13 +15,16 @@ use vmm_sys_util::timerfd::TimerFd;
 use super::SERIAL;
 use super::counts::Counters;
 use super::request::{Request, Status, status_address};
-use crate::disk::{Completion, Disk, Engine};
+use crate::disk::{Completion, Disk, Engine, Readiness};
 use crate::rate::RateLimiter;
 use crate::virtio::{Chain, Queue, RingError};
 
 const KICK: u32 = 0;
+/// By threads.
 const DONE: u32 = 1;
-const TIMER: u32 = 2;
+/// By io_uring.
+const RING: u32 = 2;
+const TIMER: u32 = 3;
 
 /// What the queues of a device share.
 #[derive(Clone)]
@@ -172,6 +175,7 @@ impl MutEventSubscriber for Server {
     fn process(&mut self, events: Events, ops: &mut EventOps) {
         match events.data() {
             KICK => self.queue.take_kick(),
+            DONE => self.engine.acknowledge(),
             // It is readable, so this does not wait. A failure would show as a timer that is readable again.
             TIMER => drop(self.timer.wait()),
             _ => {}
@@ -196,11 +200,13 @@ impl MutEventSubscriber for Server {
 }
 
 impl Server {
-    fn events(&self) -> [Events; 3] {
-        [
+    fn events(&self) -> impl Iterator<Item = Events> + use<> {
+        let Readiness { threads, ring } = self.engine.events();
+        let always = [
             Events::with_data(self.queue.kick(), KICK, EventSet::IN),
-            Events::with_data(self.engine.event(), DONE, EventSet::IN),
+            Events::with_data(&threads, DONE, EventSet::IN),
             Events::with_data(&self.timer, TIMER, EventSet::IN),
-        ]
+        ];
+        always.into_iter().chain(ring.map(|ring| Events::with_data(&ring, RING, EventSet::IN)))
     }
 }
