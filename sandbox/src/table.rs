@@ -206,13 +206,7 @@ pub const TABLE: &[Row] = &[
     row(
         "the threads of a device whose driver is ready",
         &[Vcpu],
-        &[
-            any(SYS_eventfd2),
-            any(SYS_epoll_create1),
-            any(SYS_timerfd_create),
-            any(SYS_io_uring_setup),
-            any(SYS_io_uring_register),
-        ],
+        &[any(SYS_eventfd2), any(SYS_epoll_create1), any(SYS_timerfd_create), any(SYS_io_uring_setup)],
     ),
     row(
         "streams of a vsock, and clients of the API",

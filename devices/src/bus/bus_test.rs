@@ -42,6 +42,15 @@ fn routes_to_the_window_that_holds_the_access() {
 }
 
 #[test]
+fn accesses_wait_for_nobody_who_changes_the_bus() {
+    let (bus, _) = bus_with(&[(0x1000, 0x10)]);
+    let changing = sync::lock(&bus.changes);
+    assert_eq!(read::<1>(&bus, 0x1001), [1]);
+    assert_eq!(bus.write(0x1001, &[1]), Action::Reset);
+    drop(changing);
+}
+
+#[test]
 fn nobody_answers_outside_or_across_windows() {
     let (bus, echo) = bus_with(&[(0x1000, 0x10), (0x1010, 8)]);
     assert_eq!(read::<1>(&bus, 0xfff), [0xff]);

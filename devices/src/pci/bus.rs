@@ -4,8 +4,9 @@
 //! After a configuration write what is decoded is made what is mapped; `decode.rs` says what a guest can and cannot map,
 //! `access.rs` how it gets at configuration space, `placement.rs` where firmware puts things.
 
-use std::sync::{Arc, Mutex, OnceLock, RwLock};
+use std::sync::{Arc, Mutex, OnceLock};
 
+use arc_swap::ArcSwap;
 use miette::Diagnostic;
 
 pub use super::access::{CONFIG_PORTS, CONFIG_PORTS_SIZE, ECAM_BUS_SIZE};
@@ -22,7 +23,7 @@ use super::topology::{Place, Topology};
 use super::{Devfn, PciAddress};
 use crate::ioapic::Ioapic;
 use crate::irq::InterruptController;
-use crate::sync::{self, lock};
+use crate::sync::lock;
 use crate::{Action, Bus, BusDevice};
 
 /// Why a function could not be put on the bus.
@@ -122,7 +123,10 @@ pub type Card = Vec<(u8, Arc<dyn PciFunction>)>;
 
 /// Segment 0. Dropping it unmaps all BARs.
 pub struct PciBus {
-    topology: RwLock<Topology>,
+    /// What accesses go by, without a lock.
+    topology: ArcSwap<Topology>,
+    /// Held by who changes it.
+    changes: Mutex<()>,
     apertures: Apertures,
     /// What is mapped now. Functions are asked what they decode with this lock held, so they must not write
     /// configuration space from within their own locks.
@@ -143,7 +147,8 @@ impl PciBus {
         let mut topology = Topology::default();
         topology.insert(Place::on_bus_0(Devfn::new(0, 0)), Arc::new(HostBridge::new()));
         Arc::new(Self {
-            topology: RwLock::new(topology),
+            topology: ArcSwap::from_pointee(topology),
+            changes: Mutex::new(()),
             decoder: Mutex::new(Decoder::new(mmio, pio, space, apertures.clone())),
             apertures,
             ioapic: OnceLock::new(),
@@ -168,7 +173,7 @@ impl PciBus {
             return Err(PciBusError::Unknown { device, function: number });
         }
         let place = Place::on_bus_0(Devfn::new(device, number));
-        let free = sync::write(&self.topology).insert(place, function);
+        let free = self.change(|topology| topology.insert(place, function));
         free.then(|| place.devfn.address()).ok_or(PciBusError::Taken(place))
     }
 
@@ -193,11 +198,12 @@ impl PciBus {
         let port = Devfn::new(self.device(device)?, 0);
         let link = card.first().map(|(_, function)| express::link(&**function));
         let bridge = RootPort::new(slot, link, controller)?;
-        let mut topology = sync::write(&self.topology);
-        if !topology.insert_port(port, bridge) {
-            return Err(PciBusError::Taken(Place::on_bus_0(port)));
-        }
-        put_behind(&mut topology, port, card)?;
+        self.change(|topology| {
+            if !topology.insert_port(port, bridge) {
+                return Err(PciBusError::Taken(Place::on_bus_0(port)));
+            }
+            put_behind(topology, port, card)
+        })?;
         Ok(port)
     }
 
@@ -212,17 +218,18 @@ impl PciBus {
             let Excess { space, size, room } = excess;
             PciBusError::TooLarge { port: port.address(), size, space, room }
         })?;
-        {
-            let mut topology = sync::write(&self.topology);
+        self.change(|topology| {
             if topology.behind(port).next().is_some() {
                 return Err(PciBusError::Occupied(port.address()));
             }
-            put_behind(&mut topology, port, card)?;
-        }
-        let topology = sync::read(&self.topology).clone();
-        topology.behind(port).for_each(|(place, function)| self.connect_interrupt(place, &**function));
+            put_behind(topology, port, card)
+        })?;
+        self.topology
+            .load()
+            .behind(port)
+            .for_each(|(place, function)| self.connect_interrupt(place, &**function));
         if !bridge.insert(link) {
-            sync::write(&self.topology).remove_behind(port);
+            self.change(|topology| topology.remove_behind(port));
             return Err(PciBusError::Occupied(port.address()));
         }
         self.refresh();
@@ -232,7 +239,7 @@ impl PciBus {
     /// Takes away what was behind a root port and is gone for the guest. Nothing of it is mapped any more; an access that
     /// is under way still finishes.
     pub fn remove(&self, port: Devfn) -> Vec<Arc<dyn PciFunction>> {
-        let gone = sync::write(&self.topology).remove_behind(port);
+        let gone = self.change(|topology| topology.remove_behind(port));
         self.refresh();
         if let Some(bridge) = self.port(port) {
             bridge.vacate();
@@ -242,23 +249,23 @@ impl PciBus {
 
     /// A root port.
     pub fn port(&self, devfn: Devfn) -> Option<Arc<RootPort>> {
-        sync::read(&self.topology).ports().get(&devfn).cloned()
+        self.topology.load().ports().get(&devfn).cloned()
     }
 
     /// All root ports.
     pub fn ports(&self) -> Vec<(Devfn, Arc<RootPort>)> {
-        sync::read(&self.topology).ports().iter().map(|(devfn, port)| (*devfn, port.clone())).collect()
+        self.topology.load().ports().iter().map(|(devfn, port)| (*devfn, port.clone())).collect()
     }
 
     /// The address that the guest reaches a place by now. `None`: by none.
     pub fn address(&self, place: Place) -> Option<PciAddress> {
-        sync::read(&self.topology).address(place)
+        self.topology.load().address(place)
     }
 
     /// Gives every BAR an address, and every root port a bus number and windows, as firmware would. The same functions
     /// get the same each time, so this also serves a reset machine.
     pub fn assign_bars(&self) -> Result<(), PciBusError> {
-        let topology = sync::read(&self.topology).clone();
+        let topology = self.topology.load();
         let mut demands = Vec::new();
         for (place, function) in topology.functions() {
             demands.extend(function.bars().into_iter().map(|bar| Demand { place, bar }));
@@ -282,7 +289,7 @@ impl PciBus {
     /// Connects the interrupt pins of all functions to `ioapic`, now and whenever they come or are reset.
     pub fn connect_interrupts(&self, ioapic: &Arc<Ioapic>) {
         let _ = self.ioapic.set(ioapic.clone());
-        let topology = sync::read(&self.topology).clone();
+        let topology = self.topology.load();
         topology.functions().for_each(|(place, function)| self.connect_interrupt(place, &**function));
     }
 
@@ -298,7 +305,7 @@ impl PciBus {
     /// configuration write, such as by resetting it.
     pub fn refresh(&self) {
         let mut decoder = lock(&self.decoder);
-        let topology = sync::read(&self.topology).clone();
+        let topology = self.topology.load();
         decoder.refresh(&topology);
     }
 
@@ -310,7 +317,7 @@ impl PciBus {
             if let Some(header) = HEADER_TYPE.checked_sub(at).and_then(|i| piece.get_mut(usize::from(i)))
                 && devfn.function() == 0
             {
-                let siblings = sync::read(&self.topology).has_siblings(place);
+                let siblings = self.topology.load().has_siblings(place);
                 *header = *header & !MULTI_FUNCTION | if siblings { MULTI_FUNCTION } else { 0 };
             }
         }
@@ -348,17 +355,29 @@ impl PciBus {
         Arc::new(ConfigPorts::new(Arc::downgrade(self)))
     }
 
+    /// Changes what accesses go by from now on.
+    fn change<T>(&self, change: impl FnOnce(&mut Topology) -> T) -> T {
+        let changing = lock(&self.changes);
+        let mut topology = Topology::clone(&self.topology.load());
+        let done = change(&mut topology);
+        let before = self.topology.swap(Arc::new(topology));
+        // What is gone may be dropped with what it was in, and must not be while the lock is held.
+        drop(changing);
+        drop(before);
+        done
+    }
+
     /// A device number, or the next free one.
     fn device(&self, number: Option<u8>) -> Result<u8, PciBusError> {
         match number {
             Some(device) if device > 31 => Err(PciBusError::Unknown { device, function: 0 }),
             Some(device) => Ok(device),
-            None => sync::read(&self.topology).free_device().ok_or(PciBusError::Full),
+            None => self.topology.load().free_device().ok_or(PciBusError::Full),
         }
     }
 
     fn route(&self, bus: u8, devfn: Devfn) -> Option<(Place, Arc<dyn PciFunction>)> {
-        let topology = sync::read(&self.topology);
+        let topology = self.topology.load();
         let place = topology.route(bus, devfn)?;
         Some((place, topology.at(place)?.clone()))
     }
@@ -366,7 +385,7 @@ impl PciBus {
     /// Whether a function, or one behind it, decodes something else than it did.
     fn has_changed(&self, place: Place, function: &dyn PciFunction) -> bool {
         let decoder = lock(&self.decoder);
-        let topology = sync::read(&self.topology);
+        let topology = self.topology.load();
         let changed = |(place, function): (Place, &Arc<dyn PciFunction>)| {
             decoder.has_changed(place, &topology.decoded(place, &**function))
         };
@@ -379,7 +398,7 @@ impl PciBus {
         if self.port(devfn).is_none_or(|port| !port.take_reset()) {
             return;
         }
-        let topology = sync::read(&self.topology).clone();
+        let topology = self.topology.load();
         for (place, function) in topology.behind(devfn) {
             function.bus_reset();
             self.connect_interrupt(place, &**function);

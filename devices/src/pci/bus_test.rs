@@ -39,6 +39,17 @@ fn devices_take_the_number_asked_for_or_the_next() {
 }
 
 #[test]
+fn accesses_wait_for_nobody_who_changes_the_hierarchy() {
+    let s = setup();
+    let function = s.add(&[]);
+    let changing = lock(&s.bus.changes);
+    assert_ne!(s.dword(function, 0), u32::MAX);
+    assert_eq!(s.dword(Devfn::new(31, 0), 0), u32::MAX);
+    assert_eq!(s.bus.config_write(0, function, 0x3c, &[9]), Action::None);
+    drop(changing);
+}
+
+#[test]
 fn several_functions_make_a_multi_function_device() {
     let s = setup();
     let first = s.add(&[]);
