@@ -27,6 +27,9 @@ pub(super) fn prepare(report: &mut Report<'_>) {
     if let Err(error) = console::attach() {
         failures.push(format!("no console: {error}"));
     }
+    // The kernel decides whether to print a message when its turn comes. Whoever reads this waits until the console has
+    // printed all that there is (console_unlock, kernel/printk/printk.c), so that nothing is lost of a kernel that was to be heard.
+    let _ = std::fs::read("/proc/consoles");
     // Errors and worse only. Without procfs or printk there is nothing to turn down.
     let _ = std::fs::write("/proc/sys/kernel/printk", "4");
     for failure in failures {
