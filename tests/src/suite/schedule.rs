@@ -51,7 +51,9 @@ fn work(
 ) {
     let tally = || tally.lock().unwrap_or_else(PoisonError::into_inner);
     let mut current: Option<(HostSpec, Host)> = None;
-    while let Some(case) = queue.next(current.as_ref().map(|(spec, _)| spec)) {
+    let mut last = None;
+    while let Some(case) = queue.next(last.as_ref()) {
+        last = Some(case.host.clone());
         let calls = calls.filter(|_| case.host.kernel == HostKernel::Lab);
         let reusable = current.take().filter(|(spec, _)| *spec == case.host);
         let booted = match reusable {
@@ -106,27 +108,36 @@ const TRIES: u32 = 3;
 /// Cases that have not started.
 struct Queue {
     cases: Mutex<Vec<Case>>,
+    /// What hosts run now.
+    served: Mutex<Vec<HostSpec>>,
     /// How often those were put back that were, by name.
     again: Mutex<BTreeMap<&'static str, u32>>,
 }
 
 impl Queue {
     fn new(cases: Vec<Case>) -> Self {
-        Self { cases: Mutex::new(cases), again: Mutex::default() }
+        Self { cases: Mutex::new(cases), served: Mutex::default(), again: Mutex::default() }
     }
 
-    /// A case for the host that is there, else one of those that most cases ask for.
-    fn next(&self, host: Option<&HostSpec>) -> Option<Case> {
+    /// A case for a host like the last one, else one of those that most cases ask for. A second host of a kind is booted only when there
+    /// is a first one of each.
+    fn next(&self, last: Option<&HostSpec>) -> Option<Case> {
         let mut cases = self.cases.lock().unwrap_or_else(PoisonError::into_inner);
-        let same = cases.iter().position(|case| Some(&case.host) == host);
+        if let Some(same) = cases.iter().position(|case| Some(&case.host) == last) {
+            return Some(cases.remove(same));
+        }
+        let mut served = self.served.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(left) = served.iter().position(|host| Some(host) == last) {
+            served.swap_remove(left);
+        }
         let like = |case: &Case| cases.iter().filter(|other| other.host == case.host).count();
-        let most = || {
-            // Of equals the first, so that cases run in the order they are listed.
-            let best = cases.iter().map(like).max()?;
-            cases.iter().position(|case| like(case) == best)
-        };
-        let index = same.or_else(most)?;
-        Some(cases.remove(index))
+        let rank = |case: &Case| (!served.contains(&case.host), like(case));
+        // Of equals the first, so that cases run in the order they are listed.
+        let best = cases.iter().map(rank).max()?;
+        let index = cases.iter().position(|case| rank(case) == best)?;
+        let case = cases.remove(index);
+        served.push(case.host.clone());
+        Some(case)
     }
 
     /// Has a case run once more; false if it has been often enough.

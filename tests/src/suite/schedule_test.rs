@@ -22,6 +22,24 @@ fn a_host_is_kept_while_there_are_cases_for_it() {
 }
 
 #[test]
+fn a_second_host_of_a_kind_is_booted_only_when_there_is_one_of_each() {
+    let plain = HostSpec::default();
+    let narrow = HostSpec::default().aw_bits(39);
+    let queue = Queue::new(vec![
+        case("a", plain.clone(), |_| Ok(())),
+        case("b", plain.clone(), |_| Ok(())),
+        case("c", plain.clone(), |_| Ok(())),
+        case("d", narrow.clone(), |_| Ok(())),
+    ]);
+    let name = |last| queue.next(last).map(|case| case.name);
+    assert_eq!(name(None), Some("a"));
+    assert_eq!(name(None), Some("d"), "the plain host is there");
+    assert_eq!(name(None), Some("b"), "both are there");
+    assert_eq!(name(Some(&narrow)), Some("c"), "none is left for this host");
+    assert_eq!(name(Some(&plain)), None);
+}
+
+#[test]
 fn only_what_the_emulator_did_is_run_again_and_once() {
     let report_of = |what: &str, console: &str| {
         let mut text = String::new();
