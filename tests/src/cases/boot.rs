@@ -1,7 +1,7 @@
 //! Guests boot, whatever the kernel's format and wherever their memory lies, and end as they say.
 
 use crate::host::HostSpec;
-use crate::suite::{Case, Ctx, GuestInitrd, QUIET, TestResult, case, ensure, tiny_kernel};
+use crate::suite::{Case, Ctx, GuestInitrd, POWERS_OFF, QUIET, TestResult, case, ensure, tiny_kernel};
 
 pub(super) fn all() -> Vec<Case> {
     let host = || HostSpec::default().one_cpu();
@@ -46,9 +46,17 @@ fn many_cpus(ctx: &Ctx) -> TestResult {
     Ok(())
 }
 
+/// What the guest's kernel says is looked through there: each byte of it on the console takes emulation long.
 fn two_cpus(ctx: &Ctx) -> TestResult {
-    let guest = ctx.run("vmm run --cpus 2 --memory 256M --pcie-ports 3").expect_success()?;
-    guest.stdout_contains("cpus 2 online")?;
+    let script = "echo online $(cat /sys/devices/system/cpu/online)
+        dmesg | grep -E 'Brought up|Root Bridge|_OSC|Slot #|ACPI (Error|Warning|BIOS)|Firmware Bug|WARNING:|BUG:|no space|assign'
+        cd /sys/bus/pci/devices; for d in *; do echo $d $(cat $d/vendor $d/device) $(basename $(readlink $d/driver)); done
+        poweroff -f";
+    ctx.put("/tmp/guest.cpio", &GuestInitrd::with_script(ctx.artefacts, script)?.build()?)?;
+    let guest = ctx
+        .run(&format!("vmm run {QUIET} --cpus 2 --memory 128M --pcie-ports 3 --initrd /tmp/guest.cpio; rm /tmp/guest.cpio"))
+        .expect_success()?;
+    guest.stdout_contains("online 0-1")?;
     guest.stdout_contains("smp: Brought up 1 node, 2 CPUs")?;
     guest.stdout_contains("ACPI: PCI Root Bridge [PCI0]")?;
     for complaint in ["ACPI Error", "ACPI Warning", "ACPI BIOS", "[Firmware Bug]", "WARNING:", "BUG:"] {
@@ -59,11 +67,10 @@ fn two_cpus(ctx: &Ctx) -> TestResult {
     }
     for port in 1..=3 {
         let device = format!("0000:00:{port:02x}.0");
-        guest.stdout_contains(&format!("pci {device} PCI bridge [060400], 1b36:000c, driver pcieport"))?;
+        guest.stdout_contains(&format!("{device} 0x1b36 0x000c pcieport"))?;
         guest.stdout_contains(&format!("pcieport {device}: pciehp: Slot #{port} AttnBtn+ PwrCtrl+"))?;
     }
     guest.stdout_contains("_OSC: OS now controls [PCIeHotplug PCIeCapability]")?;
-    guest.stdout_contains("summary complete: 4 PCI devices")?;
     Ok(())
 }
 
@@ -109,15 +116,13 @@ fn seconds(text: &str) -> TestResult<i64> {
 
 fn reboots(ctx: &Ctx) -> TestResult {
     let mut guest = ctx.run(&format!("vmm run {QUIET} --cpus 2 --memory 128M")).deadline(240).start()?;
-    for _ in 0..2 {
-        guest.wait_for("vmm> ")?;
-        guest.send("reboot\n");
-    }
+    guest.wait_for("vmm> ")?;
+    guest.send("reboot\n");
     guest.wait_for("vmm> ")?;
     guest.send("poweroff\n");
     let guest = guest.finish()?;
     ensure!(guest.status == 0, "it ended with status {}", guest.status);
-    ensure!(guest.stderr.matches("the guest reboots").count() == 2, "it did not reboot twice");
+    ensure!(guest.stderr.matches("the guest reboots").count() == 1, "it did not reboot once");
     Ok(())
 }
 
@@ -166,8 +171,7 @@ fn debug_exit(ctx: &Ctx) -> TestResult {
 }
 
 fn on_exit(ctx: &Ctx) -> TestResult {
-    // mov dx, 0x600; mov al, SLP_EN | 5 << 2; out dx, al; hlt
-    ctx.put("/tmp/kernel", &tiny_kernel(&[0x66, 0xba, 0x00, 0x06, 0xb0, 0x34, 0xee, 0xf4]))?;
+    ctx.put("/tmp/kernel", &tiny_kernel(&POWERS_OFF))?;
     let vmm = "vmm run --kernel /tmp/kernel --initrd none --memory 32M";
     ctx.run(vmm).expect_success()?.stderr_contains("vmm: the guest powered off\n")?;
     let mut reset = ctx.run(&format!("exec {vmm} --on-exit reset 2>&1")).start()?;

@@ -1,12 +1,13 @@
 //! The guest's console is the operator's terminal: keys, pastes, the escape, and the terminal given back.
 
 use crate::host::HostSpec;
-use crate::suite::{Case, Ctx, GuestInitrd, QUIET, TestResult, case, ensure};
+use crate::suite::{Case, Ctx, GuestInitrd, QUIET, SAYS_READY, TestResult, case, ensure};
 
 pub(super) fn all() -> Vec<Case> {
     let host = || HostSpec::default().one_cpu();
     vec![
-        case("console/64 KiB pasted into a guest arrive whole", host(), paste),
+        case("console/16 KiB pasted into a guest arrive whole", host(), |ctx| paste(ctx, 16 << 10)),
+        case("long/64 KiB pasted into a guest arrive whole", host(), |ctx| paste(ctx, 64 << 10)),
         case("console/input from before the guest listens is not lost", host(), early_input),
         case("console/Ctrl-A x ends, and the terminal is as before", host(), escape),
         case("console/the terminal is given back after a crash", host(), crash),
@@ -15,11 +16,12 @@ pub(super) fn all() -> Vec<Case> {
     ]
 }
 
-fn paste(ctx: &Ctx) -> TestResult {
-    let script = "stty raw -echo; echo ready; head -c 65536 | sha256sum; poweroff -f";
-    let initrd = GuestInitrd::with_script(ctx.artefacts, script)?;
+/// Many times what a terminal takes at once. Linux reads each byte with two exits.
+fn paste(ctx: &Ctx, bytes: u32) -> TestResult {
+    let script = format!("stty raw -echo; echo ready; head -c {bytes} | sha256sum; poweroff -f");
+    let initrd = GuestInitrd::with_script(ctx.artefacts, &script)?;
     ctx.put("/tmp/guest.cpio", &initrd.build()?)?;
-    let pasted: String = (0..65536 / 8).map(|i| format!("{i:08x}")).collect();
+    let pasted: String = (0..bytes / 8).map(|i| format!("{i:08x}")).collect();
     ctx.put("/tmp/paste", pasted.as_bytes())?;
     let sum = ctx.run("sha256sum < /tmp/paste").expect_success()?;
     let mut guest =
@@ -39,11 +41,12 @@ fn early_input(ctx: &Ctx) -> TestResult {
 }
 
 fn escape(ctx: &Ctx) -> TestResult {
+    let tiny = ctx.tiny(&SAYS_READY)?;
     let mut shell = ctx
-        .run(&format!("stty -a; vmm run {QUIET} --memory 128M; echo status $?; stty -a"))
+        .run(&format!("stty -a; vmm run {tiny} --memory 32M; echo status $?; stty -a"))
         .on_terminal()
         .start()?;
-    shell.wait_for("vmm> ")?;
+    shell.wait_for("ready")?;
     shell.send("\x01h");
     shell.wait_for("Ctrl-A x  end the machine")?;
     shell.send("\x01x");
@@ -57,9 +60,10 @@ fn escape(ctx: &Ctx) -> TestResult {
 }
 
 fn crash(ctx: &Ctx) -> TestResult {
+    let tiny = ctx.tiny(&SAYS_READY)?;
     let mut shell =
-        ctx.run(&format!("vmm run {QUIET} --memory 128M; echo status $?; stty -a")).on_terminal().start()?;
-    shell.wait_for("vmm> ")?;
+        ctx.run(&format!("vmm run {tiny} --memory 32M; echo status $?; stty -a")).on_terminal().start()?;
+    shell.wait_for("ready")?;
     ctx.run("kill -SEGV $(pidof vmm)").expect_success()?;
     shell.wait_for("status 139")?;
     shell.finish()?.stdout_contains(" icanon")?;
@@ -67,9 +71,10 @@ fn crash(ctx: &Ctx) -> TestResult {
 }
 
 fn signals(ctx: &Ctx) -> TestResult {
+    let tiny = ctx.tiny(&SAYS_READY)?;
     for signal in ["TERM", "INT", "HUP"] {
-        let mut guest = ctx.run(&format!("exec vmm run {QUIET} --memory 128M --grace 0")).start()?;
-        guest.wait_for("vmm> ")?;
+        let mut guest = ctx.run(&format!("exec vmm run {tiny} --memory 32M --grace 0")).start()?;
+        guest.wait_for("ready")?;
         ctx.run(&format!("kill -{signal} $(pidof vmm)")).expect_success()?;
         let guest = guest.finish()?;
         ensure!(guest.status == 0, "it ended with status {}", guest.status);
@@ -79,12 +84,17 @@ fn signals(ctx: &Ctx) -> TestResult {
 }
 
 fn deaf_reader(ctx: &Ctx) -> TestResult {
+    // mov dx, 0x3f8; then for ever: mov esi, 0x200000; mov ecx, 1024; rep outsb
+    let chat = [0x66, 0xba, 0xf8, 0x03, 0xbe, 0, 0, 0x20, 0, 0xb9, 0, 0x04, 0, 0, 0xf3, 0x6e, 0xeb, 0xf2];
+    let tiny = ctx.tiny(&chat)?;
     // The pipe fills up, the vCPU blocks in its write, and the signal must still end it.
-    let command = "mkfifo /tmp/pipe; sleep 1000 < /tmp/pipe & reader=$!; \
-                   timeout -s TERM 20 vmm run --memory 128M --grace 0 --cmdline 'console=ttyS0 loglevel=8 initcall_debug' > /tmp/pipe; \
-                   s=$?; kill $reader; rm /tmp/pipe; exit $s";
-    let output = ctx.run(command).deadline(60).output()?;
-    ensure!(output.status == 0 || output.status == 143, "it ended with status {}", output.status);
+    let command = format!(
+        "mkfifo /tmp/pipe; sleep 1000 < /tmp/pipe & reader=$!; \
+         vmm run {tiny} --memory 32M --grace 0 > /tmp/pipe & vmm=$!; \
+         until grep -qs pipe_write /proc/$vmm/task/*/stack; do usleep 50000; done; \
+         kill -TERM $vmm; wait $vmm; s=$?; kill $reader; rm /tmp/pipe; exit $s"
+    );
+    let output = ctx.run(&command).deadline(60).expect_success()?;
     output.stderr_contains("stopped by SIGTERM")?;
     Ok(())
 }

@@ -2,12 +2,12 @@
 //! host nor the process has more of anything afterwards. Their guests run a few instructions.
 
 use crate::host::{HostSpec, NVME};
-use crate::suite::{Case, Ctx, Failure, TestResult, case, ensure, tiny_kernel};
+use crate::suite::{Case, Ctx, Failure, POWERS_OFF, TestResult, case, ensure, tiny_kernel};
 
 pub(super) fn all() -> Vec<Case> {
     let host = HostSpec::default;
     vec![
-        case("soak/10 starts and stops leave nothing behind", host(), |ctx| cycles(ctx, 10)),
+        case("soak/5 starts and stops leave nothing behind", host(), |ctx| cycles(ctx, 5)),
         case("long/500 starts and stops leave nothing behind", host(), |ctx| cycles(ctx, 500)),
     ]
 }
@@ -42,8 +42,7 @@ size() { echo \"spare $(awk '/^RssAnon/ {print $2}' /proc/$vmm/status) $(wc -l <
 
 fn cycles(ctx: &Ctx, rounds: u32) -> TestResult {
     ctx.run(&format!("mkdir -p {PLACE} /run/vmm; truncate -s 1M {PLACE}/disk")).expect_success()?;
-    // mov dx, 0x600; mov al, SLP_EN | 5 << 2; out dx, al; hlt: powers off.
-    ctx.put(&format!("{PLACE}/off"), &tiny_kernel(&[0x66, 0xba, 0x00, 0x06, 0xb0, 0x34, 0xee, 0xf4]))?;
+    ctx.put(&format!("{PLACE}/off"), &tiny_kernel(&POWERS_OFF))?;
     ctx.put(&format!("{PLACE}/halt"), &tiny_kernel(&[0xf4, 0xeb, 0xfd]))?;
     processes(ctx, rounds)?;
     one_process(ctx, rounds)?;

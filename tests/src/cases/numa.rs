@@ -1,7 +1,7 @@
 //! Guest memory on a host with two NUMA nodes.
 
 use crate::host::{HostSpec, NVME};
-use crate::suite::{Case, Ctx, GuestInitrd, QUIET, TestResult, case, ensure};
+use crate::suite::{Case, Ctx, GuestInitrd, QUIET, SAYS_READY, TestResult, case, ensure};
 
 /// Nodes with a CPU each, and half of the memory.
 const NODES: &str = "-object memory-backend-ram,id=m0,size=1536M -object memory-backend-ram,id=m1,size=1536M \
@@ -33,14 +33,15 @@ fn pages(ctx: &Ctx) -> TestResult<(u64, u64)> {
 }
 
 fn spread(ctx: &Ctx) -> TestResult {
-    let command = format!("vmm run {QUIET} --vfio {NVME} --memory 512M --report /tmp/numa.json");
+    let tiny = ctx.tiny(&SAYS_READY)?;
+    let command = format!("vmm run {tiny} --vfio {NVME} --memory 256M --grace 0 --report /tmp/numa.json");
     let mut guest = ctx.run(&command).start()?;
-    guest.wait_for("vmm> ")?;
+    guest.wait_for("ready")?;
     let (first, second) = pages(ctx)?;
-    guest.send("poweroff\n");
+    ctx.run("kill -TERM $(pidof vmm)").expect_success()?;
     let guest = guest.finish()?;
     ensure!(guest.status == 0, "the guest ended with status {}", guest.status);
-    guest.stderr_contains(": 131072 pages, 0 in CMA, 0 in ZONE_MOVABLE, 0 migrated, ")?;
+    guest.stderr_contains(": 65536 pages, 0 in CMA, 0 in ZONE_MOVABLE, 0 migrated, ")?;
     let report: serde_json::Value = serde_json::from_slice(&ctx.get("/tmp/numa.json")?)?;
     let field = |it: &serde_json::Value, name| it.get(name).and_then(serde_json::Value::as_u64);
     let planned = |node: u64| {
@@ -48,7 +49,7 @@ fn spread(ctx: &Ctx) -> TestResult {
         let bytes = nodes.filter(|it| field(it, "node") == Some(node)).filter_map(|it| field(it, "bytes"));
         bytes.sum::<u64>() / 4096
     };
-    ensure!(first + second == 131_072, "{first} pages are on node 0 and {second} on node 1");
+    ensure!(first + second == 65_536, "{first} pages are on node 0 and {second} on node 1");
     ensure!(planned(0) > 0 && planned(1) > 0, "both nodes have room: {report}");
     ensure!(
         (first, second) == (planned(0), planned(1)),
@@ -60,14 +61,15 @@ fn spread(ctx: &Ctx) -> TestResult {
 }
 
 fn confined(ctx: &Ctx) -> TestResult {
-    let mut guest =
-        ctx.run(&format!("exec taskset 2 vmm run {QUIET} --vfio {NVME} --memory 256M")).start()?;
-    guest.wait_for("vmm> ")?;
+    let tiny = ctx.tiny(&SAYS_READY)?;
+    let command = format!("exec taskset 2 vmm run {tiny} --vfio {NVME} --memory 128M --grace 0");
+    let mut guest = ctx.run(&command).start()?;
+    guest.wait_for("ready")?;
     let (first, second) = pages(ctx)?;
-    guest.send("poweroff\n");
+    ctx.run("kill -TERM $(pidof vmm)").expect_success()?;
     let guest = guest.finish()?;
     ensure!(guest.status == 0, "the guest ended with status {}", guest.status);
-    ensure!((first, second) == (0, 65_536), "{first} pages are on node 0 and {second} on node 1");
+    ensure!((first, second) == (0, 32_768), "{first} pages are on node 0 and {second} on node 1");
     Ok(())
 }
 

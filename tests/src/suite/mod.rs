@@ -16,7 +16,7 @@ use std::sync::{Mutex, PoisonError};
 
 pub(crate) use case::{Case, Ctx, Failure, Interactive, Output, TestResult, case, ensure};
 pub(crate) use guest::{GuestInitrd, QUIET};
-pub(crate) use tiny::tiny_kernel;
+pub(crate) use tiny::{POWERS_OFF, SAYS_READY, tiny_kernel};
 
 use calls::Calls;
 use costs::{Cost, Costs};

@@ -8,6 +8,14 @@ const NOTE: u64 = 64 + 2 * 56;
 /// XEN_ELFNOTE_PHYS32_ENTRY: the entry in 32-bit protected mode, paging off.
 const PHYS32_ENTRY: u32 = 18;
 
+/// Powers off: mov dx, 0x600; mov al, SLP_EN | 5 << 2; out dx, al; hlt.
+pub(crate) const POWERS_OFF: [u8; 8] = [0x66, 0xba, 0x00, 0x06, 0xb0, 0x34, 0xee, 0xf4];
+/// Says "ready" on its first serial port, and sleeps for ever: mov dx, 0x3f8; mov esi, the text below; mov ecx, 6; rep outsb; hlt; jmp to that.
+pub(crate) const SAYS_READY: [u8; 25] = [
+    0x66, 0xba, 0xf8, 0x03, 0xbe, 0x13, 0x00, 0x20, 0x00, 0xb9, 0x06, 0x00, 0x00, 0x00, 0xf3, 0x6e, 0xf4,
+    0xeb, 0xfd, b'r', b'e', b'a', b'd', b'y', b'\n',
+];
+
 /// An ELF kernel with a PVH entry (Xen's docs/misc/pvh.pandoc) that is just this code.
 pub(crate) fn tiny_kernel(code: &[u8]) -> Vec<u8> {
     let mut file = Vec::new();

@@ -2,7 +2,7 @@
 
 use super::{READY, SHELL, SOCKET, ctl, shell};
 use crate::host::{HostSpec, NVME};
-use crate::suite::{Case, Ctx, Failure, Interactive, TestResult, case, ensure};
+use crate::suite::{Case, Ctx, Failure, Interactive, SAYS_READY, TestResult, case, ensure};
 
 pub(super) fn all() -> Vec<Case> {
     let host = || HostSpec::default().one_cpu();
@@ -47,14 +47,17 @@ fn life(ctx: &Ctx) -> TestResult {
     let mut vmm = ctx.run(&command).deadline(300).start()?;
     vmm.wait_for("vmm: waiting for a machine to be created")?;
     ctl(ctx, "state")?.stdout_contains("None")?;
-    describe(ctx, r#"{"mode":"File","file":"/tmp/console"}"#, r#","cpus":{"boot_vcpus":2,"max_vcpus":2}"#)?;
+    ctx.tiny(&SAYS_READY)?;
+    let machine = r#"{"payload":{"kernel":"/lab/tiny"},"memory":{"size":33554432},"cpus":{"boot_vcpus":2,"max_vcpus":2},
+        "serial":{"mode":"File","file":"/tmp/console"}}"#;
+    ctx.put("/tmp/vm.json", machine.as_bytes())?;
     ctl(ctx, "create /tmp/vm.json")?;
     ctl(ctx, "info")?.stdout_contains("Created")?;
     for _ in 0..2 {
         ctx.run("rm -f /tmp/console").expect_success()?;
         ctl(ctx, "boot")?;
         ctl(ctx, "info")?.stdout_contains("Running")?;
-        wait_for_file(ctx, "/tmp/console", READY)?;
+        wait_for_file(ctx, "/tmp/console", "ready")?;
         ctl(ctx, "shutdown")?;
         ctl(ctx, "info")?.stdout_contains("Created")?;
     }
@@ -102,8 +105,8 @@ fn with_device(ctx: &Ctx) -> TestResult {
         memory.stdout_contains(field)?;
     }
     memory.stdout_contains(&format!("0x0            [{}]  ", "#".repeat(32)))?;
-    vmm.send("until (: < /dev/nvme0n1) 2>/dev/null; do sleep 0.1; done; dd if=/dev/nvme0n1 bs=1M count=8 2>/dev/null | sha256sum\n");
-    vmm.wait_for(&ctx.artefacts.disk.sha256(8 << 20)?)?;
+    vmm.send("until (: < /dev/nvme0n1) 2>/dev/null; do sleep 0.1; done; dd if=/dev/nvme0n1 bs=1M count=1 2>/dev/null | sha256sum\n");
+    vmm.wait_for(&ctx.artefacts.disk.sha256(1 << 20)?)?;
     ctl(ctx, "shutdown-vmm")?;
     vmm.finish()?;
     ctx.run(&format!("readlink /sys/bus/pci/devices/{NVME}/driver"))
@@ -127,7 +130,9 @@ fn failed_boot(ctx: &Ctx) -> TestResult {
     refused.stderr_contains("`tpm` is not supported")?.stderr_contains("`fs[0].socket` is missing")?;
     describe(ctx, r#"{"mode":"File","file":"/tmp/console"}"#, "")?;
     ctl(ctx, "create /tmp/vm.json")?;
+    ctx.run("rm -f /tmp/console").expect_success()?;
     ctl(ctx, "boot")?;
+    wait_for_file(ctx, "/tmp/console", READY)?;
     ctl(ctx, "shutdown-vmm")?;
     vmm.finish()?;
     Ok(())
