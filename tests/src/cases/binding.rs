@@ -2,14 +2,17 @@
 
 use super::extra::OPENS;
 use crate::host::{HostSpec, NIC, NVME};
-use crate::suite::{Case, Ctx, Failure, Output, QUIET, TestResult, case, ensure};
+use crate::suite::{Case, Ctx, Failure, Output, POWERS_OFF, QUIET, SAYS_READY, TestResult, case, ensure};
 
 /// Behind a bridge without ACS both are one group; `edu` has no driver.
 const GROUP: &str =
     "-device pcie-pci-bridge,id=br,addr=5 -device e1000,bus=br,addr=1,romfile= -device edu,bus=br,addr=2";
 
+pub(super) fn host() -> HostSpec {
+    HostSpec::default().one_cpu().unbound().qemu(GROUP)
+}
+
 pub(super) fn all() -> Vec<Case> {
-    let host = || HostSpec::default().one_cpu().unbound().qemu(GROUP);
     vec![
         case("binding/devices are listed as they are", host(), listed),
         case("binding/former drivers come back and work", host(), there_and_back),
@@ -22,7 +25,7 @@ pub(super) fn all() -> Vec<Case> {
 }
 
 /// Where the second device is that shares a group, and the first.
-fn group_members(ctx: &Ctx) -> TestResult<(String, String)> {
+pub(super) fn group_members(ctx: &Ctx) -> TestResult<(String, String)> {
     let bus = ctx.run("basename $(ls -d /sys/bus/pci/devices/0000:00:05.0/0000:*:01.0)").expect_success()?;
     let first = bus.stdout.trim().to_owned();
     let second = first.replace(":01.0", ":02.0");
@@ -273,7 +276,8 @@ fn group(ctx: &Ctx) -> TestResult {
     run.stderr_contains(&format!("{first} (e1000)"))?;
     bind(ctx, &format!("--group {second}"))?
         .stdout_contains(&format!("{first}: vfio-pci (was e1000)\n{second}: vfio-pci, as before"))?;
-    ctx.run(&format!("vmm run {QUIET} --vfio {second} --memory 64M")).expect_success()?;
+    let tiny = ctx.tiny(&POWERS_OFF)?;
+    ctx.run(&format!("vmm run {tiny} --vfio {second} --memory 64M")).expect_success()?;
     unbind(ctx, &format!("--group {first}"))?
         .stdout_contains(&format!("{first}: e1000 (was vfio-pci)\n{second}: no driver (was vfio-pci)"))?;
     is_as_before(ctx)
@@ -281,13 +285,14 @@ fn group(ctx: &Ctx) -> TestResult {
 
 fn held(ctx: &Ctx) -> TestResult {
     bind(ctx, NVME)?;
-    let mut guest = ctx.run(&format!("vmm run {QUIET} --vfio {NVME} --memory 128M")).start()?;
-    guest.wait_for("vmm> ")?;
+    let tiny = ctx.tiny(&SAYS_READY)?;
+    let mut guest = ctx.run(&format!("vmm run {tiny} --vfio {NVME} --memory 64M --grace 0")).start()?;
+    guest.wait_for("ready")?;
     let refused = ctx.run(&format!("vmm unbind {NVME}")).expect_status(3)?;
     refused.stderr_contains("0000:00:01.0 is passed through: ")?.stderr_contains(" is open in vmm (pid ")?;
     let verdict = verdict(ctx, NVME)?;
     ensure!(verdict.starts_with("in use by vmm (pid "), "{verdict}");
-    guest.send("poweroff\n");
+    ctx.run("kill -TERM $(pidof vmm)").expect_success()?;
     let guest = guest.finish()?;
     ensure!(guest.status == 0, "the guest ended with status {}", guest.status);
     unbind(ctx, NVME)?;

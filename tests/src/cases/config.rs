@@ -8,14 +8,14 @@ pub(super) fn all() -> Vec<Case> {
     vec![
         case("config/a machine from a file, with flags over it", host(), file_and_flags),
         case("config/everything that a file and flags have wrong is said at once", host(), wrong),
-        case("config/the steps of the README, as they are there", host().unbound(), readme),
+        case("config/the steps of the README, as they are there", HostSpec::default().unbound(), readme),
     ]
 }
 
 const FILE: &str = "\
 memory = \"4T\"
 cpus = 2
-cmdline = \"console=ttyS0 vmm.then=poweroff\"
+cmdline = \"console=ttyS0 quiet vmm.then=poweroff\"
 
 [[vfio]]
 device = \"0000:00:02.0\"

@@ -24,6 +24,13 @@ pub(super) const IGB: &str = "0000:00:0b.0";
 /// A USB controller with 16 MSI vectors, and no MSI-X.
 pub(super) const MSI_XHCI: &str = "0000:00:0c.0";
 
+/// A root port, and behind it a device that can be told to report errors: of QEMU's endpoints only virtio's can.
+pub(super) const ROOT_PORT: &str = "0000:00:0e.0";
+/// An NVMe with 2,048 vectors.
+pub(super) const MANY: &str = "0000:00:0f.0";
+/// Two functions of one device.
+pub(super) const FUNCTIONS: [&str; 2] = ["0000:00:10.0", "0000:00:10.1"];
+
 /// What the additional disks hold: the host's kernel, which is always there. Writes are forgotten.
 const DISK: &str = "-drive if=none,format=raw,snapshot=on,file=HOST_KERNEL";
 
@@ -45,6 +52,11 @@ pub(super) fn host() -> HostSpec {
         .qemu(&format!("{DISK},id=stick -device qemu-xhci,id=usb,addr=0xa -device usb-storage,drive=stick,bus=usb.0"))
         .qemu("-netdev user,id=sriov -device igb,netdev=sriov,addr=0xb")
         .qemu("-device nec-usb-xhci,msi=on,msix=off,addr=0xc")
+        .qemu("-device pcie-root-port,id=above,chassis=1,addr=0xe")
+        .qemu("-device virtio-rng-pci,id=failing,bus=above,aer=on,iommu_platform=on,disable-legacy=on")
+        .qemu("-drive if=none,id=many,driver=null-co,read-zeroes=on,size=16M")
+        .qemu("-device nvme,drive=many,serial=many,addr=0xf,msix_qsize=2048,max_ioqpairs=2047")
+        .qemu("-device e1000e,addr=10.0,multifunction=on,romfile= -device e1000e,addr=10.1,romfile=")
 }
 
 /// Binds devices to vfio-pci.
@@ -68,7 +80,7 @@ const TOOLS: &str = r#"
 # Where BAR $2 of device $1 is.
 bar() { sed -n "$(($2 + 1))p" /sys/bus/pci/devices/$1/resource | cut -d' ' -f1; }
 # Reads or, with a value, writes 32 bits of memory at $1 + $2.
-mem() { devmem $(printf 0x%x $(($1 + $2))) 32 $3; }
+mem() { devmem $(($1 + $2)) 32 $3; }
 # Reads a dword of configuration space at $2.
 conf() { dd if=/sys/bus/pci/devices/$1/config bs=4 skip=$(($2 / 4)) count=1 2>/dev/null | hexdump -e '"0x%08x"'; }
 # Writes one.
@@ -80,26 +92,36 @@ setconf() {
 
 /// Passes devices to a guest that runs `script` and powers off.
 pub(super) fn guest(ctx: &Ctx, devices: &[&str], cmdline: &str, script: &str) -> TestResult<Output> {
-    ctx.run(&with_guest(ctx, devices, cmdline, script)?).deadline(240).expect_success()
+    ctx.run(&with_guest(ctx, devices, 1, cmdline, script)?).deadline(240).expect_success()
 }
 
-/// The same, for a script that is talked to.
+/// The same, for a script that wants a second CPU.
+pub(super) fn guest_of_two_cpus(
+    ctx: &Ctx,
+    devices: &[&str],
+    cmdline: &str,
+    script: &str,
+) -> TestResult<Output> {
+    ctx.run(&with_guest(ctx, devices, 2, cmdline, script)?).deadline(240).expect_success()
+}
+
+/// A guest of one CPU whose script is talked to.
 pub(super) fn start<'a>(
     ctx: &'a Ctx,
     devices: &[&str],
     cmdline: &str,
     script: &str,
 ) -> TestResult<Interactive<'a>> {
-    ctx.run(&with_guest(ctx, devices, cmdline, script)?).deadline(240).start()
+    ctx.run(&with_guest(ctx, devices, 1, cmdline, script)?).deadline(240).start()
 }
 
 /// Puts the guest there; gives the command that runs it.
-fn with_guest(ctx: &Ctx, devices: &[&str], cmdline: &str, script: &str) -> TestResult<String> {
+fn with_guest(ctx: &Ctx, devices: &[&str], cpus: u32, cmdline: &str, script: &str) -> TestResult<String> {
     let initrd = GuestInitrd::with_script(ctx.artefacts, &format!("{TOOLS}{script}\npoweroff -f"))?;
     ctx.put("/tmp/guest.cpio", &initrd.build()?)?;
     let vfio: String = devices.iter().map(|device| format!("--vfio {device} ")).collect();
     Ok(format!(
-        "vmm -v run {vfio} --memory 128M --cpus 2 --initrd /tmp/guest.cpio --cmdline \
+        "vmm -v run {vfio} --memory 128M --cpus {cpus} --initrd /tmp/guest.cpio --cmdline \
          'console=ttyS0 quiet panic=-1 {cmdline}'; status=$?; rm /tmp/guest.cpio; exit $status"
     ))
 }

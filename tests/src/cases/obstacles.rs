@@ -1,7 +1,7 @@
 //! What is between a device and a guest, made for real: `vmm check --vfio` names each obstacle with its remedy.
 
 use crate::host::{HostKernel, HostSpec, NVME};
-use crate::suite::{Case, Ctx, Output, QUIET, TestResult, case};
+use crate::suite::{Case, Ctx, Output, SAYS_READY, TestResult, case};
 
 pub(super) fn all() -> Vec<Case> {
     // Behind a bridge without ACS both are one group.
@@ -17,7 +17,11 @@ pub(super) fn all() -> Vec<Case> {
             HostSpec::default().unbound().append("intel_iommu=off"),
             iommu_off,
         ),
-        case("obstacles/a module that is missing", HostSpec::default().kernel(HostKernel::Debian), no_module),
+        case(
+            "obstacles/a module that is missing",
+            HostSpec::default().kernel(HostKernel::Debian).one_cpu(),
+            no_module,
+        ),
     ]
 }
 
@@ -67,10 +71,11 @@ fn bindings(ctx: &Ctx) -> TestResult {
         .stdout_contains("ok: io_uring can be used")?
         .stdout_contains("\nready, ")?;
     check(ctx, &format!("--vfio {NVME} --vfio {NVME}"), 3)?.stdout_contains("is given twice\n")?;
-    let mut guest = ctx.run(&format!("vmm run {QUIET} --vfio {NVME} --memory 128M")).start()?;
-    guest.wait_for("vmm> ")?;
+    let tiny = ctx.tiny(&SAYS_READY)?;
+    let mut guest = ctx.run(&format!("vmm run {tiny} --vfio {NVME} --memory 64M --grace 0")).start()?;
+    guest.wait_for("ready")?;
     check(ctx, &format!("--vfio {NVME}"), 3)?.stdout_contains("in use by vmm (pid ")?;
-    guest.send("poweroff\n");
+    ctx.run("kill -TERM $(pidof vmm)").expect_success()?;
     guest.finish()?;
     ctx.run(&format!("vmm unbind {NVME} && vmm unbind --group {second}")).expect_success()?;
     Ok(())

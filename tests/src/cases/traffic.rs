@@ -12,7 +12,7 @@ use crate::suite::{Case, Ctx, Failure, GuestInitrd, QUIET, TestResult, case, ens
 pub(super) fn all() -> Vec<Case> {
     // What is written to the drive stays while the host runs: these share it with nobody.
     let narrow = || HostSpec::default().one_cpu().aw_bits(39).append("lab.scratch");
-    let wide = || HostSpec::default().one_cpu().append("lab.scratch");
+    let wide = || wire(HostSpec::default().one_cpu().append("lab.scratch"));
     vec![
         case("long/64 MiB of a drive at random, container, 39 bits", narrow(), |ctx| drive(ctx, "container")),
         case("traffic/64 MiB of a drive at random, iommufd, 48 bits", wide(), |ctx| drive(ctx, "iommufd")),
@@ -22,7 +22,7 @@ pub(super) fn all() -> Vec<Case> {
         case("long/TCP both ways through an e1000e, iommufd, 39 bits", narrow(), |ctx| {
             tcp_out(ctx, "iommufd")
         }),
-        case("traffic/TCP both ways through a virtio-net, iommufd", wire(wide()), |ctx| {
+        case("traffic/TCP both ways through a virtio-net, iommufd", wide(), |ctx| {
             tcp(ctx, VIRTIO, INTEL, "iommufd")
         }),
     ]
