@@ -33,7 +33,7 @@ struct Attack {
     count: u32,
 }
 
-const EVERY_DAY: Attack = Attack { seed: 1, rounds: 30, storms: 10, count: 3000 };
+const EVERY_DAY: Attack = Attack { seed: 1, rounds: 15, storms: 5, count: 1500 };
 
 const SOCKET: &str = "/tmp/hostile.sock";
 /// What vmm may hold besides guest memory, in KiB: nothing grows with what a guest asks for.

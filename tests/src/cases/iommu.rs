@@ -30,21 +30,21 @@ const INITRD: &str = "/tmp/iommu.cpio";
 /// Memory that the guest's kernel leaves alone.
 const CMDLINE: &str = "console=ttyS0 quiet memmap=4M$0xc000000";
 /// Bytes of the drive that are read.
-const READ: u64 = 2 << 20;
+const READ: u64 = 1 << 20;
 
 /// Which functions are in a group, and what the drive has on it, twice over: a part of it is copied elsewhere, read there, and then put back.
 const WORK: &str = r#"
     echo "grouped: "$(basename -a /sys/kernel/iommu_groups/*/devices/*)
-    sum() { dd if=/dev/nvme0n1 bs=1M iflag=direct "$@" 2>/dev/null | sha256sum; }
+    sum() { dd if=/dev/nvme0n1 bs=256k iflag=direct "$@" 2>/dev/null | sha256sum; }
     work() {
-        sum count=2
-        before=$(sum skip=40 count=1)
-        dd if=/dev/nvme0n1 of=/saved bs=1M skip=40 count=1 iflag=direct 2>/dev/null
-        dd if=/dev/nvme0n1 of=/first bs=1M count=1 iflag=direct 2>/dev/null
-        dd if=/first of=/dev/nvme0n1 bs=1M seek=40 conv=notrunc oflag=direct 2>/dev/null
-        [ "$(sum skip=40 count=1)" = "$(sum count=1)" ] && echo it was written
-        dd if=/saved of=/dev/nvme0n1 bs=1M seek=40 conv=notrunc oflag=direct 2>/dev/null
-        [ "$(sum skip=40 count=1)" = "$before" ] && echo it was put back
+        sum count=4
+        before=$(sum skip=160 count=1)
+        dd if=/dev/nvme0n1 of=/saved bs=256k skip=160 count=1 iflag=direct 2>/dev/null
+        dd if=/dev/nvme0n1 of=/first bs=256k count=1 iflag=direct 2>/dev/null
+        dd if=/first of=/dev/nvme0n1 bs=256k seek=160 conv=notrunc oflag=direct 2>/dev/null
+        [ "$(sum skip=160 count=1)" = "$(sum count=1)" ] && echo it was written
+        dd if=/saved of=/dev/nvme0n1 bs=256k seek=160 conv=notrunc oflag=direct 2>/dev/null
+        [ "$(sum skip=160 count=1)" = "$before" ] && echo it was put back
     }
     work; echo it has worked; read what; eval "$what""#;
 

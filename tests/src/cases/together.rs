@@ -8,8 +8,10 @@ use crate::suite::{Case, Ctx, GuestInitrd, QUIET, TestResult, case, ensure};
 pub(super) fn all() -> Vec<Case> {
     let host = HostSpec::default;
     vec![
-        case("soak/a reboot with a device of each kind", host(), |ctx| reboots(ctx, 1, Kernel::OfGuests)),
-        case("long/30 reboots with a device of each kind", host(), |ctx| reboots(ctx, 30, Kernel::OfHosts)),
+        case("soak/a reboot with a device of each kind", host(), |ctx| reboots(ctx, 1, 1, Kernel::OfGuests)),
+        case("long/30 reboots with a device of each kind", host(), |ctx| {
+            reboots(ctx, 30, 2, Kernel::OfHosts)
+        }),
     ]
 }
 
@@ -32,7 +34,7 @@ const SHARED: &str = "what the host shares";
 const GUEST: &str = r#"
     interrupts() { awk -v of="$1" '$0 ~ of { for (i = 2; i <= NF; i++) if ($i ~ /^[0-9]+$/) n += $i } END { print n + 0 }' /proc/interrupts; }
     reaches() { ip link set $1 up; ip addr add $2.15/24 dev $1; ping -c 1 -w 60 $3 > /dev/null && echo $3 answers; }
-    vsock talk vsock:1234 CONNECTIONS 1
+    vsock talk vsock:1234 CONNECTIONS 1024
     until (: < /dev/nvme0n1) 2>/dev/null; do usleep 20000; done
     echo drive $(dd if=/dev/nvme0n1 bs=1M count=1 iflag=direct 2>/dev/null | sha256sum)
     nic=$(basename /sys/bus/pci/drivers/e1000e/0*/net/*); reaches $nic 10.0.2 10.0.2.2
@@ -46,7 +48,7 @@ const GUEST: &str = r#"
     echo done; read what; [ "$what" != reboot ] || reboot -f
     echo c > /proc/sysrq-trigger"#;
 
-fn reboots(ctx: &Ctx, rounds: u32, kernel: Kernel) -> TestResult {
+fn reboots(ctx: &Ctx, rounds: u32, cpus: u32, kernel: Kernel) -> TestResult {
     let (vsock, exercise, image) = (ctx.program("vsock")?, ctx.program("exercise")?, ctx.program("image")?);
     let virtiofsd = ctx.daemon("virtiofsd")?;
     let script = GUEST.replace("CONNECTIONS", &CONNECTIONS.to_string());
@@ -75,7 +77,7 @@ fn reboots(ctx: &Ctx, rounds: u32, kernel: Kernel) -> TestResult {
     echo.wait_for("listening")?;
     let mut guest = ctx
         .run(&format!(
-            "cd {PLACE}; exec vmm run {QUIET} --memory 256M --cpus 2 --initrd guest.cpio --vfio {NVME} --vfio {NIC} \
+            "cd {PLACE}; exec vmm run {QUIET} --memory 256M --cpus {cpus} --initrd guest.cpio --vfio {NVME} --vfio {NIC} \
              --disk raw --disk qcow2,format=qcow2,packed --net tap0,mac=02:00:00:00:00:00 \
              --net tap1,mac=02:00:00:00:00:01,packed --rng --console file=hvc --vsock vsock --fs fs,tag=share \
              --watchdog stop --on-panic stop {more}"

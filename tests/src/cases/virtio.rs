@@ -7,10 +7,12 @@ pub(super) fn all() -> Vec<Case> {
     let host = HostSpec::default;
     vec![
         case("virtio/an entropy device, its driver gone at any moment, beside a drive", host(), entropy),
-        case("virtio/vsock: 32 connections each way, byte by byte", host(), |ctx| vsock(ctx, 1, 0, 1)),
+        case("virtio/vsock: 32 connections each way, byte by byte", host(), |ctx| vsock(ctx, 1, 0, 256)),
         case("long/vsock of the kernel: 32 connections each way, over a reboot", host(), vsock_of_the_kernel),
-        case("long/vsock, its driver gone at any moment", host(), |ctx| vsock(ctx, 2, 3, 1)),
-        case("long/vsock: 32 connections each way, 1 GiB over each set", host(), |ctx| vsock(ctx, 1, 0, 32)),
+        case("long/vsock, its driver gone at any moment", host(), |ctx| vsock(ctx, 2, 3, 1024)),
+        case("long/vsock: 32 connections each way, 1 GiB over each set", host(), |ctx| {
+            vsock(ctx, 1, 0, 32 << 10)
+        }),
     ]
 }
 
@@ -27,15 +29,14 @@ const ENTROPY: &str = r#"
     done
     : > /stop; wait
     head -c 8192 /dev/hwrng | wc -c | sed 's/^/afterwards /'
-    [ ! -b /dev/nvme0n1 ] || dd if=/dev/nvme0n1 bs=64k count=32 iflag=direct 2>/dev/null | sha256sum
+    [ ! -b /dev/nvme0n1 ] || dd if=/dev/nvme0n1 bs=64k count=16 iflag=direct 2>/dev/null | sha256sum
     echo done; read what; [ "$what" = reboot ] && reboot -f
     poweroff -f"#;
 
 fn entropy(ctx: &Ctx) -> TestResult {
     ctx.put("/tmp/guest.cpio", &GuestInitrd::with_script(ctx.artefacts, ENTROPY)?.build()?)?;
-    let drive = ctx.artefacts.disk.sha256(2 << 20)?;
-    let command =
-        format!("vmm run --rng --vfio {NVME} --memory 128M --cpus 2 {QUIET} --initrd /tmp/guest.cpio");
+    let drive = ctx.artefacts.disk.sha256(1 << 20)?;
+    let command = format!("vmm run --rng --vfio {NVME} --memory 128M {QUIET} --initrd /tmp/guest.cpio");
     let mut guest = ctx.run(&command).deadline(400).start()?;
     for end in ["reboot\n", "poweroff\n"] {
         let said = guest.wait_for("\ndone")?;
@@ -69,19 +70,19 @@ const DEADLINE: u64 = 1800;
 
 /// Both directions at once; then the driver taken away in the middle of it; then as at first.
 const VSOCK: &str = r#"
-    vsock talk vsock:99 1 1 2>&1
+    vsock talk vsock:99 1 1024 2>&1
     cd $(readlink -f /sys/bus/virtio/devices/virtio0/driver)
     received() { n=0; for word in $(grep virtio0-rx /proc/interrupts); do case $word in *[!0-9]*) ;; *) n=$((n + word));; esac; done; }
     for round in $(seq ROUNDS); do
         read what
         vsock echo vsock:52 CONNECTIONS &
-        vsock talk vsock:1234 CONNECTIONS MIB
+        vsock talk vsock:1234 CONNECTIONS KIB
         wait
         received; echo interrupts $n
         echo round done
         [ $round = ROUNDS ] || for again in $(seq TIMES); do
             received; before=$n
-            vsock talk vsock:1235 1 1000 2>&1 & talk=$!
+            vsock talk vsock:1235 1 1024000 2>&1 & talk=$!
             until received; [ $n -gt $((before + 20)) ]; do [ -d /proc/$talk ] || break; done
             echo virtio0 > unbind && echo virtio0 > bind || echo lost it
             wait
@@ -89,14 +90,14 @@ const VSOCK: &str = r#"
     done
     poweroff -f"#;
 
-/// So many MiB over each connection, there and back. The driver is taken away so many times, and then there is another round.
-fn vsock(ctx: &Ctx, cpus: u32, times: u32, mib: u32) -> TestResult {
+/// So many KiB over each connection, there and back. The driver is taken away so many times, and then there is another round.
+fn vsock(ctx: &Ctx, cpus: u32, times: u32, kib: u32) -> TestResult {
     let program = ctx.program("vsock")?;
     let rounds = if times == 0 { 1 } else { 2 };
     let script = VSOCK
         .replace("ROUNDS", &rounds.to_string())
         .replace("CONNECTIONS", &CONNECTIONS.to_string())
-        .replace("MIB", &mib.to_string())
+        .replace("KIB", &kib.to_string())
         .replace("TIMES", &times.to_string());
     let initrd = GuestInitrd::with_script(ctx.artefacts, &script)?;
     ctx.put("/tmp/guest.cpio", &initrd.file("bin/vsock", &ctx.get(&program)?)?.build()?)?;
@@ -111,7 +112,7 @@ fn vsock(ctx: &Ctx, cpus: u32, times: u32, mib: u32) -> TestResult {
     let mut cut_off =
         ctx.run(&format!("{program} echo unix:/tmp/vm.vsock_1235 {times}")).deadline(DEADLINE).start()?;
     cut_off.wait_for("listening")?;
-    let moved = u64::from(CONNECTIONS * mib) << 20;
+    let moved = u64::from(CONNECTIONS * kib) << 10;
     for _ in 0..rounds {
         let server =
             format!("rm -f /tmp/vm.vsock_1234; {program} echo unix:/tmp/vm.vsock_1234 {CONNECTIONS}");
@@ -119,7 +120,7 @@ fn vsock(ctx: &Ctx, cpus: u32, times: u32, mib: u32) -> TestResult {
         server.wait_for("listening")?;
         guest.send("on\n");
         guest.wait_for("listening at vsock:52")?;
-        let client = format!("{program} talk bridge:/tmp/vm.vsock:52 {CONNECTIONS} {mib}");
+        let client = format!("{program} talk bridge:/tmp/vm.vsock:52 {CONNECTIONS} {kib}");
         let talked = ctx.run(&client).deadline(DEADLINE).output()?;
         let said = guest.wait_for("round done")?;
         ensure!(talked.status == 0, "the guest's end of it: {said}");
@@ -148,7 +149,7 @@ const KERNELS: &str = r#"
         case $what in
         [0-9]*)
             vsock echo vsock:52 $what &
-            vsock talk vsock:1234 $what 1
+            vsock talk vsock:1234 $what 1024
             wait
             echo round done;;
         bind) echo virtio0 > $driver/unbind && echo virtio0 > $driver/bind && echo bound;;
@@ -181,7 +182,7 @@ fn vsock_of_the_kernel(ctx: &Ctx) -> TestResult {
         server.wait_for("listening")?;
         guest.send(format!("{connections}\n"));
         guest.wait_for("listening at vsock:52")?;
-        let client = format!("{program} talk vsock:7:52 {connections} 1");
+        let client = format!("{program} talk vsock:7:52 {connections} 1024");
         let talked = ctx.run(&client).deadline(240).output()?;
         let said = guest.wait_for("round done")?;
         ensure!(talked.status == 0, "the host's end of it: {}; the guest's: {said}", talked.stderr);

@@ -44,7 +44,7 @@ fn ports(ctx: &Ctx) -> TestResult {
     guest.send("on\n");
     for client in ["at the port 1", "at the port 2"] {
         guest.wait_for(client)?;
-        let talked = ctx.run(&format!("{talk} talk unix:/tmp/agent 1 1")).expect_success()?;
+        let talked = ctx.run(&format!("{talk} talk unix:/tmp/agent 1 1024")).expect_success()?;
         talked.stdout_contains("1048576 bytes there and back over 1 connections")?;
     }
     let guest = guest.finish()?;

@@ -1,7 +1,7 @@
 //! Talks over vsock, in a guest and on its host, with every byte checked.
 //!
 //! - `vsock echo PLACE CONNECTIONS`: takes so many connections at `PLACE` and sends back what comes, each until its end.
-//! - `vsock talk PLACE CONNECTIONS MIB`: makes so many connections to `PLACE`, sends MiB over each and compares what comes back.
+//! - `vsock talk PLACE CONNECTIONS KIB`: makes so many connections to `PLACE`, sends KiB over each and compares what comes back.
 //! - `vsock idle PLACE CONNECTIONS`: makes so many connections to the host's end of a bridge; some say nonsense and are to be
 //!   sent away, others nothing until they are.
 //!
@@ -36,11 +36,11 @@ fn main() -> ExitCode {
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let done = match words[..] {
         ["echo", place, count] => number(count).and_then(|count| echo(place, count)),
-        ["talk", place, count, mib] => {
-            number(count).and_then(|count| number(mib).and_then(|mib| talk(place, count, mib)))
+        ["talk", place, count, kib] => {
+            number(count).and_then(|count| number(kib).and_then(|kib| talk(place, count, kib)))
         }
         ["idle", place, count] => number(count).and_then(|count| idle(place, count)),
-        _ => Err(io::Error::other("vsock echo | idle PLACE CONNECTIONS, vsock talk PLACE CONNECTIONS MIB")),
+        _ => Err(io::Error::other("vsock echo | idle PLACE CONNECTIONS, vsock talk PLACE CONNECTIONS KIB")),
     };
     match done {
         Ok(what) => {
@@ -148,8 +148,8 @@ fn echo(place: &str, count: u32) -> io::Result<String> {
     Ok(format!("echoed {bytes} bytes over {count} connections"))
 }
 
-fn talk(place: &str, count: u32, mib: u32) -> io::Result<String> {
-    let portions = u64::from(mib) * PORTIONS_A_MIB;
+fn talk(place: &str, count: u32, kib: u32) -> io::Result<String> {
+    let portions = (u64::from(kib) << 10).div_ceil(PORTION as u64);
     let threads: Vec<_> = (0..count)
         .map(|seed| {
             let mut stream = UnixStream::from(open(place, false)?);

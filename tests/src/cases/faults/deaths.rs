@@ -32,7 +32,7 @@ pub(super) fn all(scale: Scale) -> Vec<Fault> {
         ["iommufd", "container"].map(|backend| format!("{},backend={backend}", with_drive("off")));
     let kill = "kill -9 $vmm";
     // Helpers run from when memory is brought up, the third line, until it is up.
-    let pinning = if scale == Scale::Whole { (1..=5).collect() } else { vec![3] };
+    let pinning = scale.or(1..=5, &[3]);
     let jump = |seconds: &str| {
         // To where it was before, by what has gone by since.
         format!(
@@ -44,15 +44,15 @@ pub(super) fn all(scale: Scale) -> Vec<Fault> {
             "kill -9 of vmm, iommufd",
             iommufd.clone(),
             kill,
-            scale.points(1..=LINES, 12),
+            scale.or(1..=LINES, &[1, 13]),
             &[Survival::Killed],
         ),
-        fault("kill -9 of vmm, container", container, kill, scale.points(1..=LINES, 12), &[Survival::Killed]),
+        fault("kill -9 of vmm, container", container, kill, scale.or(1..=LINES, &[13]), &[Survival::Killed]),
         fault(
             "kill -9 of pin helpers",
             iommufd.clone(),
             "kill -9 $(pidof vmm-pin-helper) 2>/dev/null",
-            scale.points(1..=LINES, 12),
+            scale.or(1..=LINES, &[3]),
             &[Survival::WentOn],
         ),
         fault(

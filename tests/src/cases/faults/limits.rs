@@ -26,7 +26,7 @@ pub(super) fn all(ctx: &Ctx, scale: Scale) -> TestResult<Vec<Fault>> {
     // The shell itself needs a dozen of files. 6: a thread that cannot be confined for lack of one.
     let files = scale.points(14..=64, 25);
     // KiB; 1 GiB is reserved besides memory's own GiB, to align it.
-    let space = scale.points(0..=40, 20).into_iter().map(|step| 2_120_000 + 2000 * step);
+    let space = scale.points(0..=40, 40).into_iter().map(|step| 2_120_000 + 2000 * step);
     Ok(vec![
         limit(
             "too few open files (RLIMIT_NOFILE)",
@@ -65,7 +65,7 @@ pub(super) fn all(ctx: &Ctx, scale: Scale) -> TestResult<Vec<Fault>> {
                 with_drive("off")
             ),
             after: CLOSE.to_owned(),
-            points: scale.points(0..=8, 3),
+            points: scale.points(0..=8, 5),
             codes: &[3],
             shows: BOTH,
         },

@@ -42,6 +42,11 @@ enum Scale {
 }
 
 impl Scale {
+    /// All numbers of a range, or these of them.
+    fn or(self, range: std::ops::RangeInclusive<u64>, few: &[u64]) -> Vec<u64> {
+        if self == Scale::Whole { range.collect() } else { few.to_vec() }
+    }
+
     /// All numbers of a range, or every so manieth of them and the last.
     fn points(self, range: std::ops::RangeInclusive<u64>, thinned: usize) -> Vec<u64> {
         let step = if self == Scale::Whole { 1 } else { thinned };

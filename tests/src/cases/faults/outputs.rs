@@ -17,7 +17,7 @@ const RUNS: &str =
 /// Shell: the terminal's other end goes. `ticks` is the CPU time that `$vmm` took.
 const GONE: &str = "vmm=$(pidof vmm | tr ' ' '\\n' | grep -vx $other)
     ticks() { awk '{print $14 + $15}' /proc/$vmm/stat; }
-    kill -9 $other; wait $other; usleep 500000";
+    kill -9 $other; wait $other; usleep 200000";
 
 pub(super) fn all(_: Scale) -> Vec<Fault> {
     let off = with_drive("off");
@@ -39,7 +39,7 @@ pub(super) fn all(_: Scale) -> Vec<Fault> {
     let asked = |flags: &str, to: &str| {
         format!(
             "rm -f $place/events; $patient vmm {flags} --events $place/events {to} &
-             {RUNS}; usleep 500000; kill -TERM $(pidof vmm); wait $!"
+             {RUNS}; usleep 200000; kill -TERM $(pidof vmm); wait $!"
         )
     };
     // Its terminal is the console of another machine: vmm holds the other end.
@@ -47,7 +47,7 @@ pub(super) fn all(_: Scale) -> Vec<Fault> {
         format!(
             "rm -f $place/events $place/tty; vmm {} --console pty=$place/tty > /dev/null 2>&1 & other=$!
              until [ -e $place/tty ]; do usleep 20000; done
-             $patient {session} vmm {} --events $place/events < $place/tty > $place/tty & {RUNS}; usleep 500000",
+             $patient {session} vmm {} --events $place/events < $place/tty > $place/tty & {RUNS}; usleep 200000",
             bare("halt"),
             with_drive(kernel)
         )
@@ -85,7 +85,7 @@ pub(super) fn all(_: Scale) -> Vec<Fault> {
         fault(
             "the console is a pipe that nobody reads, and the API answers",
             vec![format!(
-                "{FILL}; rm -f $place/events; $patient vmm {} --api-socket $place/api --events $place/events > $pipe & {RUNS}; usleep 500000
+                "{FILL}; rm -f $place/events; $patient vmm {} --api-socket $place/api --events $place/events > $pipe & {RUNS}; usleep 200000
                  ctl=\"$patient vmm ctl -s $place/api\"; $ctl info > /dev/null || exit 1
                  $ctl --timeout 1s pause 2> /dev/null && exit 1; $ctl info > /dev/null && $ctl shutdown-vmm && wait $!",
                 with_drive("chat")
