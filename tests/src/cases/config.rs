@@ -8,7 +8,7 @@ pub(super) fn all() -> Vec<Case> {
     vec![
         case("config/a machine from a file, with flags over it", host(), file_and_flags),
         case("config/everything that a file and flags have wrong is said at once", host(), wrong),
-        case("config/the steps of the README, as they are there", HostSpec::default().unbound(), readme),
+        case("config/the steps of the README, as they are there", host().unbound(), readme),
     ]
 }
 

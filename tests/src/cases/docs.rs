@@ -5,7 +5,11 @@ use crate::host::{HostSpec, NVME};
 use crate::suite::{Case, Ctx, TestResult, case, ensure};
 
 pub(super) fn all() -> Vec<Case> {
-    vec![case("docs/the commands that they show can be run", HostSpec::default().unbound(), run_all)]
+    vec![case(
+        "docs/the commands that they show can be run",
+        HostSpec::default().one_cpu().unbound(),
+        run_all,
+    )]
 }
 
 const OPERATING: &str = include_str!("../../../docs/operating.md");

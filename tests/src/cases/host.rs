@@ -12,7 +12,7 @@ pub(super) fn all() -> Vec<Case> {
         case("host/memlock is unlimited", host(), memlock),
         case("host/ships kernels for guests", host(), kernels),
         case("host/IOMMU of 39 bits", host().aw_bits(39), narrow_iommu),
-        case("host/unbound devices work", host().unbound(), unbound),
+        case("host/unbound devices work", host().one_cpu().unbound(), unbound),
         case("host/CMA takes most of the memory above 4 GiB", host().mostly_cma(), mostly_cma),
         case("host/populated memory lands in CMA", host().mostly_cma(), populated_lands_in_cma),
         case("host/Debian's kernel does the same work", host().kernel(HostKernel::Debian).one_cpu(), debian),

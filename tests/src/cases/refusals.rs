@@ -14,7 +14,7 @@ pub(super) fn all() -> Vec<Case> {
         case("refusals/hosts that cannot", host(), hosts),
         case("refusals/a container that takes few maps", host(), few_maps),
         case("refusals/everything is said at once", host(), all_at_once),
-        case("refusals/a device of the host", host().unbound(), bound_to_host),
+        case("refusals/a device of the host", host().one_cpu().unbound(), bound_to_host),
         case("refusals/a group with others in it", binding::host(), shared_group),
     ]
 }
