@@ -61,20 +61,20 @@ pub(crate) struct FuzzOptions {
 
 #[derive(Args)]
 pub(crate) struct BenchOptions {
-    /// What to measure
-    #[arg(value_enum, default_value = "pin")]
-    pub(crate) name: Bench,
+    /// What to measure; otherwise all of it, one after another, which takes hours
+    #[arg(value_enum)]
+    pub(crate) name: Option<Bench>,
     /// How often each thing is done that is measured; of what is quick, several times as often
     #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub(crate) starts: u32,
     /// Only rows whose names contain one of these, as in `lab/compaction/4K/prevent`
-    #[arg(long, value_name = "TEXT", num_args = 1..)]
+    #[arg(long, value_name = "TEXT", num_args = 1.., requires = "name")]
     pub(crate) only: Vec<String>,
     /// Of `start`: these binaries, in one run, instead of one that is built as it is released
     #[arg(long, value_name = "FILE", num_args = 1..)]
     pub(crate) vmm: Vec<PathBuf>,
     /// Where the JSON goes; otherwise bench/NAME.json in cargo's target directory
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", requires = "name")]
     pub(crate) json: Option<PathBuf>,
 }
 

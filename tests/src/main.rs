@@ -94,6 +94,7 @@ impl Error {
         ExitCode::from(if matches!(self, Error::TimedOut { .. }) { TIMED_OUT } else { LAB_FAILED })
     }
 
+    /// Tells a terminal all there is to say.
     fn print(&self) {
         if let Some(detail) = self.detail().filter(|detail| !detail.is_empty()) {
             eprintln!("---\n{detail}\n---");

@@ -11,6 +11,8 @@ pub(crate) mod table;
 
 use std::process::ExitCode;
 
+use clap::ValueEnum;
+
 pub(crate) use pin::smoke;
 
 use crate::Error;
@@ -30,12 +32,76 @@ pub(crate) enum Bench {
     Start,
 }
 
-/// Runs what was asked for; fails if it is not as promised.
+/// Runs what was asked for, or all of it, one after another; fails if any of it is not as promised.
 pub(crate) fn run(options: &BenchOptions) -> Result<ExitCode, Error> {
     match options.name {
-        Bench::Devices => devices::run(options),
-        Bench::Instructions => instructions::run(options),
-        Bench::Pin => pin::run(options),
-        Bench::Start => start::run(options),
+        Some(bench) => bench.run(options),
+        None => Ok(each(Bench::value_variants(), |bench| bench.run(options))),
     }
 }
+
+impl Bench {
+    /// As it is typed.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Devices => "devices",
+            Self::Pin => "pin",
+            Self::Instructions => "instructions",
+            Self::Start => "start",
+        }
+    }
+
+    fn run(self, options: &BenchOptions) -> Result<ExitCode, Error> {
+        match self {
+            Self::Devices => devices::run(options),
+            Self::Instructions => instructions::run(options),
+            Self::Pin => pin::run(options),
+            Self::Start => start::run(options),
+        }
+    }
+}
+
+/// Runs all `benches`, whatever comes of one of them, and says in the end what came of each.
+fn each(benches: &[Bench], run: impl Fn(Bench) -> Result<ExitCode, Error>) -> ExitCode {
+    let mut outcomes = Vec::new();
+    for &bench in benches {
+        println!("{}\n", bench.name());
+        let ran = run(bench);
+        outcomes.push(match &ran {
+            Ok(code) if *code == ExitCode::SUCCESS => Outcome::Kept,
+            Ok(_) => Outcome::Broken,
+            Err(error) => {
+                error.print();
+                Outcome::Failed
+            }
+        });
+        println!();
+    }
+    for (bench, outcome) in benches.iter().zip(&outcomes) {
+        println!("{:12}  {}", bench.name(), outcome.words());
+    }
+    let kept = outcomes.iter().all(|outcome| *outcome == Outcome::Kept);
+    if kept { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// What came of a bench.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Outcome {
+    Kept,
+    Broken,
+    Failed,
+}
+
+impl Outcome {
+    fn words(self) -> &'static str {
+        match self {
+            Self::Kept => "as promised",
+            Self::Broken => "not as promised",
+            Self::Failed => "could not be measured",
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "mod_test.rs"]
+mod tests;
