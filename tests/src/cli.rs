@@ -73,7 +73,7 @@ pub(crate) struct BenchOptions {
     /// Of `start`: these binaries, in one run, instead of one that is built as it is released
     #[arg(long, value_name = "FILE", num_args = 1..)]
     pub(crate) vmm: Vec<PathBuf>,
-    /// Where the JSON goes; otherwise bench/NAME.json in cargo's target directory
+    /// Where the JSON goes, with a picture beside it (.svg); otherwise bench/NAME.json in cargo's target directory
     #[arg(long, value_name = "FILE", requires = "name")]
     pub(crate) json: Option<PathBuf>,
 }

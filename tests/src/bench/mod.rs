@@ -5,6 +5,7 @@ mod devices;
 mod figures;
 mod instructions;
 mod pin;
+mod plot;
 mod record;
 mod start;
 pub(crate) mod table;

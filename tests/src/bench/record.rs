@@ -1,10 +1,11 @@
-//! What all benches end with: a JSON file, what is not as promised, and the exit status.
+//! What all benches end with: a JSON file and a picture of it, what is not as promised, and the exit status.
 
 use std::process::ExitCode;
 use std::time::Instant;
 
 use serde::Serialize;
 
+use super::plot::{self, Plotted};
 use super::table;
 use crate::cli::BenchOptions;
 use crate::files::FileError;
@@ -27,7 +28,7 @@ pub(super) fn conclude(
     options: &BenchOptions,
     started: Instant,
     count: &str,
-    measured: &impl Serialize,
+    measured: &(impl Serialize + Plotted),
     complaints: &[String],
 ) -> Result<ExitCode, FileError> {
     let own = || product::target().join(format!("bench/{name}.json"));
@@ -37,5 +38,6 @@ pub(super) fn conclude(
     complaints.iter().for_each(|complaint| println!("not as promised: {complaint}"));
     let schema = format!("vmm-bench-{name}/1");
     table::write_json(&path, &Record { schema, seconds, measured, complaints })?;
+    plot::write(&path.with_extension("svg"), name, &measured.plot())?;
     Ok(if complaints.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

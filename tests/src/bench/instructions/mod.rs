@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
+use super::plot::{Bar, Plot, Plotted};
 use super::record::conclude;
 use crate::cli::BenchOptions;
 use crate::files::During;
@@ -35,6 +36,16 @@ const DEADLINE: Duration = Duration::from_secs(600);
 struct Record {
     kernel: String,
     rows: Vec<Row>,
+}
+
+impl Plotted for Record {
+    fn plot(&self) -> Plot {
+        let bar = |row: &Row| Bar::new(row.name.to_owned(), true, row.exit, 1.0);
+        Plot {
+            axis: "exec to exit, s of 10^9 instructions",
+            bars: self.rows.iter().filter_map(bar).collect(),
+        }
+    }
 }
 
 /// Measures all guests, or those that were asked for.

@@ -18,6 +18,7 @@ use std::time::Instant;
 
 use serde::Serialize;
 
+use super::plot::{Bar, Plot, Plotted};
 use super::record::conclude;
 use crate::Error;
 use crate::cli::BenchOptions;
@@ -43,6 +44,18 @@ struct Record {
     real_time: bool,
     memory_mib: u32,
     rows: Vec<Row>,
+}
+
+impl Plotted for Record {
+    fn plot(&self) -> Plot {
+        let bars = |row: &Row| {
+            let bar = |what: &str, measured| {
+                Bar::new(format!("{}, {what}", row.name), row.binary_bytes.is_some(), measured, 1.0)
+            };
+            [bar("first instruction", row.first_instruction), bar("exit", row.exit)]
+        };
+        Plot { axis: "from the exec on, ms", bars: self.rows.iter().flat_map(bars).flatten().collect() }
+    }
 }
 
 /// Measures all contenders, or those that were asked for; the bare calls always, which the others are compared with.
