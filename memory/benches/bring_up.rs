@@ -22,7 +22,7 @@ use memory::residency::Vmstat;
 use memory::{AddressLimits, Backing, GuestRam, Layout};
 use page_size::{NO_HUGE_PAGES, PageSize};
 use pool::Pool;
-use turns::{Mapper, each_unit, figures, ratio, size_and_rounds, vmm, was_helper};
+use turns::{each_unit, figures, ratio, size_and_rounds, vmm, was_helper};
 
 /// Of the memset's bandwidth, at least.
 const BANDWIDTH: f64 = 0.9;
@@ -112,8 +112,8 @@ impl Measured {
             for turn in 0..3 {
                 let (took, turn): (&mut Vec<Duration>, fn(&GuestRam) -> Duration) = match (round + turn) % 3 {
                     0 => (&mut measured.memset, memset),
-                    1 => (&mut measured.alone, |ram| vmm(ram, None)),
-                    _ => (&mut measured.devices, |ram| vmm(ram, Some(&Mapper::new()))),
+                    1 => (&mut measured.alone, |ram| vmm(ram, false)),
+                    _ => (&mut measured.devices, |ram| vmm(ram, true)),
                 };
                 let settle = || pool.as_ref().map(|(pool, need)| pool.settled(*need));
                 settle();

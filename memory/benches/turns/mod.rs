@@ -43,11 +43,13 @@ pub(crate) fn each_unit(ram: &GuestRam, work: impl Fn(&Chunk) + Sync) {
     });
 }
 
-/// As vmm does it, with a devices' map or without.
-pub(crate) fn vmm(ram: &GuestRam, mapper: Option<&dyn DmaMapper>) -> Duration {
+/// As vmm does it, with devices that memory is mapped for or without.
+pub(crate) fn vmm(ram: &GuestRam, devices: bool) -> Duration {
     let started = Instant::now();
+    let mapper = devices.then(Mapper::new);
     let options =
         PinOptions { helper: Some(HelperCommand::this_executable(HELPER)), ..PinOptions::default() };
+    let mapper = mapper.as_ref().map(|mapper| mapper as &dyn DmaMapper);
     let report = bring_up(ram, mapper, &options, &|_| ()).unwrap();
     let took = started.elapsed();
     assert_eq!((report.bytes, report.retries, report.means.bare), (ram.size(), 0, 0), "{report:?}");

@@ -40,7 +40,7 @@ struct Campaign {
 }
 
 impl Plotted for Campaign {
-    /// Up to the slowest of a hundred: half of the starts are between the bar's end and there, but for a few.
+    /// The whisker ends where 99 of 100 starts are done.
     fn plot(&self) -> Plot {
         let bar = |row: &Row| {
             let own = row.strategy != Strategy::Others.name();
