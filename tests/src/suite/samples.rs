@@ -16,15 +16,15 @@ const SPINS: [&str; 3] =
 /// A place is no further than this from the symbol before it.
 const REACH: u64 = 0x1000;
 
-/// A command that prints these of the kernel it runs under, as lines of address, kind and name.
+/// A command that prints these of the kernel it runs under, as lines of address, kind and name, and what comes after each.
 pub(super) fn spins_here() -> String {
-    format!("grep -wE '{}' /proc/kallsyms", SPINS.join("|"))
+    format!("grep -wE -A 1 '{}' /proc/kallsyms", SPINS.join("|"))
 }
 
 /// What was seen.
 pub(super) struct Samples {
-    /// Names by their addresses.
-    symbols: BTreeMap<u64, String>,
+    /// Names by their addresses, of each kernel that may be running.
+    kernels: Vec<BTreeMap<u64, String>>,
     /// How often a CPU was at a symbol, with interrupts off or on.
     seen: BTreeMap<(String, Interrupts), usize>,
 }
@@ -36,15 +36,15 @@ enum Interrupts {
 }
 
 impl Samples {
-    /// None yet. Of tables of symbols, with lines of address, kind and name, the last one is right.
+    /// None yet. `tables` are the symbols of each kernel that may be running, as lines of address, kind and name.
     pub(super) fn new(tables: &[&str]) -> Samples {
         let symbol = |line: &str| {
             let mut words = line.split_whitespace();
             let (address, name) = (words.next()?, words.nth(1)?);
             Some((u64::from_str_radix(address, 16).ok()?, name.to_owned()))
         };
-        let symbols = tables.iter().flat_map(|table| table.lines()).filter_map(symbol).collect();
-        Samples { symbols, seen: BTreeMap::new() }
+        let kernels = tables.iter().map(|table| table.lines().filter_map(symbol).collect()).collect();
+        Samples { kernels, seen: BTreeMap::new() }
     }
 
     /// Adds where the CPUs are, as QEMU shows their registers. One that sleeps is left out.
@@ -70,11 +70,15 @@ impl Samples {
         times.sum::<usize>() >= ENOUGH
     }
 
+    /// A place where one of the kernels waits, or else what the first calls it that knows it.
     fn name(&self, at: u64) -> String {
-        match self.symbols.range(..=at).next_back() {
-            Some((symbol, name)) if at - symbol < REACH => name.clone(),
-            _ => format!("{at:#x}"),
-        }
+        let near = |kernel: &BTreeMap<u64, String>| {
+            let (symbol, name) = kernel.range(..=at).next_back()?;
+            (at - symbol < REACH).then(|| name.clone())
+        };
+        let names: Vec<String> = self.kernels.iter().filter_map(near).collect();
+        let spin = names.iter().find(|name| SPINS.contains(&name.as_str()));
+        spin.or(names.first()).cloned().unwrap_or_else(|| format!("{at:#x}"))
     }
 }
 

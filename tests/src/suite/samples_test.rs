@@ -28,6 +28,17 @@ fn a_cpu_that_spins_with_interrupts_off_is_seen() {
 }
 
 #[test]
+fn symbols_of_one_kernel_hide_none_of_another() {
+    let others = "ffffffff818e47c0 T of_another_kernel\n--\n";
+    let at = registers("ffffffff818e47d5", "00000002", 0);
+    for tables in [[others, SYMBOLS], [SYMBOLS, others]] {
+        let mut samples = Samples::new(&tables);
+        (0..10).for_each(|_| samples.add(&at));
+        assert!(samples.show_spinning(), "{samples}");
+    }
+}
+
+#[test]
 fn where_cpus_were_is_told() {
     let mut samples = Samples::new(&[SYMBOLS]);
     samples.add(&registers("ffffffff818e5005", "00000246", 0));
