@@ -1,7 +1,7 @@
 //! Huge pages that are set aside for a benchmark, and given back at its end.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -23,16 +23,12 @@ impl Pool {
     /// # Errors
     /// It is not to be had; what to type.
     pub(crate) fn with(page: u64, bytes: u64) -> Result<Self, String> {
-        let directory = PathBuf::from(format!("/sys/kernel/mm/hugepages/hugepages-{}kB", page / KIB));
-        let figure =
-            |name| -> Option<u64> { fs::read_to_string(directory.join(name)).ok()?.trim().parse().ok() };
-        let spare = || Some(figure("free_hugepages")?.saturating_sub(figure("resv_hugepages")?));
+        let size = PathBuf::from(format!("/sys/kernel/mm/hugepages/hugepages-{}kB/nr_hugepages", page / KIB));
         let need = bytes.div_ceil(page);
-        let (Some(before), Some(free)) = (figure("nr_hugepages"), spare()) else {
+        let (Some(before), Some(spare)) = (figure(&size, "nr_hugepages"), spare(&size)) else {
             return Err("the host has no huge pages of this size".to_owned());
         };
-        let size = directory.join("nr_hugepages");
-        let enough = before + need.saturating_sub(free);
+        let enough = before + need.saturating_sub(spare);
         let pool = Self { size, before };
         // Whoever is not root is told so below.
         let _ = if enough > before { fs::write(&pool.size, enough.to_string()) } else { Ok(()) };
@@ -45,30 +41,33 @@ impl Pool {
             )),
         }
     }
-}
 
-impl Pool {
     /// What the pool has to give, once that is `need` pages, or when it has had time enough.
     pub(crate) fn settled(&self, need: u64) -> Option<u64> {
         let started = Instant::now();
         loop {
-            let spare = self.figure("free_hugepages")?.saturating_sub(self.figure("resv_hugepages")?);
+            let spare = spare(&self.size)?;
             if spare >= need || started.elapsed() > SETTLE {
                 return Some(spare);
             }
             thread::sleep(Duration::from_millis(1));
         }
     }
+}
 
-    fn figure(&self, name: &str) -> Option<u64> {
-        fs::read_to_string(self.size.with_file_name(name)).ok()?.trim().parse().ok()
-    }
+/// Pages of a pool that nobody has, nor was promised.
+fn spare(size: &Path) -> Option<u64> {
+    Some(figure(size, "free_hugepages")?.saturating_sub(figure(size, "resv_hugepages")?))
+}
+
+/// What a file beside that of the pool's size says.
+fn figure(size: &Path, name: &str) -> Option<u64> {
+    fs::read_to_string(size.with_file_name(name)).ok()?.trim().parse().ok()
 }
 
 impl Drop for Pool {
     fn drop(&mut self) {
-        let now = fs::read_to_string(&self.size).ok().and_then(|now| now.trim().parse().ok());
-        if now.is_some_and(|now: u64| now > self.before)
+        if figure(&self.size, "nr_hugepages").is_some_and(|now| now > self.before)
             && let Err(error) = fs::write(&self.size, self.before.to_string())
         {
             eprintln!("{} was {}: {error}", self.size.display(), self.before);
