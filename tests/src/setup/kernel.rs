@@ -1,5 +1,5 @@
-//! The kernels of lab hosts and of their guests, built from Debian's source on `make tinyconfig` and the options in
-//! tests/lab.
+//! The kernels of lab hosts and of their guests, built from Debian's source on `make tinyconfig`, the options in tests/lab and, for
+//! hosts, the patch there.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -14,6 +14,8 @@ use crate::tool::{self, ToolError, announce};
 
 /// Bumped when the build itself changes.
 const RECIPE: &[u8] = b"kernel 2";
+/// What hosts need on a CPU of QEMU's.
+const PATCH: &[u8] = include_bytes!("../../lab/host.patch");
 /// In this order: iommufd maps a memfd by its descriptor since 6.13.
 const SOURCES: [&str; 2] = [r"^linux-source-7\.[0-9]+$", r"^linux-source-6\.12$"];
 
@@ -44,7 +46,12 @@ impl Of {
     }
 
     fn key(self) -> String {
-        cache::key(&[RECIPE, self.options().as_bytes()])
+        let options = self.options();
+        match self {
+            Of::Hosts => cache::key(&[RECIPE, options.as_bytes(), PATCH]),
+            // Nothing that the patch changes is in it.
+            Of::Guests => cache::key(&[RECIPE, options.as_bytes()]),
+        }
     }
 }
 
@@ -69,7 +76,8 @@ impl Kernel {
         let directory = cache.place(of.name(), &of.key(), &package.version);
         if !directory.exists() {
             // Both are built from one tree, which goes with the rest of the work when all is made.
-            let source = unpack(apt, &package, &cache.work(&format!("linux-{}", package.version))?)?;
+            let tree = format!("linux-{}-{}", package.version, cache::key(&[PATCH]));
+            let source = unpack(apt, &package, &cache.work(&tree)?)?;
             let work = cache.work(&format!("{}-{}-{}", of.name(), of.key(), package.version))?;
             let tree = Tree { source, build: work.join("build") };
             tree.configure(&of.options(), &work)?;
@@ -130,6 +138,11 @@ fn unpack(apt: &mut Apt, package: &Package, work: &Path) -> Result<PathBuf, Setu
     let archive = unpacked.join(format!("usr/src/{}.tar.xz", package.name));
     let options = ["--extract", "--strip-components=1", "--file"];
     tool::capture(Command::new("tar").args(options).arg(&archive).arg("--directory").arg(&part))?;
+    let patch = work.join("host.patch");
+    fs::write(&patch, PATCH).during("write", &patch)?;
+    tool::capture(
+        Command::new("patch").args(["--strip=1", "--input"]).arg(&patch).arg("--directory").arg(&part),
+    )?;
     fs::rename(&part, &tree).during("put in place", &tree)?;
     fs::remove_dir_all(&unpacked).during("remove", &unpacked)?;
     Ok(tree)

@@ -24,7 +24,7 @@ pub(super) const INSTALLER: [Needed; 3] = [
 ];
 
 /// What is always needed.
-pub(super) const USUAL: [Needed; 16] = [
+pub(super) const USUAL: [Needed; 17] = [
     (Need::Program("gcc"), "gcc"),
     (Need::File(&["/usr/lib/x86_64-linux-gnu/libc.a", "/usr/lib64/libc.a", "/usr/lib/libc.a"]), "libc6-dev"),
     (Need::Program("nm"), "binutils"),
@@ -36,6 +36,7 @@ pub(super) const USUAL: [Needed; 16] = [
     (Need::Program("cpio"), "cpio"),
     (Need::Program("xz"), "xz-utils"),
     (Need::Program("tar"), "tar"),
+    (Need::Program("patch"), "patch"),
     (Need::Program("depmod"), "kmod"),
     (Need::Program("iasl"), "acpica-tools"),
     (Need::File(&["/usr/include/libelf.h"]), "libelf-dev"),
