@@ -115,7 +115,7 @@ fn main() -> ExitCode {
     for (gib, cpus, nodes, devices) in MACHINES {
         let planned = plan(gib, cpus, nodes, devices);
         let threads = THREADS * nodes as u32;
-        let whole = |each: Duration| (each * gib as u32 / threads).as_secs_f64();
+        let whole = |each: Duration, threads: u32| (each * gib as u32 / threads).as_secs_f64();
         println!(
             "{gib:>7} {cpus:>6} {nodes:>5} {devices:>7} | {:>9.1?} {:>9.1?} {:>9.1?} {:>9.1?} {:>9.1?} | {:>6} {:>6} {:>8.1} | {:>7.2} {:>7.2} {:>7.2}",
             planned.lay_out,
@@ -126,9 +126,10 @@ fn main() -> ExitCode {
             planned.units,
             planned.maps,
             planned.bytes as f64 / 1024.0,
-            whole(PIN),
-            whole(MAP),
-            whole(CENSUS),
+            whole(PIN, threads),
+            // VFIO maps one at a time (iommu->lock, drivers/vfio/vfio_iommu_type1.c).
+            whole(MAP, 1),
+            whole(CENSUS, threads),
         );
         if let Some((smaller, less)) = &before {
             let machine = gib as f64 / *smaller as f64;

@@ -1,5 +1,5 @@
 //! The kernels of lab hosts and of their guests, built from Debian's source on `make tinyconfig`, the options in tests/lab and, for
-//! hosts, the patch there.
+//! hosts, the patches there.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -14,10 +14,23 @@ use crate::tool::{self, ToolError, announce};
 
 /// Bumped when the build itself changes.
 const RECIPE: &[u8] = b"kernel 2";
-/// What hosts need on a CPU of QEMU's.
-const PATCH: &[u8] = include_bytes!("../../lab/host.patch");
 /// In this order: iommufd maps a memfd by its descriptor since 6.13.
-const SOURCES: [&str; 2] = [r"^linux-source-7\.[0-9]+$", r"^linux-source-6\.12$"];
+const SOURCES: [Source; 2] = [
+    Source { package: r"^linux-source-7\.[0-9]+$", patches: &[INJECTION, VECTORING] },
+    // It does not look at what the second patch is about.
+    Source { package: r"^linux-source-6\.12$", patches: &[INJECTION] },
+];
+/// What hosts need on a CPU of QEMU's.
+const INJECTION: &str = include_str!("../../lab/kvm-injection.patch");
+const VECTORING: &str = include_str!("../../lab/kvm-vectoring.patch");
+
+/// Where a kernel's source is.
+struct Source {
+    /// A regular expression.
+    package: &'static str,
+    /// What is changed in it.
+    patches: &'static [&'static str],
+}
 
 /// Whose kernel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,8 +61,10 @@ impl Of {
     fn key(self) -> String {
         let options = self.options();
         match self {
-            Of::Hosts => cache::key(&[RECIPE, options.as_bytes(), PATCH]),
-            // Nothing that the patch changes is in it.
+            Of::Hosts => {
+                cache::key(&[RECIPE, options.as_bytes(), INJECTION.as_bytes(), VECTORING.as_bytes()])
+            }
+            // Nothing that the patches change is in it.
             Of::Guests => cache::key(&[RECIPE, options.as_bytes()]),
         }
     }
@@ -72,12 +87,13 @@ impl Kernel {
         if !renew && let Some(kernel) = Self::find(cache, of)? {
             return Ok(kernel);
         }
-        let package = source_package(apt)?;
+        let (package, patches) = source_package(apt)?;
         let directory = cache.place(of.name(), &of.key(), &package.version);
         if !directory.exists() {
             // Both are built from one tree, which goes with the rest of the work when all is made.
-            let tree = format!("linux-{}-{}", package.version, cache::key(&[PATCH]));
-            let source = unpack(apt, &package, &cache.work(&tree)?)?;
+            let patches = patches.concat();
+            let tree = format!("linux-{}-{}", package.version, cache::key(&[patches.as_bytes()]));
+            let source = unpack(apt, &package, &patches, &cache.work(&tree)?)?;
             let work = cache.work(&format!("{}-{}-{}", of.name(), of.key(), package.version))?;
             let tree = Tree { source, build: work.join("build") };
             tree.configure(&of.options(), &work)?;
@@ -109,19 +125,21 @@ impl Kernel {
     }
 }
 
-fn source_package(apt: &mut Apt) -> Result<Package, SetupError> {
+/// The newest source, and what is changed in it.
+fn source_package(apt: &mut Apt) -> Result<(Package, &'static [&'static str]), SetupError> {
     let [newer, older] = SOURCES;
-    match apt.newest(newer) {
+    let (package, source) = match apt.newest(newer.package) {
         Err(SetupError::NoPackage { .. }) => {
             announce("no Linux 7 source is to be had, taking 6.12");
-            apt.newest(older)
+            (apt.newest(older.package)?, older)
         }
-        other => other,
-    }
+        other => (other?, newer),
+    };
+    Ok((package, source.patches))
 }
 
-/// The source tree, in the directory `work`.
-fn unpack(apt: &mut Apt, package: &Package, work: &Path) -> Result<PathBuf, SetupError> {
+/// The source tree with these patches, in the directory `work`.
+fn unpack(apt: &mut Apt, package: &Package, patches: &str, work: &Path) -> Result<PathBuf, SetupError> {
     let tree = work.join("linux");
     if tree.exists() {
         announce("taking up an interrupted build of the kernel");
@@ -138,10 +156,10 @@ fn unpack(apt: &mut Apt, package: &Package, work: &Path) -> Result<PathBuf, Setu
     let archive = unpacked.join(format!("usr/src/{}.tar.xz", package.name));
     let options = ["--extract", "--strip-components=1", "--file"];
     tool::capture(Command::new("tar").args(options).arg(&archive).arg("--directory").arg(&part))?;
-    let patch = work.join("host.patch");
-    fs::write(&patch, PATCH).during("write", &patch)?;
+    let file = work.join("patches");
+    fs::write(&file, patches).during("write", &file)?;
     tool::capture(
-        Command::new("patch").args(["--strip=1", "--input"]).arg(&patch).arg("--directory").arg(&part),
+        Command::new("patch").args(["--strip=1", "--input"]).arg(&file).arg("--directory").arg(&part),
     )?;
     fs::rename(&part, &tree).during("put in place", &tree)?;
     fs::remove_dir_all(&unpacked).during("remove", &unpacked)?;

@@ -185,6 +185,34 @@ fn a_frame_waits_for_the_buffers_it_needs() {
 }
 
 #[test]
+fn a_large_frame_after_many_usual_ones_arrives_whole() {
+    let setup = setup(1);
+    let features = bit(VIRTIO_NET_F_MRG_RXBUF) | bit(VIRTIO_NET_F_GUEST_CSUM) | bit(VIRTIO_NET_F_GUEST_TSO4);
+    let mut rings = setup.start(features, 128);
+    let large = frame(40_000, 7);
+    let mut buffers = (0..20 + large.len().div_ceil(0x400) as u64 + 1).map(|at| BUFFERS + at * 0x400);
+    for at in buffers.clone() {
+        rings[0].add(&[], &[(at, 0x400)]);
+    }
+    setup.guest.kick(0);
+    let mut next = |bytes: usize| -> Vec<u8> {
+        (0..bytes.div_ceil(0x400))
+            .flat_map(|_| {
+                let (_, written) = setup.guest.wait_for_used(0, &mut rings[0]);
+                read(&rings[1], buffers.next().unwrap(), written as usize)
+            })
+            .collect()
+    };
+    let usual: Vec<Vec<u8>> = (0..20).map(|seed| frame(60, seed)).collect();
+    for sent in usual.iter().chain([&large, &usual[0]]) {
+        setup.others[0].send(sent).unwrap();
+        let got = next(sent.len());
+        assert_eq!(got[10..12], (sent.len().div_ceil(0x400) as u16).to_le_bytes());
+        assert!(got[HEADER..] == sent[HEADER..], "{} bytes", sent.len());
+    }
+}
+
+#[test]
 fn a_frame_larger_than_all_buffers_is_dropped_and_the_next_one_comes() {
     let setup = setup(1);
     for mergeable in [0, 1] {

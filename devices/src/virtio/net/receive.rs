@@ -18,6 +18,8 @@ const KICK: u32 = 0;
 const FRAME: u32 = 1;
 /// Frames taken before the driver is told of them, and others have their turn.
 const PORTION: usize = 64;
+/// After so many usual frames in a row no large ones are expected: room for those costs each of the usual ones.
+const USUAL_IN_A_ROW: u32 = 16;
 /// Where the header says how many chains a frame fills.
 const COUNT: u64 = 10;
 
@@ -29,8 +31,12 @@ pub(super) struct Receiver {
     queue: Queue,
     /// Whether a frame may fill several chains.
     mergeable: bool,
-    /// Bytes of room to have before a frame is taken, if the driver gives them.
-    wanted: u64,
+    /// Bytes of a frame of one packet.
+    usual: u64,
+    /// Whether there may be larger ones.
+    large: bool,
+    /// Frames of one packet since the last larger one.
+    in_a_row: u32,
     /// Chains taken from the ring, none of them given back.
     held: Vec<Chain>,
     /// What a frame has beyond their room.
@@ -66,9 +72,19 @@ enum Pause {
 impl Receiver {
     pub(super) fn new(card: Arc<Card>, pair: usize, queue: Queue, mergeable: bool, large: bool) -> Self {
         let usual = HEADER as u64 + 18 + u64::from(card.link.mtu());
-        let wanted = if large { MOST_FRAME as u64 } else { usual };
-        let rest = vec![0; MOST_FRAME];
-        Self { card, pair, queue, mergeable, wanted, held: Vec::new(), rest, left: None, listening: false }
+        Self {
+            card,
+            pair,
+            queue,
+            mergeable,
+            usual,
+            large,
+            in_a_row: 0,
+            held: Vec::new(),
+            rest: vec![0; MOST_FRAME],
+            left: None,
+            listening: false,
+        }
     }
 
     fn serve(&mut self) -> Result<Pause, RingError> {
@@ -102,7 +118,7 @@ impl Receiver {
         let Some(tap) = self.card.link.queues().get(self.pair) else { return Ok(Some(Pause::Gone)) };
         match receive(tap, &self.held, &mut self.rest) {
             Ok(frame) if frame < HEADER => Ok(None),
-            Ok(frame) => match u64::try_from(frame).unwrap_or(u64::MAX).checked_sub(room) {
+            Ok(frame) => match self.note(frame).checked_sub(room) {
                 None | Some(0) => self.give(frame).map(|()| None),
                 Some(_) if !self.mergeable => {
                     self.card.dropped("a frame that is larger than the driver's buffers");
@@ -122,11 +138,24 @@ impl Receiver {
         }
     }
 
-    /// Takes chains until there is room for any frame, or the driver has no more; gives the room.
+    /// Learns from a frame how large the next may be; gives its bytes.
+    fn note(&mut self, frame: usize) -> u64 {
+        let bytes = u64::try_from(frame).unwrap_or(u64::MAX);
+        self.in_a_row = if bytes > self.usual { 0 } else { self.in_a_row.saturating_add(1) };
+        bytes
+    }
+
+    /// Bytes of room to have before a frame is taken, if the driver gives them.
+    fn wanted(&self) -> u64 {
+        if self.large && self.in_a_row < USUAL_IN_A_ROW { MOST_FRAME as u64 } else { self.usual }
+    }
+
+    /// Takes chains until there is room for the next frame, or the driver has no more; gives the room.
     fn gather(&mut self) -> Result<u64, RingError> {
         let mut room: u64 = self.held.iter().map(Chain::writable_bytes).sum();
         let mut pieces: usize = self.held.iter().map(|chain| chain.writable().len()).sum();
-        let enough = |held: &[Chain], room: u64| !held.is_empty() && (!self.mergeable || room >= self.wanted);
+        let wanted = self.wanted();
+        let enough = |held: &[Chain], room: u64| !held.is_empty() && (!self.mergeable || room >= wanted);
         // A buffer may lie in two regions of memory.
         while !enough(&self.held, room) && pieces * 2 < MOST_SLICES / 2 {
             let Some(chain) = self.queue.pop()? else { break };
