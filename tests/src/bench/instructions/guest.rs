@@ -1,15 +1,10 @@
-//! What is measured: what a guest does, and who runs it.
-
-use serde::Serialize;
+//! What is measured.
 
 use super::INITRD;
 use crate::host::NVME;
 
 const MEMORY: &str = "256M";
 const CMDLINE: &str = "console=ttyS0 quiet";
-/// What QEMU's machines have in common: the console, and no device that the guest does not use.
-const QEMU: &str = "-cpu host -nodefaults -no-user-config -display none -no-reboot \
-                    -chardev stdio,id=console,signal=off -serial chardev:console";
 
 /// What a guest does before it powers off.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,20 +15,7 @@ pub(super) enum Guest {
     Nvme,
 }
 
-/// Who runs it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub(super) enum Monitor {
-    Vmm,
-    /// QEMU's smallest machine, to which no device can be passed through.
-    Microvm,
-    /// QEMU's usual one.
-    Q35,
-}
-
 impl Guest {
-    pub(super) const ALL: [Guest; 2] = [Guest::Plain, Guest::Nvme];
-
     pub(super) fn name(self) -> &'static str {
         match self {
             Guest::Plain => "plain",
@@ -50,51 +32,17 @@ impl Guest {
         }
     }
 
-    /// Who can run it, vmm first.
-    pub(super) fn monitors(self) -> &'static [Monitor] {
-        match self {
-            Guest::Plain => &[Monitor::Vmm, Monitor::Microvm, Monitor::Q35],
-            Guest::Nvme => &[Monitor::Vmm, Monitor::Q35],
-        }
-    }
-
-    /// What `monitor` runs it with in the lab host, on the kernel of this release in the host's /boot. `qemu` is how QEMU starts
-    /// there.
-    pub(super) fn command(self, monitor: Monitor, release: &str, qemu: &[String]) -> Vec<String> {
+    /// What runs it in the lab host, on the kernel of this release in the host's /boot.
+    pub(super) fn command(self, release: &str) -> Vec<String> {
         let kernel = format!("/boot/vmlinuz-{release}");
-        let mut command = match monitor {
-            Monitor::Vmm => words("vmm run"),
-            Monitor::Microvm => {
-                [qemu, &words("-M microvm,accel=kvm,acpi=on,isa-serial=on"), &words(QEMU)].concat()
-            }
-            Monitor::Q35 => [qemu, &words("-M q35,accel=kvm"), &words(QEMU)].concat(),
-        };
-        let options = match monitor {
-            Monitor::Vmm => ["--memory", "--kernel", "--initrd", "--cmdline"],
-            Monitor::Microvm | Monitor::Q35 => ["-m", "-kernel", "-initrd", "-append"],
-        };
-        let values = [MEMORY, &kernel, INITRD, CMDLINE];
+        let mut command = words("vmm run --memory");
         command.extend(
-            options.into_iter().zip(values).flat_map(|(option, value)| [option, value]).map(str::to_owned),
+            [MEMORY, "--kernel", &kernel, "--initrd", INITRD, "--cmdline", CMDLINE].map(str::to_owned),
         );
         if self == Guest::Nvme {
-            let device = match monitor {
-                Monitor::Vmm => format!("--vfio {NVME}"),
-                Monitor::Microvm | Monitor::Q35 => format!("-device vfio-pci,host={NVME}"),
-            };
-            command.extend(words(&device));
+            command.extend(["--vfio", NVME].map(str::to_owned));
         }
         command
-    }
-}
-
-impl Monitor {
-    pub(super) fn name(self) -> &'static str {
-        match self {
-            Monitor::Vmm => "vmm",
-            Monitor::Microvm => "QEMU microvm",
-            Monitor::Q35 => "QEMU q35",
-        }
     }
 }
 
