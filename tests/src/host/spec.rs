@@ -116,7 +116,7 @@ impl HostSpec {
         HostSpec { bind: false, ..self }
     }
 
-    /// This machine with one CPU, in which QEMU takes interrupts twice less often (docs/lab.md).
+    /// This machine with one CPU, where QEMU has fewer ways to upset the interrupts of guests (docs/lab.md).
     pub(crate) fn one_cpu(self) -> HostSpec {
         HostSpec { cpus: 1, ..self }
     }
