@@ -34,8 +34,10 @@ pub use violation::EXIT_CODE;
 /// What a thread is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
-    /// The main thread; and those that load files, pin memory and plug devices, which may do as much.
+    /// The main thread; and those that load files and plug devices, which may do as much.
     Main,
+    /// Pins memory, maps it for devices and takes it back, as a guest asks for it while it runs.
+    Pin,
     /// Runs a vCPU, and answers what its guest does to devices.
     Vcpu,
     /// Serves a device's queues, or does its slow requests.
@@ -47,7 +49,7 @@ pub enum Role {
 }
 
 impl Role {
-    const ALL: [Self; 5] = [Self::Main, Self::Vcpu, Self::Device, Self::Api, Self::Events];
+    const ALL: [Self; 6] = [Self::Main, Self::Pin, Self::Vcpu, Self::Device, Self::Api, Self::Events];
 
     /// Who starts its threads.
     const fn parent(self) -> Option<Self> {
@@ -55,18 +57,13 @@ impl Role {
             Self::Main => None,
             // Those of a device start when its driver says that it is ready, hence on a vCPU.
             Self::Device => Some(Self::Vcpu),
-            Self::Vcpu | Self::Api | Self::Events => Some(Self::Main),
+            Self::Pin | Self::Vcpu | Self::Api | Self::Events => Some(Self::Main),
         }
     }
 
     /// Whether it may do what `other` may: that is itself, or started by it, at whatever remove.
     pub fn may(self, other: Self) -> bool {
         std::iter::successors(Some(other), |it| it.parent()).any(|it| it == self)
-    }
-
-    /// Whether all that its threads will ever work with is open when they start.
-    const fn has_all(self) -> bool {
-        matches!(self, Self::Vcpu | Self::Device | Self::Events)
     }
 
     /// Confines the calling thread, and all that it starts, for good. Does nothing in a process that is not [armed](arm).
@@ -76,9 +73,12 @@ impl Role {
             home::go();
         }
         let Some(filters) = FILTERS.get() else { return };
-        if self.has_all()
-            && let Err(error) = rights::give_up()
-        {
+        let given_up = match self {
+            Self::Main | Self::Api => Ok(()),
+            Self::Pin => rights::keep_for_pinning(),
+            Self::Vcpu | Self::Device | Self::Events => rights::give_up(),
+        };
+        if let Err(error) = given_up {
             violation::unconfined(&error);
         }
         for (_, program) in filters.iter().filter(|(role, _)| *role == self) {

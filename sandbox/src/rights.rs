@@ -38,14 +38,33 @@ const BUILDING: CapabilitySet = CapabilitySet::DAC_OVERRIDE // nodes and files o
     .union(CapabilitySet::SYSLOG) // what the kernel says of CMA
     .union(CapabilitySet::NET_ADMIN); // taps
 
+/// What of that it takes to pin memory while a guest runs, or to say why it cannot be pinned.
+const PINNING: CapabilitySet = CapabilitySet::IPC_LOCK
+    .union(CapabilitySet::SYS_ADMIN)
+    .union(CapabilitySet::SYS_PTRACE)
+    .union(CapabilitySet::DAC_READ_SEARCH) // the descriptors of who holds it
+    .union(CapabilitySet::SYSLOG);
+
 /// Leaves the calling thread, and those that it starts, what a machine takes to build.
 ///
 /// # Errors
 /// The kernel does not do it.
 pub(crate) fn keep_for_building() -> Result<(), RightsError> {
+    keep(BUILDING)
+}
+
+/// Leaves the calling thread, and those that it starts, what memory takes to be pinned.
+///
+/// # Errors
+/// The kernel does not do it.
+pub(crate) fn keep_for_pinning() -> Result<(), RightsError> {
+    keep(PINNING)
+}
+
+fn keep(these: CapabilitySet) -> Result<(), RightsError> {
     let failed = |error: rustix::io::Errno| RightsError::Capabilities(error.into());
     let now = capabilities(None).map_err(failed)?;
-    set(now.permitted & BUILDING, now.effective & BUILDING).map_err(failed)
+    set(now.permitted & these, now.effective & these).map_err(failed)
 }
 
 /// Takes all capabilities from the calling thread and those that it starts, for good.

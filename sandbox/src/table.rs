@@ -6,7 +6,7 @@
 
 use libc::*;
 
-use crate::Role::{self, Api, Device, Events, Main, Vcpu};
+use crate::Role::{self, Api, Device, Events, Main, Pin, Vcpu};
 
 /// When a call is allowed. Arguments count from 0; their lower 32 bits are compared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,8 +80,10 @@ const CLONE: u64 = (CLONE_THREAD | CLONE_VM | CLONE_VFORK | NAMESPACES) as u64;
 const NAMESPACES: c_int =
     CLONE_NEWNS | CLONE_NEWCGROUP | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWUSER | CLONE_NEWPID | CLONE_NEWNET;
 
-const EVERYONE: &[Role] = &[Device, Api, Events];
+const EVERYONE: &[Role] = &[Pin, Device, Api, Events];
 const SERVERS: &[Role] = &[Device, Api];
+/// Who has pin helpers pin, for clients that bring devices and for guests.
+const PINNERS: &[Role] = &[Pin, Api];
 
 const F_GETFD: u64 = libc::F_GETFD as u64;
 const KVM: u8 = 0xae;
@@ -160,7 +162,7 @@ pub const TABLE: &[Row] = &[
     ),
     row(
         "threads",
-        SERVERS,
+        &[Pin, Device, Api],
         &[
             any(SYS_clone3).rarely("refused calls are not counted"),
             rule(SYS_clone, When::Bits(0, CLONE & !(CLONE_VFORK as u64), (CLONE_THREAD | CLONE_VM) as u64)),
@@ -170,7 +172,7 @@ pub const TABLE: &[Row] = &[
     ),
     row(
         "open files",
-        SERVERS,
+        &[Pin, Device, Api],
         &[
             any(SYS_read),
             any(SYS_readv),
@@ -184,7 +186,7 @@ pub const TABLE: &[Row] = &[
         ],
     ),
     row(
-        "disks, persistent memory, and guest memory that a balloon gives back (fallocate)",
+        "disks and persistent memory",
         &[Device],
         &[
             any(SYS_preadv),
@@ -192,11 +194,11 @@ pub const TABLE: &[Row] = &[
             any(SYS_pwrite64).rarely("what direct I/O does not reach where it is"),
             any(SYS_fdatasync),
             any(SYS_fsync),
-            any(SYS_fallocate),
             ioctls(BLOCK),
             any(SYS_io_uring_enter),
         ],
     ),
+    row("guest memory that is given back, and what disks discard", &[Pin, Device], &[any(SYS_fallocate)]),
     row("events", SERVERS, &[ioctl(FIONBIO)]),
     row(
         "event loops of devices",
@@ -213,13 +215,12 @@ pub const TABLE: &[Row] = &[
         SERVERS,
         &[
             any(SYS_accept4),
-            any(SYS_recvfrom),
-            any(SYS_sendto),
             any(SYS_shutdown),
             rule(SYS_socket, When::Is(0, AF_UNIX as u64)),
             any(SYS_connect),
         ],
     ),
+    row("the same, and pin helpers", &[Pin, Device, Api], &[any(SYS_recvfrom), any(SYS_sendto)]),
     row("sizes of the terminals of a virtio console", &[Device], &[ioctl(TIOCGWINSZ)]),
     row("daemons of vhost-user devices", &[Device], &[any(SYS_sendmsg), any(SYS_recvmsg)]),
     row("queues of network cards", &[Device], &[ioctl(TUNSETQUEUE)]),
@@ -229,20 +230,17 @@ pub const TABLE: &[Row] = &[
         &[Vcpu],
         &[rule(SYS_socket, When::Is(0, AF_NETLINK as u64)), any(SYS_bind)],
     ),
-    row("the guest, and passed-through devices", &[Vcpu], &[ioctls(KVM), ioctls(VFIO)]),
+    row("the guest", &[Vcpu], &[ioctls(KVM)]),
+    row("passed-through devices", &[Pin, Vcpu], &[ioctls(VFIO)]),
     row(
         "looking at the host: /proc, /sys, files of disks",
-        &[Api],
+        PINNERS,
         &[any(SYS_openat), any(SYS_readlink), any(SYS_getdents64), any(SYS_uname), any(SYS_prlimit64)],
     ),
-    row(
-        "looking at the host before a start",
-        &[Main],
-        &[any(SYS_open), any(SYS_geteuid), any(SYS_capget), any(SYS_getcwd)],
-    ),
+    row("looking at the host before a start", &[Main], &[any(SYS_open), any(SYS_capget), any(SYS_getcwd)]),
     row(
         "starting, watching and ending pin helpers, which are this very binary",
-        &[Api],
+        PINNERS,
         &[
             rule(SYS_clone, When::Bits(0, CLONE, (CLONE_VM | CLONE_VFORK) as u64)),
             any(SYS_execve),
@@ -255,7 +253,7 @@ pub const TABLE: &[Row] = &[
     ),
     row(
         "what pin helpers do until they confine themselves further",
-        &[Api],
+        PINNERS,
         &[
             any(SYS_arch_prctl),
             any(SYS_set_tid_address),
@@ -269,12 +267,15 @@ pub const TABLE: &[Row] = &[
         ],
     ),
     row(
+        "taking turns with other machines that pin",
+        &[Pin],
+        &[any(SYS_geteuid), any(SYS_mkdir), any(SYS_flock)],
+    ),
+    row(
         "files that vmm makes: reports, marks, locks, sockets, links to terminals",
         &[Main],
         &[
-            any(SYS_flock),
             any(SYS_fchmod),
-            any(SYS_mkdir),
             any(SYS_rename),
             any(SYS_unlink),
             any(SYS_symlink),
@@ -308,10 +309,11 @@ pub const TABLE: &[Row] = &[
     ),
     row("files that it reaches by path from now on", &[Main], &[any(SYS_landlock_add_rule)]),
     row(
-        "NUMA nodes of the threads that pin and of guest memory, and where threads of a machine run",
+        "NUMA nodes of guest memory, and how threads of a machine run",
         &[Main],
-        &[any(SYS_sched_setaffinity), any(SYS_sched_setscheduler), any(SYS_mbind)],
+        &[any(SYS_sched_setscheduler), any(SYS_mbind)],
     ),
+    row("where threads that pin run, and those of a machine", &[Pin], &[any(SYS_sched_setaffinity)]),
     row("leaving the CPUs of a vCPU", &[Device], &[rule(SYS_sched_setaffinity, When::Is(0, 0))]),
 ];
 

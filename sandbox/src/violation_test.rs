@@ -68,6 +68,7 @@ fn what_children_do() {
                 unsafe { libc::_exit(0) };
             }
         }),
+        "connect" => as_role(Role::Pin, || drop(std::os::unix::net::UnixStream::connect("/none"))),
         "serve" => {
             as_role(Role::Vcpu, || {
                 as_role(Role::Device, || drop(std::io::stderr().lock().write(b"served\n")))
@@ -77,16 +78,18 @@ fn what_children_do() {
                 let blocks: Vec<Vec<u8>> = (0..99).map(|_| Vec::with_capacity(16 << 10)).collect();
                 drop(std::hint::black_box(blocks));
             });
-            as_role(Role::Api, || {
-                assert!(
-                    Command::new("/proc/self/exe")
-                        .arg("--list")
-                        .stdout(std::process::Stdio::null())
-                        .status()
-                        .unwrap()
-                        .success()
-                )
-            });
+            for role in [Role::Api, Role::Pin] {
+                as_role(role, || {
+                    assert!(
+                        Command::new("/proc/self/exe")
+                            .arg("--list")
+                            .stdout(std::process::Stdio::null())
+                            .status()
+                            .unwrap()
+                            .success()
+                    )
+                });
+            }
             assert!(std::fs::read("/proc/self/status").is_ok());
         }
         other => panic!("{other}"),
@@ -108,6 +111,7 @@ fn a_violation_is_explained_and_ends_the_process() {
         ("ioctl", "a-Device", "ioctl (16; "),
         ("executable memory", "a-Main", "mmap (9; 0x0, 0x1000, 0x4)"),
         ("fork", "a-Main", "clone (56; "),
+        ("connect", "a-Pin", "socket (41; "),
     ] {
         let output = in_child(task);
         let said = String::from_utf8_lossy(&output.stderr);

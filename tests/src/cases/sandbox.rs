@@ -22,10 +22,14 @@ const LOOK: &str = r#"
     done
     sed -n '/guest-ram/,/^VmFlags/p' smaps | grep ^VmFlags"#;
 
+/// CAP_DAC_READ_SEARCH, CAP_IPC_LOCK, CAP_SYS_PTRACE, CAP_SYS_ADMIN and CAP_SYSLOG.
+const PINNING: u64 = 1 << 2 | 1 << 14 | 1 << 19 | 1 << 21 | 1 << 34;
+
 fn rights(ctx: &Ctx) -> TestResult {
     let initrd = GuestInitrd::with_script(ctx.artefacts, "echo the guest is up; read x; poweroff -f")?;
     ctx.put("/tmp/guest.cpio", &initrd.build()?)?;
-    let flags = format!("--rng --vfio {NVME} --events /tmp/events --api-socket /tmp/api.sock");
+    let flags =
+        format!("--rng --vfio {NVME} --hotplug-memory 128M --events /tmp/events --api-socket /tmp/api.sock");
     let mut guest =
         ctx.run(&format!("vmm run {QUIET} --memory 128M --initrd /tmp/guest.cpio {flags}")).start()?;
     guest.wait_for("the guest is up")?;
@@ -39,6 +43,8 @@ fn rights(ctx: &Ctx) -> TestResult {
         let serves = ["events ", "vcpu0 ", "virtio-rng "].contains(&thread);
         ensure!(line.contains("CapEff:0000000000000000") == serves, "other capabilities: {line}");
     }
+    let pins = seen.line_with("memory ")?;
+    ensure!(pins.contains(&format!("CapEff:{PINNING:016x} NoNewPrivs:1 Seccomp:2")), "{pins}");
     // Of guest memory nothing is dumped.
     let mut mappings = seen.stdout.lines().filter(|line| line.starts_with("VmFlags")).peekable();
     ensure!(mappings.peek().is_some(), "guest memory is not seen: {}", seen.stdout);

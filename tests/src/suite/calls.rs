@@ -11,14 +11,16 @@ use sandbox::table::{Row, Rule, TABLE, When};
 use crate::host::{Host, HostError};
 
 /// Threads by the start of their names (at most 15 bytes, as the kernel keeps them), and what they are.
-const THREADS: [(&str, Role); 14] = [
+const THREADS: [(&str, Role); 16] = [
     // Pin helpers, which the API's threads may start too: as they are executed, and as they call themselves.
     ("exe", Role::Api),
     ("vmm-pin-helper", Role::Api),
     ("vmm", Role::Main),
     ("plug", Role::Main),
     ("coredump", Role::Main),
-    ("pin", Role::Main),
+    ("pin", Role::Pin),
+    ("memory", Role::Pin),
+    ("iommu", Role::Pin),
     ("load", Role::Main),
     ("marks", Role::Main),
     ("vcpu", Role::Vcpu),

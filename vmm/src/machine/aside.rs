@@ -1,13 +1,15 @@
-//! A thread that does for others what they may not do themselves: what a guest asks for on a thread that serves it can take rights that
-//! such a thread has given up.
+//! A thread that pins memory, maps it for devices and takes it back for others that may not do so themselves: a guest asks for it on a thread
+//! that serves it, which has given up the rights that this takes.
 
 use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::{io, thread};
 
+use sandbox::Role;
+
 type Job = Box<dyn FnOnce() + Send>;
 
-/// The way to such a thread, which has the rights of whoever starts it. It ends with this.
+/// The way to such a thread, which ends with this.
 pub struct Aside(Mutex<Sender<Job>>);
 
 /// What came of something, and who waits for that.
@@ -23,7 +25,10 @@ impl Aside {
     /// There can be no more threads.
     pub fn start(name: &str) -> io::Result<Self> {
         let (sender, jobs) = channel::<Job>();
-        thread::Builder::new().name(name.to_owned()).spawn(move || jobs.into_iter().for_each(|job| job()))?;
+        thread::Builder::new().name(name.to_owned()).spawn(move || {
+            Role::Pin.enter();
+            jobs.into_iter().for_each(|job| job());
+        })?;
         Ok(Self(Mutex::new(sender)))
     }
 
