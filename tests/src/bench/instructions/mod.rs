@@ -1,5 +1,6 @@
 //! `cargo lab bench instructions`: a machine from the exec of its monitor to the end of the process, in a lab host whose clock counts
-//! instructions: of the monitor, of the host's kernel and of the guest. Whatever else the measuring machine does, it repeats.
+//! instructions: of the monitor, of the host's kernel and of the guest. Whatever else the measuring machine does, it repeats. QEMU's machines
+//! run the same guests in the same host, in turns.
 //!
 //! It fails unless vmm keeps what it promises; see `verdict`.
 
@@ -20,7 +21,7 @@ use crate::host::{Deadline, Host, HostError, HostSpec};
 use crate::product::{self, Product};
 use crate::suite::GuestInitrd;
 use crate::{Error, setup};
-use guest::Guest;
+use guest::{Guest, Monitor};
 use row::{Row, TABLE};
 
 /// One start is an outlier only if the host had something else to do.
@@ -40,7 +41,8 @@ struct Record {
 
 impl Plotted for Record {
     fn plot(&self) -> Plot {
-        let bar = |row: &Row| Bar::new(row.name.to_owned(), true, row.exit, 1.0);
+        let name = |row: &Row| format!("{}: {}", row.name, row.monitor.name());
+        let bar = |row: &Row| Bar::new(name(row), row.monitor == Monitor::Vmm, row.exit, 1.0);
         Plot {
             axis: "exec to exit, s of 10^9 instructions",
             bars: self.rows.iter().filter_map(bar).collect(),
@@ -56,7 +58,8 @@ pub(super) fn run(options: &BenchOptions) -> Result<ExitCode, Error> {
         Some(binary) => binary.clone(),
         None => product::release()?,
     };
-    let spec = HostSpec::default().counting_instructions();
+    let (directory, qemu) = artefacts.qemu.in_a_host()?;
+    let spec = HostSpec { add: vec![directory], ..HostSpec::default().counting_instructions() };
     let host = Host::boot(&spec, &artefacts, Some(&vmm))?;
     let stopwatch = Product::build()?.program("stopwatch");
     host.put(STOPWATCH, &std::fs::read(&stopwatch).during("read", &stopwatch)?)?;
@@ -65,20 +68,25 @@ pub(super) fn run(options: &BenchOptions) -> Result<ExitCode, Error> {
     let asked = |guest: &Guest| {
         options.only.is_empty() || options.only.iter().any(|only| guest.name().contains(only.as_str()))
     };
-    for guest in [Guest::Plain, Guest::Nvme].into_iter().filter(asked) {
+    for guest in Guest::ALL.into_iter().filter(asked) {
         let initrd = GuestInitrd::with_script(&artefacts, guest.script())?;
         host.put(INITRD, &initrd.build()?)?;
-        let mut measured = Ok(Vec::new());
+        let mut measured: Vec<_> =
+            guest.monitors().iter().map(|monitor| (*monitor, Ok(Vec::new()))).collect();
         for _ in 0..options.starts.clamp(1, ROUNDS) {
-            let Ok(seconds) = &mut measured else { break };
-            match time(&host, &guest.command(host.release()))? {
-                Ok(more) => seconds.push(more),
-                Err(why) => measured = Err(why),
+            for (monitor, measured) in &mut measured {
+                let Ok(seconds) = measured else { continue };
+                match time(&host, &guest.command(*monitor, host.release(), &qemu))? {
+                    Ok(more) => seconds.push(more),
+                    Err(why) => *measured = Err(why),
+                }
             }
         }
-        let row = Row::new(guest.name(), measured);
-        println!("{}", row.lines());
-        rows.push(row);
+        for (monitor, measured) in measured {
+            let row = Row::new(guest.name(), monitor, measured);
+            println!("{}", row.lines());
+            rows.push(row);
+        }
     }
     let complaints = verdict::complaints(&rows);
     let count = format!("{} rows", rows.len());

@@ -2,18 +2,20 @@
 
 use serde::Serialize;
 
+use super::guest::Monitor;
 use crate::bench::figures::Summary;
 use crate::bench::table::Table;
 
 pub(super) const TABLE: Table = Table::new(
-    1,
-    &[("exec to exit", 20), ("starts", 6), ("s of 10^9 instructions", 22), ("least to most", 16)],
+    2,
+    &[("exec to exit", 20), ("by", 12), ("starts", 6), ("s of 10^9 instructions", 22), ("least to most", 16)],
 );
 
 /// A row. Times are in seconds of a clock that counts an instruction as a nanosecond.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub(super) struct Row {
     pub(super) name: &'static str,
+    pub(super) monitor: Monitor,
     pub(super) starts: usize,
     pub(super) exit: Option<Summary>,
     /// Why there are no figures.
@@ -21,10 +23,10 @@ pub(super) struct Row {
 }
 
 impl Row {
-    pub(super) fn new(name: &'static str, measured: Result<Vec<f64>, String>) -> Row {
+    pub(super) fn new(name: &'static str, monitor: Monitor, measured: Result<Vec<f64>, String>) -> Row {
         let trouble = measured.as_ref().err().cloned();
         let measured = measured.unwrap_or_default();
-        Row { name, starts: measured.len(), exit: Summary::of(measured), trouble }
+        Row { name, monitor, starts: measured.len(), exit: Summary::of(measured), trouble }
     }
 
     /// The row as a line of the table, with what went wrong below it.
@@ -32,6 +34,7 @@ impl Row {
         let figure = |text: fn(&Summary) -> String| self.exit.as_ref().map_or_else(|| "-".to_owned(), text);
         let mut text = TABLE.row([
             self.name.to_owned(),
+            self.monitor.name().to_owned(),
             self.starts.to_string(),
             figure(|exit| format!("{:.3}", exit.median)),
             figure(|exit| format!("{:.3} to {:.3}", exit.min, exit.max)),
