@@ -10,7 +10,7 @@ pub(super) fn all() -> Vec<Case> {
         case("virtio/vsock: 32 connections each way, byte by byte", host(), |ctx| vsock(ctx, 1, 0, 256)),
         case("long/vsock of the kernel: 32 connections each way, over a reboot", host(), vsock_of_the_kernel),
         case("long/vsock, its driver gone at any moment", host(), |ctx| vsock(ctx, 2, 3, 1024)),
-        case("long/vsock: 32 connections each way, 1 GiB over each set", host(), |ctx| {
+        case("long/vsock: 32 connections each way, 1 GiB over each set", host().one_cpu(), |ctx| {
             vsock(ctx, 1, 0, 32 << 10)
         }),
     ]
