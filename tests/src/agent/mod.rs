@@ -34,6 +34,10 @@ const MOUNTS: [(&str, &str, &str); 11] = [
     ("hugetlbfs", "/dev/hugepages", ""),
 ];
 
+/// Since Linux 7 its scheduler ends slices of a millisecond by a timer of its own, where threads are more than CPUs. An interrupt is
+/// dear where it is emulated, and all the more if it ends a guest's slice too. Kernels that have no such thing say so.
+const SCHEDULER: (&str, &str) = ("/sys/kernel/debug/sched/features", "NO_HRTICK");
+
 /// Whether this process was started as the agent, and not as the lab tool.
 pub(crate) fn is_wanted() -> bool {
     std::env::args_os().next().as_deref() == Some(OsStr::new("/init"))
@@ -89,6 +93,8 @@ fn prepare() -> Vec<String> {
             problems.push(format!("cannot mount {kind} on {target}: {e}"));
         }
     }
+    let (features, slices) = SCHEDULER;
+    let _ = fs::write(features, slices);
     let unlimited = Rlimit { current: None, maximum: None };
     if let Err(e) = rustix::process::setrlimit(Resource::Memlock, unlimited) {
         problems.push(format!("cannot lift the memlock limit: {e}"));

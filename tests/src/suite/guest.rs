@@ -8,11 +8,12 @@ use crate::setup::Artefacts;
 /// are still told.
 pub(crate) const QUIET: &str = r"--cmdline console=ttyS0\ quiet";
 
-/// What every guest does first.
+/// What every guest does first. Slices are what they are in the host (`agent`).
 const PRELUDE: &str = "#!/bin/sh\n\
     mount -t proc proc /proc\n\
     mount -t sysfs sysfs /sys\n\
     mount -t devtmpfs devtmpfs /dev\n\
+    mount -t debugfs debugfs /sys/kernel/debug 2>/dev/null && echo NO_HRTICK 2>/dev/null >/sys/kernel/debug/sched/features\n\
     exec </dev/console >/dev/console 2>&1\n";
 
 /// An initramfs that is being put together.
