@@ -29,20 +29,20 @@ pub(super) struct Load {
 }
 
 const DISK: &[Load] = &[
-    Load::new("4 KiB read at random, depth 1", "request", "disk /dev/vda read random 4096 1 400"),
-    Load::new("4 KiB read at random, depth 32", "request", "disk /dev/vda read random 4096 32 1600"),
-    Load::new("4 KiB written at random, depth 1", "request", "disk /dev/vda write random 4096 1 400"),
-    Load::new("4 KiB written at random, depth 32", "request", "disk /dev/vda write random 4096 32 1600"),
+    Load::new("4 KiB read at random, depth 1", "request", "disk /dev/vda read random 4096 1 1600"),
+    Load::new("4 KiB read at random, depth 32", "request", "disk /dev/vda read random 4096 32 12800"),
+    Load::new("4 KiB written at random, depth 1", "request", "disk /dev/vda write random 4096 1 1600"),
+    Load::new("4 KiB written at random, depth 32", "request", "disk /dev/vda write random 4096 32 12800"),
     Load::new("1 MiB read in sequence, depth 4", "request", "disk /dev/vda read sequential 1048576 4 96"),
     Load::new("1 MiB written in sequence, depth 4", "request", "disk /dev/vda write sequential 1048576 4 96"),
 ];
 
 const NET: &[Load] = &[
-    Load::new("TCP out of the guest", "MiB", "bulk HOST PORT out 32"),
-    Load::new("TCP into the guest", "MiB", "bulk HOST PORT in 32"),
-    Load::new("packets of 64 bytes out", "packet", "packets HOST PORT out 32 9600"),
-    Load::new("packets of 64 bytes in", "packet", "packets HOST PORT in 32 9600"),
-    Load::new("a packet of 64 bytes out and one in", "exchange", "packets HOST PORT out 1 600"),
+    Load::new("TCP out of the guest", "MiB", "bulk HOST PORT out 96"),
+    Load::new("TCP into the guest", "MiB", "bulk HOST PORT in 96"),
+    Load::new("packets of 64 bytes out", "packet", "packets HOST PORT out 32 38400"),
+    Load::new("packets of 64 bytes in", "packet", "packets HOST PORT in 32 38400"),
+    Load::new("a packet of 64 bytes out and one in", "exchange", "packets HOST PORT out 1 2400"),
 ];
 
 impl Device {
