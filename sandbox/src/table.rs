@@ -81,6 +81,7 @@ const NAMESPACES: c_int =
     CLONE_NEWNS | CLONE_NEWCGROUP | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWUSER | CLONE_NEWPID | CLONE_NEWNET;
 
 const EVERYONE: &[Role] = &[Pin, Device, Api, Events];
+const WORKERS: &[Role] = &[Pin, Device, Api];
 const SERVERS: &[Role] = &[Device, Api];
 /// Who has pin helpers pin, for clients that bring devices and for guests.
 const PINNERS: &[Role] = &[Pin, Api];
@@ -162,7 +163,7 @@ pub const TABLE: &[Row] = &[
     ),
     row(
         "threads",
-        &[Pin, Device, Api],
+        WORKERS,
         &[
             any(SYS_clone3).rarely("refused calls are not counted"),
             rule(SYS_clone, When::Bits(0, CLONE & !(CLONE_VFORK as u64), (CLONE_THREAD | CLONE_VM) as u64)),
@@ -172,7 +173,7 @@ pub const TABLE: &[Row] = &[
     ),
     row(
         "open files",
-        &[Pin, Device, Api],
+        WORKERS,
         &[
             any(SYS_read),
             any(SYS_readv),
@@ -220,7 +221,11 @@ pub const TABLE: &[Row] = &[
             any(SYS_connect),
         ],
     ),
-    row("the same, and pin helpers", &[Pin, Device, Api], &[any(SYS_recvfrom), any(SYS_sendto)]),
+    row(
+        "what streams carry, and what is said to pin helpers",
+        WORKERS,
+        &[any(SYS_recvfrom), any(SYS_sendto)],
+    ),
     row("sizes of the terminals of a virtio console", &[Device], &[ioctl(TIOCGWINSZ)]),
     row("daemons of vhost-user devices", &[Device], &[any(SYS_sendmsg), any(SYS_recvmsg)]),
     row("queues of network cards", &[Device], &[ioctl(TUNSETQUEUE)]),
