@@ -81,7 +81,9 @@ const NAMESPACES: c_int =
     CLONE_NEWNS | CLONE_NEWCGROUP | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWUSER | CLONE_NEWPID | CLONE_NEWNET;
 
 const EVERYONE: &[Role] = &[Pin, Device, Api, Events];
+/// Who works with files and starts threads.
 const WORKERS: &[Role] = &[Pin, Device, Api];
+/// Who talks to others over streams.
 const SERVERS: &[Role] = &[Device, Api];
 /// Who has pin helpers pin, for clients that bring devices and for guests.
 const PINNERS: &[Role] = &[Pin, Api];
