@@ -87,12 +87,13 @@ fn deaf_reader(ctx: &Ctx) -> TestResult {
     // mov dx, 0x3f8; then for ever: mov esi, 0x200000; mov ecx, 1024; rep outsb
     let chat = [0x66, 0xba, 0xf8, 0x03, 0xbe, 0, 0, 0x20, 0, 0xb9, 0, 0x04, 0, 0, 0xf3, 0x6e, 0xeb, 0xf2];
     let tiny = ctx.tiny(&chat)?;
-    // The pipe fills up, the vCPU blocks in its write, and the signal must still end it.
+    // The pipe is full for a few bytes, the vCPU sleeps until it has room, and the signal must still end it. Nothing
+    // else in this machine sleeps in poll(2).
     let command = format!(
-        "mkfifo /tmp/pipe; sleep 1000 < /tmp/pipe & reader=$!; \
+        "mkfifo /tmp/pipe; exec 8<>/tmp/pipe; dd if=/dev/zero of=/tmp/pipe bs=65530 count=1 2>/dev/null; \
          vmm run {tiny} --memory 32M --grace 0 > /tmp/pipe & vmm=$!; \
-         until grep -qs pipe_write /proc/$vmm/task/*/stack; do usleep 50000; done; \
-         kill -TERM $vmm; wait $vmm; s=$?; kill $reader; rm /tmp/pipe; exit $s"
+         until grep -qs poll_schedule_timeout /proc/$vmm/task/*/wchan; do usleep 50000; done; \
+         kill -TERM $vmm; wait $vmm; s=$?; rm /tmp/pipe; exit $s"
     );
     let output = ctx.run(&command).deadline(60).expect_success()?;
     output.stderr_contains("stopped by SIGTERM")?;
