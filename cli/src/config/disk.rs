@@ -3,7 +3,6 @@
 use std::path::PathBuf;
 
 use devices::disk::{DiskOptions, Format};
-use devices::rate::{Limits, Rate};
 use miette::Diagnostic;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -12,10 +11,7 @@ use vmm::virtio::disk::DiskSpec;
 use vmm::virtio::served::ServedDisk;
 use vmm::{Class, Problems};
 
-use crate::grammar::types::Size;
-
-/// How much of a limit can be used at once where nothing is said: what it allows in a tenth of a second.
-const USUAL_BURST: u64 = 10;
+use super::rate::RateLimits;
 
 /// A disk.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
@@ -43,7 +39,8 @@ pub(crate) struct Disk {
     pub(crate) queues: Option<u16>,
     /// Offer packed rings besides split ones.
     pub(crate) packed: bool,
-    pub(crate) rate: DiskRate,
+    /// How much it may do, reads and writes together.
+    pub(crate) rate: RateLimits,
 }
 
 impl Default for Disk {
@@ -59,23 +56,9 @@ impl Default for Disk {
             serial: String::new(),
             queues: None,
             packed: false,
-            rate: DiskRate::default(),
+            rate: RateLimits::default(),
         }
     }
-}
-
-/// How much a disk may do, reads and writes together.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
-pub(crate) struct DiskRate {
-    /// Bytes a second.
-    pub(crate) bytes: Option<Size>,
-    /// Bytes at once after a while without any. A tenth of a second's, if nothing is said.
-    pub(crate) bytes_burst: Option<Size>,
-    /// Requests a second.
-    pub(crate) ops: Option<u64>,
-    /// Requests at once, likewise.
-    pub(crate) ops_burst: Option<u64>,
 }
 
 /// A format of images.
@@ -130,16 +113,10 @@ impl Disk {
             backing: self.backing,
             lock: self.lock,
         };
-        let DiskRate { bytes, bytes_burst, ops, ops_burst } = &self.rate;
-        let bytes = rate(bytes.map(|size| size.0), bytes_burst.map(|size| size.0));
-        let limits = Limits { bytes, operations: rate(*ops, *ops_burst) };
+        let limits = self.rate.limits("--disk rate", problems);
         let Self { serial, queues, packed, .. } = self.clone();
         Some(DiskSpec { id: None, options, serial, queues, packed, limits })
     }
-}
-
-fn rate(per_second: Option<u64>, burst: Option<u64>) -> Option<Rate> {
-    per_second.map(|per_second| Rate { per_second, burst: burst.unwrap_or(per_second / USUAL_BURST) })
 }
 
 #[cfg(test)]

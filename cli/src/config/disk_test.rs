@@ -1,5 +1,7 @@
 use std::path::Path;
 
+use devices::rate::{Limits, Rate};
+
 use super::*;
 use crate::config::Config;
 use crate::grammar::{self, file, flag};

@@ -15,6 +15,7 @@ mod net;
 mod numa;
 mod pinning;
 mod pmem;
+mod rate;
 pub(crate) mod sandbox;
 mod vfio;
 mod virtio;

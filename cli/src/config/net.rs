@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use devices::tap::HandedTap;
-use devices::virtio::net::{MacAddress, NoMacAddress};
+use devices::virtio::net::{MacAddress, NetLimits, NoMacAddress};
 use miette::Diagnostic;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -14,6 +14,7 @@ use vmm::virtio::net::{NetServer, NetSpec, TapSource};
 use vmm::virtio::served::ServedNet;
 use vmm::{Class, Problems};
 
+use super::rate::RateLimits;
 use crate::grammar::types::{Word, words};
 
 /// A network card.
@@ -40,6 +41,10 @@ pub(crate) struct NetCard {
     pub(crate) vhost: Option<bool>,
     /// Offer packed rings besides split ones. vmm serves the queues then: the kernel's vhost-net knows split rings alone.
     pub(crate) packed: bool,
+    /// How much the guest may receive. vmm serves the queues then, as with `tx-rate`.
+    pub(crate) rx_rate: RateLimits,
+    /// How much the guest may send.
+    pub(crate) tx_rate: RateLimits,
     /// Instead of a tap, the Unix socket of a vhost-user daemon that serves the card. Goes with `mac` and `mtu`.
     #[schemars(extend("x-value" = "PATH"))]
     pub(crate) vhost_user: Option<PathBuf>,
@@ -57,6 +62,8 @@ impl Default for NetCard {
             offloads: true,
             vhost: None,
             packed: false,
+            rx_rate: RateLimits::default(),
+            tx_rate: RateLimits::default(),
             vhost_user: None,
         }
     }
@@ -101,9 +108,11 @@ enum NetError {
     #[error("--net fd={0} goes with neither `create` nor `queues`")]
     #[diagnostic(help("a descriptor is a queue of a tap that there is: give one for each queue"))]
     Settled(u32),
-    #[error("--net {0}: `packed` does not go with `vhost`")]
-    #[diagnostic(help("the kernel's vhost-net knows split rings alone: leave one of them out"))]
-    Packed(String),
+    #[error("--net {0}: `{1}` does not go with `vhost`")]
+    #[diagnostic(help(
+        "the kernel's vhost-net knows split rings alone, and no limits: leave one of them out"
+    ))]
+    NotByKernel(String, &'static str),
     #[error("--net vhost-user={} goes with `mac` and `mtu` alone", .0.display())]
     #[diagnostic(help("there is no tap, and all else is for the daemon to say"))]
     Daemons(PathBuf),
@@ -149,13 +158,20 @@ impl NetCard {
                     .map(TapSource::Handed)
             }
         }?;
-        let server = match (self.vhost, self.packed) {
-            (Some(true), true) => {
-                problems.keep(Class::Usage, Err(NetError::Packed(tap.name().to_owned())))?
+        let received = self.rx_rate.limits("--net rx-rate", problems);
+        let limits = NetLimits { received, sent: self.tx_rate.limits("--net tx-rate", problems) };
+        let ours = [
+            (self.packed, "packed"),
+            (!limits.received.is_none(), "rx-rate"),
+            (!limits.sent.is_none(), "tx-rate"),
+        ];
+        let server = match (self.vhost, ours.iter().find(|(asked, _)| *asked)) {
+            (Some(true), Some((_, what))) => {
+                problems.keep(Class::Usage, Err(NetError::NotByKernel(tap.name().to_owned(), what)))?
             }
-            (Some(true), false) => NetServer::Kernel,
-            (None, false) => NetServer::Usual,
-            (Some(false), packed) | (None, packed) => NetServer::Us { packed },
+            (Some(true), None) => NetServer::Kernel,
+            (None, None) => NetServer::Usual,
+            (Some(false), _) | (None, Some(_)) => NetServer::Us { packed: self.packed, limits },
         };
         let mac = self.mac.map(|Mac(mac)| mac);
         Some(NetSpec {

@@ -4,8 +4,12 @@
 //! by more than the burst waits. The check comes before a request and its cost after it, so that a request larger than
 //! the burst passes once, and is paid for by those that follow.
 
-use std::sync::Mutex;
+use std::io;
+use std::os::fd::{AsRawFd, RawFd};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
+
+use vmm_sys_util::timerfd::TimerFd;
 
 use crate::sync::lock;
 
@@ -21,10 +25,17 @@ pub struct Rate {
 /// Limits of a device. `None`: no limit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Limits {
-    /// Bytes, in both directions together.
+    /// Bytes of data.
     pub bytes: Option<Rate>,
-    /// Operations.
+    /// Operations: requests of a disk, frames of a network card.
     pub operations: Option<Rate>,
+}
+
+impl Limits {
+    /// Whether there is none.
+    pub fn is_none(&self) -> bool {
+        self.bytes.or(self.operations).is_none()
+    }
 }
 
 /// Keeps what all queues of a device do within its limits.
@@ -67,6 +78,51 @@ impl RateLimiter {
                 bucket.charge(now, amount);
             }
         }
+    }
+}
+
+/// A limiter as one queue has it, with a timer that fires when the queue may go on.
+#[derive(Debug)]
+pub struct Throttle {
+    limiter: Arc<RateLimiter>,
+    timer: TimerFd,
+}
+
+impl Throttle {
+    /// One that has a queue share in what `limiter` allows.
+    ///
+    /// # Errors
+    /// The host has no more descriptors.
+    pub fn new(limiter: &Arc<RateLimiter>) -> io::Result<Self> {
+        let timer = TimerFd::new().map_err(io::Error::from)?;
+        Ok(Self { limiter: Arc::clone(limiter), timer })
+    }
+
+    /// Whether the next operation has to wait. If so, the timer fires when it is time to ask again.
+    ///
+    /// # Errors
+    /// The timer cannot be set.
+    pub fn holds(&mut self) -> io::Result<bool> {
+        let Some(wait) = self.limiter.wait() else { return Ok(false) };
+        self.timer.reset(wait, None).map_err(io::Error::from)?;
+        Ok(true)
+    }
+
+    /// Counts an operation of so many bytes.
+    pub fn charge(&self, bytes: u64) {
+        self.limiter.charge(bytes);
+    }
+
+    /// Takes the event of the timer, which has fired.
+    pub fn take_event(&mut self) {
+        // It is readable, so this does not wait. A failure would show as a timer that is readable again.
+        let _ = self.timer.wait();
+    }
+}
+
+impl AsRawFd for Throttle {
+    fn as_raw_fd(&self) -> RawFd {
+        self.timer.as_raw_fd()
     }
 }
 

@@ -294,6 +294,13 @@ impl Guest {
         self.write(0x1c, &1_u16.to_le_bytes());
     }
 
+    /// Resets a queue alone, which is done when this returns.
+    pub(crate) fn reset_queue(&self, index: u16) {
+        self.write(0x16, &index.to_le_bytes());
+        self.write(0x3a, &1_u16.to_le_bytes());
+        assert_eq!(self.read(0x3a), [0, 0]);
+    }
+
     /// DRIVER_OK, with vector 0 for changes of the configuration.
     pub(crate) fn ready(&self) {
         self.write(0x10, &0_u16.to_le_bytes());

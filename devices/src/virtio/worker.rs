@@ -94,8 +94,8 @@ pub trait ServesQueues: MutEventSubscriber + Send + 'static {
     /// Its thread's name.
     const NAME: &'static str;
 
-    /// Where it keeps a queue; `None` if there is no such queue.
-    fn place(&mut self, index: u16) -> Option<&mut Option<Queue>>;
+    /// Has it serve a queue of this number from now on, or none. There may be no such queue.
+    fn set(&mut self, index: u16, queue: Option<Queue>);
 }
 
 /// An active device whose queues are all served by one thread, which stands still when a queue comes or goes.
@@ -108,9 +108,9 @@ impl<S: ServesQueues> OneThread<S> {
     ///
     /// # Errors
     /// As for [`Worker::start`].
-    pub fn start(mut served: S, queues: Vec<Queue>) -> io::Result<Box<dyn Active>> {
-        queues.into_iter().for_each(|queue| put(&mut served, queue));
-        Ok(Box::new(Self { worker: Some(Worker::start(S::NAME, served)?) }))
+    pub fn start(mut served: S, queues: Vec<Queue>) -> io::Result<Self> {
+        queues.into_iter().for_each(|queue| served.set(queue.index(), Some(queue)));
+        Ok(Self { worker: Some(Worker::start(S::NAME, served)?) })
     }
 
     fn change(&mut self, change: impl FnOnce(&mut S)) -> io::Result<()> {
@@ -122,22 +122,15 @@ impl<S: ServesQueues> OneThread<S> {
     }
 }
 
-fn put(served: &mut impl ServesQueues, queue: Queue) {
-    if let Some(place) = served.place(queue.index()) {
-        *place = Some(queue);
-    }
-}
-
 impl<S: ServesQueues> Active for OneThread<S> {
     fn stop_queue(&mut self, index: u16) {
-        let take = |served: &mut S| drop(served.place(index).and_then(Option::take));
-        if let Err(error) = self.change(take) {
+        if let Err(error) = self.change(|served| served.set(index, None)) {
             tracing::error!(thread = S::NAME, %error, "a device does not go on without its queue");
         }
     }
 
     fn start_queue(&mut self, queue: Queue) -> io::Result<()> {
-        self.change(|served| put(served, queue))
+        self.change(|served| served.set(queue.index(), Some(queue)))
     }
 }
 

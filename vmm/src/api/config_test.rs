@@ -6,6 +6,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::machine::placement::Placement;
+use crate::virtio::net::NetServer;
 
 impl MachineSpec {
     /// What `vmm --api-socket` gives a machine that is created without saying.
@@ -77,7 +78,11 @@ fn everything_that_can_be_had_is_read() {
             { "path": "/d.qcow2", "readonly": true, "image_type": "Qcow2", "id": "root", "num_queues": 2 },
             { "path": "/e", "rate_limiter_config": { "bandwidth": { "size": 1000, "refill_time": 100 } } },
         ],
-        "net": [{ "tap": "tap0", "mac": "02:00:5e:10:00:01", "num_queues": 4, "queue_size": 256 }], "rng": { "src": "/dev/urandom", "iommu": false }, "watchdog": false, "iommu": false,
+        "net": [
+            { "tap": "tap0", "mac": "02:00:5e:10:00:01", "num_queues": 4, "queue_size": 256 },
+            { "tap": "tap1", "rate_limiter_config": { "ops": { "size": 10, "one_time_burst": 5, "refill_time": 100 } } },
+        ],
+        "rng": { "src": "/dev/urandom", "iommu": false }, "watchdog": false, "iommu": false,
         "vsock": { "cid": 5, "socket": "/run/vm.vsock", "id": "_vsock0", "iommu": false },
         "fs": [{ "tag": "home", "socket": "/run/home.sock", "num_queues": 2 }],
         "pmem": [{ "file": "/p", "size": 4 << 20, "discard_writes": false, "iommu": false }, { "file": "/q", "readonly": true }],
@@ -117,6 +122,10 @@ fn everything_that_can_be_had_is_read() {
         (&net["tap"], &net["num_queues"], &net["offload_csum"]),
         (&json!("tap0"), &json!(4), &json!(true))
     );
+    let limited = &configuration.to_json(None)["net"][1]["rate_limiter_config"];
+    assert_eq!(limited, &json!({ "ops": { "size": 15, "refill_time": 150 } }));
+    let NetServer::Us { packed: false, limits } = spec.virtio.nets[1].server else { panic!("{spec:?}") };
+    assert_eq!((limits.received, limits.sent.operations.unwrap().per_second), (limits.sent, 100));
     assert_eq!(configuration.to_json(None)["rng"]["src"], "/dev/urandom");
     assert!(matches!(&spec.initrd, Some(InitrdSource::File(path)) if path == Path::new("/i")));
     assert_eq!(

@@ -1,10 +1,10 @@
 //! Disks as the dialect describes them (DiskConfig), both ways.
 
 use devices::disk::{DiskOptions, Format};
-use devices::rate::{Limits, Rate};
 use serde_json::{Map, Value, json};
 
 use super::fields::Fields;
+use super::limits;
 use super::virtio::{name_of, placed_by_us, queue_size};
 use crate::virtio::disk::DiskSpec;
 
@@ -30,7 +30,7 @@ pub(super) fn read(disk: &mut Fields) -> Option<DiskSpec> {
     let backing = flag(disk, "backing_files");
     let serial = disk.text("serial").unwrap_or_default();
     let queues = disk.number("num_queues").map(|queues| u16::try_from(queues).unwrap_or(u16::MAX));
-    let limits = disk.object("rate_limiter_config", read_limits).unwrap_or_default();
+    let limits = limits::read(disk);
     let id = name_of(disk);
     queue_size(disk);
     // The lock is on the whole image, as others see both.
@@ -44,23 +44,6 @@ pub(super) fn read(disk: &mut Fields) -> Option<DiskSpec> {
     placed_by_us(disk);
     let options = DiskOptions { format, read_only, direct, backing, ..DiskOptions::new(path?) };
     Some(DiskSpec { id, serial, queues, limits, ..DiskSpec::new(options) })
-}
-
-fn read_limits(limits: &mut Fields) -> Limits {
-    let bytes = limits.object("bandwidth", read_bucket).flatten();
-    Limits { bytes, operations: limits.object("ops", read_bucket).flatten() }
-}
-
-/// A bucket of `size` tokens that is full again after `refill_time` milliseconds, and has more in it at first.
-fn read_bucket(bucket: &mut Fields) -> Option<Rate> {
-    let (size, refill) = (bucket.number("size"), bucket.number("refill_time"));
-    let first = bucket.number("one_time_burst").unwrap_or(0);
-    let (Some(size), Some(refill)) = (size, refill.filter(|refill| *refill > 0)) else {
-        bucket.refuse("refill_time", "and size must be above 0");
-        return None;
-    };
-    let per_second = size.saturating_mul(1000) / refill;
-    Some(Rate { per_second, burst: size.saturating_add(first) })
 }
 
 pub(super) fn describe(disk: &DiskSpec) -> Value {
@@ -79,18 +62,6 @@ pub(super) fn describe(disk: &DiskSpec) -> Value {
         put("serial", json!(disk.serial));
     }
     disk.queues.map(|queues| put("num_queues", queues.into()));
-    let bucket = |rate: Rate| json!({ "size": rate.burst, "refill_time": refill_time(rate) });
-    let limits: Map<String, Value> = [("bandwidth", disk.limits.bytes), ("ops", disk.limits.operations)]
-        .into_iter()
-        .filter_map(|(name, rate)| Some((name.to_owned(), bucket(rate?))))
-        .collect();
-    if !limits.is_empty() {
-        put("rate_limiter_config", limits.into());
-    }
+    limits::describe(disk.limits, &mut described);
     Value::Object(described)
-}
-
-/// Milliseconds until a bucket of the burst's size is full again.
-fn refill_time(rate: Rate) -> u64 {
-    rate.burst.saturating_mul(1000).checked_div(rate.per_second).unwrap_or(0).max(1)
 }

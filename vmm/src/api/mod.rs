@@ -13,6 +13,7 @@ pub mod disks;
 mod error;
 mod fields;
 pub mod http;
+mod limits;
 pub mod manager;
 mod mem;
 mod memory;

@@ -1,5 +1,6 @@
 //! Virtio devices as the dialect describes them, both ways.
 
+use devices::virtio::net::NetLimits;
 use devices::virtio::pmem::PmemOptions;
 use serde_json::{Map, Value, json};
 
@@ -8,6 +9,7 @@ use super::config::json_of;
 use super::disks;
 use super::error::ApiError;
 use super::fields::Fields;
+use super::limits;
 use crate::virtio::VirtioSpec;
 use crate::virtio::fs::FsSpec;
 use crate::virtio::net::{NetServer, NetSpec, TapSource};
@@ -229,9 +231,13 @@ fn read_net(net: &mut Fields) -> Option<NetSpec> {
             "must be as offload_ufo and offload_csum are: a card has all offloads or none",
         );
     }
+    let limits = limits::read(net);
     placed_by_us(net);
     let tap = TapSource::Named { name: name?, create: true };
-    let (mac, offloads, server) = (mac.and_then(Result::ok), offloads[0], NetServer::Usual);
+    let (mac, offloads) = (mac.and_then(Result::ok), offloads[0]);
+    // The dialect has one for both directions, each of which may do that much.
+    let limits = NetLimits { received: limits, sent: limits };
+    let server = if limits.is_none() { NetServer::Usual } else { NetServer::Us { packed: false, limits } };
     Some(NetSpec { id, tap, mac, mtu, queues, offloads, server })
 }
 
@@ -247,6 +253,13 @@ fn describe_net(net: &NetSpec) -> Value {
         put(name, net.offloads.into());
     }
     put("iommu", false.into());
+    match net.server {
+        // It has no words for any others.
+        NetServer::Us { limits, .. } if limits.received == limits.sent => {
+            limits::describe(limits.sent, &mut described);
+        }
+        _ => {}
+    }
     Value::Object(described)
 }
 

@@ -4,7 +4,7 @@ use std::fs;
 
 use devices::tap::Link;
 use devices::tap::{HandedTap, LEAST_MTU, MOST_MTU, Tap, TapError, TapOptions};
-use devices::virtio::net::{MacAddress, Net, ServedBy, Vhost};
+use devices::virtio::net::{MacAddress, Net, NetLimits, ServedBy, Vhost};
 use miette::Diagnostic;
 use thiserror::Error;
 
@@ -12,7 +12,7 @@ use crate::problem::{Class, Problems};
 
 /// Pairs of queues of a card that does not say, at most.
 const USUAL_PAIRS: u16 = 8;
-/// Pairs of queues a card can have: each is two threads and two interrupts.
+/// Pairs of queues a card can have: each is a thread and two interrupts.
 const MOST_PAIRS: u16 = 64;
 
 /// A network card.
@@ -58,6 +58,8 @@ pub enum NetServer {
     Us {
         /// Whether packed rings are offered besides split ones.
         packed: bool,
+        /// How much the guest may receive and send.
+        limits: NetLimits,
     },
 }
 
@@ -149,12 +151,12 @@ fn open_tap(net: &NetSpec, cpus: u32) -> Result<Tap, TapError> {
 
 fn open_server(net: &NetSpec, pairs: usize, problems: &mut Problems) -> Option<ServedBy> {
     match net.server {
-        NetServer::Us { packed } => Some(ServedBy::Us { packed }),
+        NetServer::Us { packed, limits } => Some(ServedBy::Us { packed, limits }),
         NetServer::Kernel => problems.keep(Class::Host, Vhost::open(pairs)).map(ServedBy::Kernel),
         NetServer::Usual => Some(Vhost::open(pairs).map(ServedBy::Kernel).unwrap_or_else(|error| {
             let tap = net.tap.name();
             tracing::warn!(tap, "{error}: vmm serves this network itself, which costs more CPU time");
-            ServedBy::Us { packed: false }
+            ServedBy::Us { packed: false, limits: NetLimits::default() }
         })),
     }
 }

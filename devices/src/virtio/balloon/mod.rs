@@ -148,7 +148,7 @@ impl VirtioDevice for Balloon {
         *lock(&self.shared.notifier) = Some(driver.notifier.clone());
         let server =
             Server::new(driver.features, self.options.statistics, self.shared.clone(), driver.notifier)?;
-        OneThread::start(server, driver.queues)
+        Ok(Box::new(OneThread::start(server, driver.queues)?))
     }
 }
 

@@ -163,11 +163,13 @@ fn take_statistics(queue: &mut Queue, held: &mut Option<Chain>, shared: &Shared)
 impl ServesQueues for Server {
     const NAME: &'static str = "virtio-balloon";
 
-    fn place(&mut self, index: u16) -> Option<&mut Option<Queue>> {
+    fn set(&mut self, index: u16, queue: Option<Queue>) {
         if Purpose::of(index, self.features) == Some(Purpose::Statistics) {
             self.held = None;
         }
-        self.queues.get_mut(usize::from(index))
+        if let Some(place) = self.queues.get_mut(usize::from(index)) {
+            *place = queue;
+        }
     }
 }
 

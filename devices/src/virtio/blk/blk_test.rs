@@ -21,10 +21,6 @@ const FEATURES: [u32; 4] = [
 /// Where a request's header, its data and its answer are.
 const DATA: u64 = BUFFERS + 0x1000;
 const STATUS: u64 = BUFFERS + 0x10_0000;
-/// Registers of the common configuration (§4.1.4.3).
-const QUEUE_SELECT: u64 = 0x16;
-const QUEUE_RESET: u64 = 0x3a;
-
 /// A guest with a disk of [`SIZE`] bytes, and its driver.
 struct Rig {
     guest: Guest,
@@ -236,9 +232,7 @@ fn one_queue_is_reset_in_the_middle_of_its_requests_while_the_other_serves() {
             }
             rig.guest.kick(1);
             assert_eq!(rig.write(0, &[round; 512]), 0);
-            rig.guest.write(QUEUE_SELECT, &1_u16.to_le_bytes());
-            rig.guest.write(QUEUE_RESET, &1_u16.to_le_bytes());
-            assert_eq!(rig.guest.read(QUEUE_RESET), [0, 0]);
+            rig.guest.reset_queue(1);
             // Nothing of it is touched any more.
             rig.put(OTHER + 0x1000, &[0xee; 4096]);
             assert_eq!(rig.read(0, 512), (0, vec![round; 512]));

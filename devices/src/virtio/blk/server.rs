@@ -10,13 +10,12 @@ use std::time::Instant;
 
 use event_manager::{EventOps, EventSet, Events, MutEventSubscriber};
 use vm_memory::{Bytes, GuestAddress};
-use vmm_sys_util::timerfd::TimerFd;
 
 use super::SERIAL;
 use super::counts::Counters;
 use super::request::{Request, Status, status_address};
 use crate::disk::{Completion, Disk, Engine, Readiness};
-use crate::rate::RateLimiter;
+use crate::rate::{RateLimiter, Throttle};
 use crate::virtio::{Chain, Queue, RingError};
 
 const KICK: u32 = 0;
@@ -53,7 +52,8 @@ pub(super) struct Server {
     /// By the token of their request, with the time when it began.
     chains: Vec<Option<(Chain, Instant)>>,
     free: Vec<usize>,
-    timer: TimerFd,
+    /// What keeps it within its limits, if it has any.
+    throttle: Option<Throttle>,
     /// Whether it was said that requests fail.
     told: bool,
 }
@@ -66,10 +66,10 @@ impl Server {
     pub(super) fn new(queue: Queue, shared: Shared) -> io::Result<Self> {
         let depth = queue.addresses().size;
         let engine = Engine::new(&shared.disk, depth)?;
-        let timer = TimerFd::new().map_err(io::Error::from)?;
+        let throttle = shared.limiter.as_ref().map(Throttle::new).transpose()?;
         let slots = usize::from(depth);
         let (chains, free) = ((0..slots).map(|_| None).collect(), (0..slots).rev().collect());
-        Ok(Self { queue, shared, engine, chains, free, timer, told: false })
+        Ok(Self { queue, shared, engine, chains, free, throttle, told: false })
     }
 
     fn serve(&mut self) -> Result<(), ServeError> {
@@ -84,9 +84,9 @@ impl Server {
     fn begin(&mut self) -> Result<(), ServeError> {
         self.queue.disable_kicks()?;
         for _ in 0..self.queue.addresses().size {
-            if let Some(wait) = self.shared.limiter.as_ref().and_then(|limiter| limiter.wait()) {
+            let held = self.throttle.as_mut().map_or(Ok(false), Throttle::holds);
+            if held.map_err(ServeError::Engine)? {
                 // Kicks would change nothing until then.
-                self.timer.reset(wait, None).map_err(|error| ServeError::Engine(error.into()))?;
                 return self.engine.kick().map_err(ServeError::Engine);
             }
             match self.queue.pop()? {
@@ -104,8 +104,8 @@ impl Server {
         let durable = !self.shared.writeback.load(Ordering::Relaxed);
         let request = Request::parse(&chain, &self.queue, durable)?;
         let bytes = self.shared.counters.count(&request);
-        if let Some(limiter) = &self.shared.limiter {
-            limiter.charge(bytes);
+        if let Some(throttle) = &self.throttle {
+            throttle.charge(bytes);
         }
         let began = Instant::now();
         let operation = match request {
@@ -176,8 +176,7 @@ impl MutEventSubscriber for Server {
         match events.data() {
             KICK => self.queue.take_kick(),
             DONE => self.engine.acknowledge(),
-            // It is readable, so this does not wait. A failure would show as a timer that is readable again.
-            TIMER => drop(self.timer.wait()),
+            TIMER => self.throttle.iter_mut().for_each(Throttle::take_event),
             _ => {}
         }
         if let Err(error) = self.serve() {
@@ -205,8 +204,9 @@ impl Server {
         let always = [
             Events::with_data(self.queue.kick(), KICK, EventSet::IN),
             Events::with_data(&threads, DONE, EventSet::IN),
-            Events::with_data(&self.timer, TIMER, EventSet::IN),
         ];
-        always.into_iter().chain(ring.map(|ring| Events::with_data(&ring, RING, EventSet::IN)))
+        let ring = ring.map(|ring| Events::with_data(&ring, RING, EventSet::IN));
+        let timer = self.throttle.as_ref().map(|throttle| Events::with_data(throttle, TIMER, EventSet::IN));
+        always.into_iter().chain(ring).chain(timer)
     }
 }

@@ -117,7 +117,7 @@ impl VirtioDevice for Console {
         let multiport = driver.features & MULTIPORT != 0;
         let server =
             Server::new(&self.names, multiport, self.ends.clone(), self.size.clone(), driver.notifier);
-        OneThread::start(server, driver.queues)
+        Ok(Box::new(OneThread::start(server, driver.queues)?))
     }
 }
 

@@ -32,15 +32,15 @@ impl Port {
     }
 
     /// The receive queue comes or goes.
-    pub(super) fn place_receive(&mut self) -> &mut Option<Queue> {
+    pub(super) fn set_receive(&mut self, queue: Option<Queue>) {
         self.spare = None;
-        &mut self.receive
+        self.receive = queue;
     }
 
     /// The transmit queue comes or goes.
-    pub(super) fn place_transmit(&mut self) -> &mut Option<Queue> {
+    pub(super) fn set_transmit(&mut self, queue: Option<Queue>) {
         self.held = None;
-        &mut self.transmit
+        self.transmit = queue;
     }
 
     /// A program of the guest has opened the port, or closed it.

@@ -185,16 +185,19 @@ impl Server {
 impl ServesQueues for Server {
     const NAME: &'static str = "virtio-console";
 
-    fn place(&mut self, index: u16) -> Option<&mut Option<Queue>> {
+    fn set(&mut self, index: u16, queue: Option<Queue>) {
         let index = usize::from(index);
         let port = match index {
-            TELL => return Some(&mut self.tell),
-            HEAR => return Some(&mut self.hear),
+            TELL => return self.tell = queue,
+            HEAR => return self.hear = queue,
             0 | 1 => 0,
             later => later / 2 - 1,
         };
-        let port = self.ports.get_mut(port)?;
-        Some(if index % 2 == 0 { port.place_receive() } else { port.place_transmit() })
+        match self.ports.get_mut(port) {
+            Some(port) if index % 2 == 0 => port.set_receive(queue),
+            Some(port) => port.set_transmit(queue),
+            None => {}
+        }
     }
 }
 

@@ -2,10 +2,11 @@
 //!
 //! ```text
 //! Card        what all its queues share: the link, the MAC address, whether there is a cable
-//! Receiver    a thread for each receive queue       tap -> driver's buffers
-//! Transmitter a thread for each transmit queue      driver's buffers -> tap
-//! control     a thread for the control queue        pairs of queues, offloads, MAC address
-//! Vhost       the kernel in place of both of the first
+//! Pair        a thread for each pair of queues
+//! Receiver      its receive queue               tap -> driver's buffers
+//! Transmitter   its transmit queue              driver's buffers -> tap
+//! Vhost       the kernel in place of pairs
+//! control     a thread for the control queue    pairs of queues, offloads, MAC address
 //! ```
 //!
 //! A link that is gone is a cable that was pulled: the driver is told, and nothing else happens.
@@ -13,8 +14,10 @@
 mod control;
 mod features;
 mod mac;
+mod pair;
 mod receive;
 mod served;
+mod serving;
 mod transmit;
 mod vhost;
 
@@ -24,16 +27,15 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use virtio_bindings::virtio_config::VIRTIO_F_RING_PACKED;
-use virtio_bindings::virtio_net::{VIRTIO_NET_F_MRG_RXBUF, VIRTIO_NET_S_LINK_UP};
+use virtio_bindings::virtio_net::VIRTIO_NET_S_LINK_UP;
 
-use super::worker::{QueueServer, Worker};
-use super::{Activation, Active, DeviceType, Notifier, PerQueue, Queue, VirtioDevice, read_bytes};
+use super::{Activation, Active, DeviceType, Notifier, VirtioDevice, read_bytes};
+use crate::rate::{Limits, RateLimiter};
 use crate::sync::lock;
 use crate::tap::{self, Link};
 pub use mac::{MacAddress, NoMacAddress};
-use receive::Receiver;
 pub use served::wanted as served;
-use transmit::Transmitter;
+use serving::Serving;
 pub use vhost::Vhost;
 
 const NET: DeviceType = DeviceType { id: 1, pci_class: 0x02_0000 };
@@ -55,7 +57,26 @@ pub enum ServedBy {
     Us {
         /// Whether packed rings (§2.8) are offered as well.
         packed: bool,
+        /// How much the guest may receive and send.
+        limits: NetLimits,
     },
+}
+
+/// Limits of a card, all its queues together. An operation is a frame as the link has it, up to 64 KiB where segmentation is
+/// offloaded; its bytes are those behind the header.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct NetLimits {
+    /// Of what the guest receives. What comes in faster waits in the link's queue, which drops what it has no room for.
+    pub received: Limits,
+    /// Of what the guest sends. What it has beyond that waits in its ring.
+    pub sent: Limits,
+}
+
+impl NetLimits {
+    /// Whether there is none.
+    pub fn is_none(&self) -> bool {
+        self.received.is_none() && self.sent.is_none()
+    }
 }
 
 /// What all queues of a card share.
@@ -66,18 +87,23 @@ struct Card {
     mac: Mutex<MacAddress>,
     /// The link is gone.
     lost: AtomicBool,
+    received: Option<Arc<RateLimiter>>,
+    sent: Option<Arc<RateLimiter>>,
 }
 
 impl Net {
     /// A card with this address on `link`, whose queues `served_by` serves. Without `offloads` all frames are whole and
     /// checksummed.
-    pub fn new(link: Box<dyn Link>, mac: MacAddress, offloads: bool, served_by: ServedBy) -> Self {
+    pub fn new(link: Box<dyn Link>, own: MacAddress, offloads: bool, served_by: ServedBy) -> Self {
         let offered = features::offered(link.queues().len(), offloads, link.has_uso());
-        let (vhost, packed) = match served_by {
-            ServedBy::Kernel(vhost) => (Some(vhost), 0),
-            ServedBy::Us { packed } => (None, u64::from(packed) << VIRTIO_F_RING_PACKED),
+        let (vhost, packed, limits) = match served_by {
+            ServedBy::Kernel(vhost) => (Some(vhost), 0, NetLimits::default()),
+            ServedBy::Us { packed, limits } => (None, u64::from(packed) << VIRTIO_F_RING_PACKED, limits),
         };
-        let card = Card { link, own: mac, mac: Mutex::new(mac), lost: AtomicBool::new(false) };
+        let limiter = |limits| RateLimiter::new(limits).map(Arc::new);
+        let (received, sent) = (limiter(limits.received), limiter(limits.sent));
+        let (mac, lost) = (Mutex::new(own), AtomicBool::new(false));
+        let card = Card { link, own, mac, lost, received, sent };
         Self { card: Arc::new(card), vhost, offered: offered | packed }
     }
 }
@@ -127,7 +153,7 @@ impl VirtioDevice for Net {
             }
             _ => None,
         };
-        PerQueue::start(driver.queues, move |queue| Serving::start(&card, features, kernel.as_ref(), queue))
+        Ok(Box::new(Serving::start(card, driver, kernel)?))
     }
 }
 
@@ -171,43 +197,6 @@ impl Card {
             tracing::warn!(tap = self.link.name(), %error, "{what} cannot be set as the guest wants");
         }
         result.is_ok()
-    }
-}
-
-/// What serves a queue; dropping it stops that.
-enum Serving {
-    Receive { _worker: Worker<Receiver> },
-    Transmit { _worker: Worker<Transmitter> },
-    Control { _worker: Worker<QueueServer> },
-    Kernel { _ring: vhost::Ring },
-}
-
-impl Serving {
-    fn start(
-        card: &Arc<Card>,
-        features: u64,
-        kernel: Option<&vhost::Prepared>,
-        queue: Queue,
-    ) -> io::Result<Self> {
-        let card = Arc::clone(card);
-        let index = queue.index();
-        if index >= features::control_queue(features, card.link.queues().len()) {
-            let answer = move |chain: &_| control::answer(&card, features, chain);
-            return Ok(Self::Control { _worker: QueueServer::start("virtio-net", queue, answer)? });
-        }
-        if let Some(kernel) = kernel {
-            return Ok(Self::Kernel { _ring: kernel.serve(&card, &queue)? });
-        }
-        let pair = usize::from(index / 2);
-        if index.is_multiple_of(2) {
-            let mergeable = features::has(features, VIRTIO_NET_F_MRG_RXBUF);
-            let receiver = Receiver::new(card, pair, queue, mergeable, features::takes_large(features));
-            Ok(Self::Receive { _worker: Worker::start("virtio-net-rx", receiver)? })
-        } else {
-            Ok(Self::Transmit {
-                _worker: Worker::start("virtio-net-tx", Transmitter::new(card, pair, queue))?,
-            })
-        }
     }
 }
 

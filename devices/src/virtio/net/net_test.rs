@@ -1,11 +1,13 @@
 use std::os::unix::net::UnixDatagram;
 use std::sync::Mutex;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
+use virtio_bindings::virtio_config::VIRTIO_F_RING_RESET;
 use virtio_bindings::virtio_net::*;
 
 use super::*;
+use crate::rate::Rate;
 use crate::tap::{HEADER, Offloads, TapQueue};
 use crate::virtio::testing::{BUFFERS, DriverRing, Guest};
 
@@ -53,11 +55,16 @@ fn setup(pairs: usize) -> Setup {
 }
 
 fn setup_with(pairs: usize, packed: bool) -> Setup {
+    setup_limited(pairs, packed, NetLimits::default())
+}
+
+fn setup_limited(pairs: usize, packed: bool, limits: NetLimits) -> Setup {
     let (ours, others): (Vec<_>, Vec<_>) = (0..pairs).map(|_| UnixDatagram::pair().unwrap()).unzip();
     others.iter().for_each(|other| other.set_read_timeout(Some(Duration::from_secs(60))).unwrap());
     let told = Arc::<Mutex<Vec<String>>>::default();
     let queues = ours.into_iter().map(|it| TapQueue::socket(it).unwrap()).collect();
-    let net = Net::new(Box::new(Cable { queues, told: told.clone() }), MAC, true, ServedBy::Us { packed });
+    let net =
+        Net::new(Box::new(Cable { queues, told: told.clone() }), MAC, true, ServedBy::Us { packed, limits });
     Setup { guest: Guest::new(Arc::new(net)), others, told, packed }
 }
 
@@ -270,6 +277,76 @@ fn a_reset_in_the_middle_leaves_nothing_behind() {
         }
         assert_eq!(written, 212);
         assert_eq!(read(&rings[0], BUFFERS + HEADER as u64, 200), frame(200, round)[HEADER..]);
+    }
+}
+
+#[test]
+fn one_queue_of_a_pair_is_reset_while_the_other_serves() {
+    for (packed, index) in [(false, 0), (false, 1), (true, 0), (true, 1)] {
+        let setup = setup_with(1, packed);
+        let mut rings = setup.start(bit(VIRTIO_F_RING_RESET), 8);
+        let (sent, given) = (frame(900, 1), frame(800, 2));
+        write(&rings[1], BUFFERS, &sent);
+        for round in 0..20_u64 {
+            let out = [(BUFFERS, sent.len() as u32)];
+            let room = [(BUFFERS + 0x1000 * (round + 1), 0x1000)];
+            rings[1].add(&out, &[]);
+            rings[0].add(&[], &room);
+            setup.guest.kick(0);
+            setup.guest.kick(1);
+            if round % 2 == 0 {
+                setup.guest.reset_queue(index);
+                rings[usize::from(index)] = DriverRing::new(&setup.guest.ram, index, 8, packed);
+                setup.guest.enable(index, &rings[usize::from(index)].at);
+                match index {
+                    0 => rings[0].add(&[], &room),
+                    _ => rings[1].add(&out, &[]),
+                };
+                setup.guest.kick(index);
+            }
+            setup.others[0].send(&given).unwrap();
+            assert_eq!(setup.guest.wait_for_used(0, &mut rings[0]).1, given.len() as u32);
+            assert!(read(&rings[0], room[0].0, given.len())[HEADER..] == given[HEADER..]);
+            let mut got = vec![0; 4096];
+            let bytes = setup.others[0].recv(&mut got).unwrap();
+            assert!(got[..bytes] == sent);
+            setup.guest.wait_for_used(1, &mut rings[1]);
+        }
+    }
+}
+
+#[test]
+fn limits_hold_in_each_direction_and_every_frame_passes() {
+    let few = Limits { operations: Some(Rate { per_second: 200, burst: 1 }), bytes: None };
+    for (limits, queue) in [
+        (NetLimits { received: few, ..NetLimits::default() }, 0),
+        (NetLimits { sent: few, ..NetLimits::default() }, 1),
+    ] {
+        let setup = setup_limited(1, false, limits);
+        let mut rings = setup.start(0, 32);
+        let passing = frame(100, 7);
+        write(&rings[1], BUFFERS, &passing);
+        let begun = Instant::now();
+        let mut got = vec![0; 4096];
+        // The other direction has no limit: a frame each way, and only one of them is waited for.
+        for _ in 0..21 {
+            rings[0].add(&[], &[(BUFFERS + 0x1000, 0x1000)]);
+            rings[1].add(&[(BUFFERS, passing.len() as u32)], &[]);
+        }
+        setup.guest.kick(1);
+        for _ in 0..21 {
+            setup.others[0].send(&passing).unwrap();
+            setup.guest.kick(0);
+            setup.guest.wait_for_used(1 - queue, &mut rings[usize::from(1 - queue)]);
+            if queue == 0 {
+                setup.others[0].recv(&mut got).unwrap();
+            }
+        }
+        for _ in 0..21 {
+            setup.guest.wait_for_used(queue, &mut rings[usize::from(queue)]);
+        }
+        // The first passes, one is the burst, and each further one takes 5 ms.
+        assert!(begun.elapsed() >= Duration::from_millis(90), "queue {queue}: {:?}", begun.elapsed());
     }
 }
 

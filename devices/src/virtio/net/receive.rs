@@ -7,15 +7,14 @@
 use std::io::Write;
 use std::sync::Arc;
 
-use event_manager::{EventOps, EventSet, Events, MutEventSubscriber};
 use vm_memory::VolatileSlice;
 
 use super::Card;
+use super::pair::held_by;
+use crate::rate::Throttle;
 use crate::tap::{self, HEADER, MOST_FRAME, MOST_SLICES, TapQueue};
 use crate::virtio::{Chain, Queue, RingError};
 
-const KICK: u32 = 0;
-const FRAME: u32 = 1;
 /// Frames taken before the driver is told of them, and others have their turn.
 const PORTION: usize = 64;
 /// After so many usual frames in a row no large ones are expected: room for those costs each of the usual ones.
@@ -43,8 +42,8 @@ pub(super) struct Receiver {
     rest: Vec<u8>,
     /// A frame of which `rest` has so many bytes to be given yet.
     left: Option<Left>,
-    /// Frames are waited for.
-    listening: bool,
+    /// Frames are waited for, not buffers.
+    waits_for_frames: bool,
 }
 
 /// A frame that waits for more chains.
@@ -65,6 +64,8 @@ enum Pause {
     Ring,
     /// Others have their turn.
     Turn,
+    /// A limit does not allow more; a timer says when it does.
+    Limit,
     /// There will be no more.
     Gone,
 }
@@ -83,15 +84,36 @@ impl Receiver {
             held: Vec::new(),
             rest: vec![0; MOST_FRAME],
             left: None,
-            listening: false,
+            waits_for_frames: false,
         }
     }
 
-    fn serve(&mut self) -> Result<Pause, RingError> {
+    pub(super) fn queue(&self) -> &Queue {
+        &self.queue
+    }
+
+    /// Whether it has room for frames, and has seen none that it has not taken.
+    pub(super) fn waits_for_frames(&self) -> bool {
+        self.waits_for_frames
+    }
+
+    /// Gives the driver what frames there are, while it has buffers.
+    pub(super) fn serve(&mut self, throttle: &mut Option<Throttle>) {
+        let done = self.take_portion(throttle).map_err(|error| self.queue.notifier().broken(&error));
+        self.waits_for_frames = matches!(done, Ok(Pause::Tap | Pause::Turn));
+        match done {
+            // What is left of a frame is given as soon as the driver adds to its ring.
+            Ok(Pause::Turn) if self.left.is_some() => self.queue.come_back(),
+            Ok(Pause::Gone) => self.card.lose(self.queue.notifier()),
+            _ => {}
+        }
+    }
+
+    fn take_portion(&mut self, throttle: &mut Option<Throttle>) -> Result<Pause, RingError> {
         self.queue.disable_kicks()?;
         let mut pause = Pause::Turn;
         for _ in 0..PORTION {
-            pause = match self.step()? {
+            pause = match self.step(throttle)? {
                 Some(Pause::Ring) if self.queue.enable_kicks()? => {
                     self.queue.disable_kicks()?;
                     continue;
@@ -106,9 +128,12 @@ impl Receiver {
     }
 
     /// Takes one frame, or goes on with one.
-    fn step(&mut self) -> Result<Option<Pause>, RingError> {
+    fn step(&mut self, throttle: &mut Option<Throttle>) -> Result<Option<Pause>, RingError> {
         if let Some(left) = self.left {
             return self.go_on(left);
+        }
+        if held_by(throttle)? {
+            return Ok(Some(Pause::Limit));
         }
         let room = self.gather()?;
         let Some(first) = self.held.first() else { return Ok(Some(Pause::Ring)) };
@@ -118,17 +143,18 @@ impl Receiver {
         let Some(tap) = self.card.link.queues().get(self.pair) else { return Ok(Some(Pause::Gone)) };
         match receive(tap, &self.held, &mut self.rest) {
             Ok(frame) if frame < HEADER => Ok(None),
-            Ok(frame) => match self.note(frame).checked_sub(room) {
-                None | Some(0) => self.give(frame).map(|()| None),
-                Some(_) if !self.mergeable => {
-                    self.card.dropped("a frame that is larger than the driver's buffers");
-                    Ok(None)
+            Ok(frame) => {
+                let bytes = self.note(frame);
+                throttle.iter().for_each(|throttle| throttle.charge(bytes - HEADER as u64));
+                match bytes.checked_sub(room) {
+                    None | Some(0) => self.give(frame)?,
+                    Some(_) if !self.mergeable => {
+                        self.card.dropped("a frame that is larger than the driver's buffers");
+                    }
+                    Some(over) => self.left = Some(Left { frame, from: 0, bytes: over as usize }),
                 }
-                Some(over) => {
-                    self.left = Some(Left { frame, from: 0, bytes: over as usize });
-                    Ok(None)
-                }
-            },
+                Ok(None)
+            }
             Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => Ok(Some(Pause::Tap)),
             Err(error) if tap::is_gone(&error) => Ok(Some(Pause::Gone)),
             Err(error) => {
@@ -210,30 +236,6 @@ impl Receiver {
         }
         self.queue.complete_all(&filled)
     }
-
-    fn listen(&mut self, listen: bool, ops: &mut EventOps) -> Result<(), event_manager::Error> {
-        let Some(tap) = self.card.link.queues().get(self.pair) else { return Ok(()) };
-        let events = Events::with_data(tap, FRAME, EventSet::IN);
-        match (std::mem::replace(&mut self.listening, listen), listen) {
-            (false, true) => ops.add(events),
-            (true, false) => ops.remove(events),
-            _ => Ok(()),
-        }
-    }
-
-    fn work(&mut self, ops: &mut EventOps) {
-        let done = self.serve().map_err(|error| self.queue.notifier().broken(&error));
-        let listen = matches!(done, Ok(Pause::Tap | Pause::Turn));
-        if let Err(error) = self.listen(listen, ops) {
-            self.queue.notifier().broken(&error);
-        }
-        match done {
-            // What is left of a frame is given as soon as the driver adds to its ring.
-            Ok(Pause::Turn) if self.left.is_some() => self.queue.come_back(),
-            Ok(Pause::Gone) => self.card.lose(self.queue.notifier()),
-            _ => {}
-        }
-    }
 }
 
 /// Takes a frame into chains, and what they have no room for into `rest`.
@@ -243,28 +245,4 @@ fn receive(tap: &TapQueue, chains: &[Chain], rest: &mut [u8]) -> std::io::Result
         slices.extend(chain.writer().slices(u64::MAX).map_err(std::io::Error::other)?);
     }
     tap.receive(&slices, rest)
-}
-
-impl MutEventSubscriber for Receiver {
-    fn process(&mut self, events: Events, ops: &mut EventOps) {
-        if events.data() == KICK {
-            self.queue.take_kick();
-        }
-        if events.data() == FRAME && events.event_set().contains(EventSet::ERROR) {
-            self.card.lose(self.queue.notifier());
-        }
-        if !self.queue.notifier().is_broken() && !self.card.is_lost() {
-            self.work(ops);
-        } else if let Err(error) = self.listen(false, ops) {
-            // What is of no interest any more would be said again and again.
-            self.queue.notifier().broken(&error);
-        }
-    }
-
-    fn init(&mut self, ops: &mut EventOps) {
-        if let Err(error) = ops.add(Events::with_data(self.queue.kick(), KICK, EventSet::IN)) {
-            self.queue.notifier().broken(&error);
-        }
-        self.queue.come_back();
-    }
 }

@@ -6,14 +6,11 @@
 use std::io;
 use std::sync::Arc;
 
-use event_manager::{EventOps, EventSet, Events, MutEventSubscriber};
-
 use super::Card;
-use crate::tap::{self, HEADER, MOST_FRAME, MOST_SLICES, TapQueue};
+use super::pair::held_by;
+use crate::rate::Throttle;
+use crate::tap::{self, HEADER, MOST_FRAME, MOST_SLICES};
 use crate::virtio::{Chain, Queue, RingError};
-
-const KICK: u32 = 0;
-const ROOM: u32 = 1;
 
 /// Serves a transmit queue.
 pub(super) struct Transmitter {
@@ -40,14 +37,32 @@ impl Transmitter {
         Self { card, pair, queue, waiting: None }
     }
 
+    pub(super) fn queue(&self) -> &Queue {
+        &self.queue
+    }
+
+    /// Whether it has a frame for which the tap had no room.
+    pub(super) fn waits_for_room(&self) -> bool {
+        self.waiting.is_some()
+    }
+
     /// Sends what the driver has made available.
-    fn serve(&mut self) -> Result<(), RingError> {
+    pub(super) fn serve(&mut self, throttle: &mut Option<Throttle>) {
+        if let Err(error) = self.send_all(throttle) {
+            self.queue.notifier().broken(&error);
+        }
+    }
+
+    fn send_all(&mut self, throttle: &mut Option<Throttle>) -> Result<(), RingError> {
         self.queue.disable_kicks()?;
         // A driver that adds frames without end lets others have their turn.
         for _ in 0..self.queue.addresses().size {
             let next = match self.waiting.take() {
+                // It was let through when it was taken from the ring.
+                Some(chain) => Some(chain),
+                // Kicks would change nothing until the timer fires.
+                None if held_by(throttle)? => return self.queue.notify(),
                 None => self.queue.pop()?,
-                waiting => waiting,
             };
             let Some(chain) = next else {
                 if self.queue.enable_kicks()? {
@@ -64,6 +79,7 @@ impl Transmitter {
                 Sent::Gone => self.card.lose(self.queue.notifier()),
                 Sent::Done => {}
             }
+            throttle.iter().for_each(|throttle| throttle.charge(chain.readable_bytes() - HEADER as u64));
             self.queue.complete(&chain, 0)?;
         }
         self.queue.come_back();
@@ -95,44 +111,5 @@ impl Transmitter {
                 Sent::Done
             }
         })
-    }
-
-    /// Waits for room in the tap, or does not.
-    fn watch(&self, tap: &TapQueue, wait: bool, ops: &mut EventOps) {
-        let events = Events::with_data(tap, ROOM, EventSet::OUT);
-        let changed = if wait { ops.add(events) } else { ops.remove(events) };
-        if let Err(error) = changed {
-            self.queue.notifier().broken(&error);
-        }
-    }
-}
-
-impl MutEventSubscriber for Transmitter {
-    fn process(&mut self, events: Events, ops: &mut EventOps) {
-        if events.data() == KICK {
-            self.queue.take_kick();
-        }
-        let card = Arc::clone(&self.card);
-        let Some(tap) = card.link.queues().get(self.pair) else { return };
-        if events.data() == ROOM {
-            self.watch(tap, false, ops);
-        } else if self.waiting.is_some() {
-            return;
-        }
-        if self.queue.notifier().is_broken() {
-            return;
-        }
-        if let Err(error) = self.serve() {
-            self.queue.notifier().broken(&error);
-        } else if self.waiting.is_some() {
-            self.watch(tap, true, ops);
-        }
-    }
-
-    fn init(&mut self, ops: &mut EventOps) {
-        if let Err(error) = ops.add(Events::with_data(self.queue.kick(), KICK, EventSet::IN)) {
-            self.queue.notifier().broken(&error);
-        }
-        self.queue.come_back();
     }
 }

@@ -53,7 +53,7 @@ impl Vhost {
         let (watched, errors) = Errors::new(pairs.len() * 2, notifier)?;
         let links = LinkMonitor::new()?;
         let watch = Watch { card: Arc::clone(card), errors: watched, links, notifier: notifier.clone() };
-        Ok(Prepared { pairs, errors, _watch: Worker::start("virtio-net", watch)? })
+        Ok(Prepared { pairs, errors, _watch: Worker::start("virtio-net-link", watch)? })
     }
 }
 

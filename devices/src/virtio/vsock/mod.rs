@@ -78,7 +78,7 @@ impl<L: Borrow<UnixListener> + Send + Sync> VirtioDevice for Vsock<L> {
     fn activate(&self, driver: Activation) -> io::Result<Box<dyn Active>> {
         let listener = self.listener.borrow().try_clone()?;
         let bridge = Bridge::new(self.cid.into(), listener, &self.path, self.host_ports.clone())?;
-        OneThread::start(Server::new(bridge, driver.notifier), driver.queues)
+        Ok(Box::new(OneThread::start(Server::new(bridge, driver.notifier), driver.queues)?))
     }
 }
 

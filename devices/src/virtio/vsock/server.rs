@@ -104,15 +104,15 @@ impl Server {
 impl ServesQueues for Server {
     const NAME: &'static str = "virtio-vsock";
 
-    fn place(&mut self, index: u16) -> Option<&mut Option<Queue>> {
+    fn set(&mut self, index: u16, queue: Option<Queue>) {
         match index {
             RECEIVE => {
                 self.spare = None;
-                Some(&mut self.receive)
+                self.receive = queue;
             }
-            TRANSMIT => Some(&mut self.transmit),
-            EVENTS => Some(&mut self.events),
-            _ => None,
+            TRANSMIT => self.transmit = queue,
+            EVENTS => self.events = queue,
+            _ => {}
         }
     }
 }

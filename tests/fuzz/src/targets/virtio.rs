@@ -20,7 +20,7 @@ use devices::virtio::blk::{Blk, BlkOptions};
 use devices::virtio::console::{Backend, Console, PortOptions};
 use devices::virtio::iommu::{Access, Iommu, Reach, Space, Unreached};
 use devices::virtio::mem::{Mem, Owner};
-use devices::virtio::net::{MacAddress, Net, ServedBy};
+use devices::virtio::net::{MacAddress, Net, NetLimits, ServedBy};
 use devices::virtio::pmem::{Pmem, PmemFile, PmemOptions};
 use devices::virtio::rng::Rng;
 use devices::virtio::vsock::Vsock;
@@ -109,7 +109,7 @@ pub(super) fn net(bytes: &[u8]) {
     let queues = theirs.into_iter().map(|socket| TapQueue::socket(socket).unwrap()).collect();
     ours.iter().for_each(|socket| socket.set_nonblocking(true).unwrap());
     let (mac, how) = (MacAddress([2, 0, 0, 0, 0, 1]), input.byte());
-    let served_by = ServedBy::Us { packed: how >> 1 & 1 != 0 };
+    let served_by = ServedBy::Us { packed: how >> 1 & 1 != 0, limits: NetLimits::default() };
     let device = Arc::new(Net::new(Box::new(Cable(queues)), mac, how & 1 != 0, served_by));
     let mut frame = vec![0; 1 << 16];
     Driver::new(device, &mut input).follow(&mut input, |input| {
