@@ -1,7 +1,7 @@
 //! Network cards: TCP between a guest and its host through a tap, and what happens when the tap goes.
 
 use crate::host::HostSpec;
-use crate::suite::{Case, Ctx, GuestInitrd, QUIET, TestResult, case, ensure};
+use crate::suite::{Case, Ctx, Failure, GuestInitrd, QUIET, TestResult, case, ensure};
 
 pub(super) fn all() -> Vec<Case> {
     let host = HostSpec::default;
@@ -12,6 +12,7 @@ pub(super) fn all() -> Vec<Case> {
         case("long/TCP both ways through vmm's own threads, over 3 reboots", host(), |ctx| {
             tcp(ctx, "vhost=off", 3)
         }),
+        case("net/limits hold in both directions, and every byte arrives", host(), limited),
         case("net/a tap that vanishes is a pulled cable", host(), vanishes),
         case("net/what is wrong with taps is said", host(), refusals),
     ]
@@ -111,6 +112,36 @@ fn frame_size(ctx: &Ctx, tap: &str, direction: &str) -> TestResult<u64> {
         "cd /sys/class/net/{tap}/statistics && echo $(($(cat {direction}_bytes) / $(cat {direction}_packets)))"
     );
     Ok(ctx.run(&counters).expect_success()?.stdout.trim().parse()?)
+}
+
+/// A guest sends and receives 2 MiB at the same time, each direction limited to 1 MiB a second, by itself.
+fn limited(ctx: &Ctx) -> TestResult {
+    make_tap(ctx, "tap0", "", "10.8.0.1")?;
+    let script = "ip link set eth0 up; ip addr add 10.8.0.2/24 dev eth0
+        until ping -c 1 -W 1 10.8.0.1 >/dev/null; do :; done
+        read begun rest < /proc/uptime; exercise connect 10.8.0.1 5000 2; read done rest < /proc/uptime
+        echo from $begun to $done; poweroff -f";
+    let exercise = ctx.program("exercise")?;
+    let initrd =
+        GuestInitrd::with_script(ctx.artefacts, script)?.file("bin/exercise", &ctx.get(&exercise)?)?;
+    ctx.put("/tmp/net.cpio", &initrd.build()?)?;
+    let mut server = ctx.run(&format!("{exercise} serve 5000 2")).deadline(240).start()?;
+    server.wait_for("listening on 5000")?;
+    let command = format!(
+        "vmm run {QUIET} --memory 128M --initrd /tmp/net.cpio --net tap0,rx-rate.bytes=1M,tx-rate={{bytes=1M,ops=1000}}"
+    );
+    let guest = ctx.run(&command).deadline(200).expect_success()?;
+    guest.stdout_contains("exercised: 2 MiB each way over 1 connections")?;
+    ensure!(server.finish()?.status == 0, "the server was not content");
+    let times = guest.stdout.lines().find_map(|line| line.trim().strip_prefix("from ")?.split_once(" to "));
+    let Some((begun, done)) = times else {
+        return Err(Failure::new("the guest does not tell how long it took"));
+    };
+    let seconds = done.parse::<f64>()? - begun.parse::<f64>()?;
+    // 2 MiB less the burst of a tenth of a second and a frame of 64 KiB, each of which passes at once.
+    ensure!(seconds > 1.8, "2 MiB each way took {seconds} s at 1 MiB a second");
+    ctx.run("rm /tmp/net.cpio; ip link del tap0").expect_success()?;
+    Ok(())
 }
 
 /// One card that the kernel serves, one that vmm serves, and one on a tap that vmm has made.
