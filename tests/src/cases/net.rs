@@ -1,4 +1,6 @@
-//! Network cards: TCP between a guest and its host through a tap, and what happens when the tap goes.
+//! Network cards: TCP between a guest and its host through a tap, its limits, and what happens when the tap goes.
+
+use std::time::Duration;
 
 use crate::host::HostSpec;
 use crate::suite::{Case, Ctx, Failure, GuestInitrd, QUIET, TestResult, case, ensure};
@@ -137,9 +139,9 @@ fn limited(ctx: &Ctx) -> TestResult {
     let Some((begun, done)) = times else {
         return Err(Failure::new("the guest does not tell how long it took"));
     };
-    let seconds = done.parse::<f64>()? - begun.parse::<f64>()?;
+    let took = Duration::try_from_secs_f64(done.parse::<f64>()? - begun.parse::<f64>()?)?;
     // 2 MiB less the burst of a tenth of a second and a frame of 64 KiB, each of which passes at once.
-    ensure!(seconds > 1.8, "2 MiB each way took {seconds} s at 1 MiB a second");
+    ensure!(took > Duration::from_millis(1800), "2 MiB each way took {took:?} at 1 MiB a second");
     ctx.run("rm /tmp/net.cpio; ip link del tap0").expect_success()?;
     Ok(())
 }

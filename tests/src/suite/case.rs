@@ -1,10 +1,12 @@
 //! A case and what it has at hand, so that it reads like what it says: run this in the host, expect that.
 
+use std::collections::BTreeSet;
 use std::fmt::Display;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use super::matrix;
 use super::samples::{self, Samples};
 use super::schedule::chain;
 use super::tiny::tiny_kernel;
@@ -89,13 +91,16 @@ pub(crate) struct Ctx<'a> {
     pub(crate) artefacts: &'a Artefacts,
     pub(crate) product: &'a Product,
     log: Mutex<String>,
+    /// The options of devices that its machines had.
+    used: Mutex<BTreeSet<String>>,
     /// Whether it has been looked for the cause of a command that hangs.
     looked: AtomicBool,
 }
 
 impl<'a> Ctx<'a> {
     pub(super) fn new(host: &'a Host, artefacts: &'a Artefacts, product: &'a Product) -> Ctx<'a> {
-        Ctx { host, artefacts, product, log: Mutex::default(), looked: AtomicBool::default() }
+        let (log, used, looked) = Default::default();
+        Ctx { host, artefacts, product, log, used, looked }
     }
 
     /// A command for the host's shell.
@@ -163,6 +168,11 @@ impl<'a> Ctx<'a> {
     /// What was done so far, command by command with its output.
     pub(super) fn transcript(&self) -> String {
         self.log.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The options of devices that its machines had.
+    pub(super) fn into_used(self) -> BTreeSet<String> {
+        self.used.into_inner().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Something hangs: writes down what can still be had of the guests, once.
@@ -412,6 +422,8 @@ impl Interactive<'_> {
         let status = self.status.map_or("still running".to_owned(), |status| format!("status {status}"));
         text.push_str(&format!("[{status} after {:.1} s]\n", self.started.elapsed().as_secs_f32()));
         self.ctx.note(&text);
+        let used = matrix::used(&self.command, self.status);
+        self.ctx.used.lock().unwrap_or_else(PoisonError::into_inner).extend(used);
     }
 }
 

@@ -4,6 +4,7 @@ mod calls;
 mod case;
 mod costs;
 mod guest;
+mod matrix;
 pub(crate) mod promises;
 mod samples;
 mod schedule;
@@ -20,9 +21,11 @@ pub(crate) use tiny::{POWERS_OFF, SAYS_READY, tiny_kernel};
 
 use calls::Calls;
 use costs::{Cost, Costs};
+use matrix::Uses;
 
 use crate::cases;
-use crate::product::Product;
+use crate::files::During;
+use crate::product::{self, Product};
 use crate::tool::announce;
 use crate::{Error, setup};
 
@@ -36,6 +39,8 @@ struct Tally {
     costs: Costs,
     /// Cases and unit tests that passed, by name.
     shown: BTreeSet<String>,
+    /// The options of devices that cases used which passed.
+    uses: Uses,
 }
 
 impl Tally {
@@ -63,11 +68,13 @@ impl Tally {
         self.failures.extend(other.failures);
         self.costs.add(other.costs);
         self.shown.extend(other.shown);
+        self.uses.merge(other.uses);
     }
 }
 
 /// What is seen when all cases have run.
 const PROMISES: &str = "specification/what holds each promise has passed";
+const MATRIX: &str = "specification/the device matrix is what cases have shown";
 
 /// Runs what `filter` selects; without one everything but the cases that take long, which it names. Fails if any of it
 /// does. With `rules` it is also looked for rules of the sandbox that nobody needs, which takes a whole run.
@@ -104,6 +111,8 @@ pub(crate) fn run(filter: Option<&str>, rules: bool) -> Result<ExitCode, Error> 
     if filter.is_none() {
         let unshown = promises::unshown(&tally.shown);
         tally.judge(PROMISES, unshown.join("\n"));
+        let complaint = compare(&tally.uses.matrix())?;
+        tally.judge(MATRIX, complaint);
     }
     println!("\n{}", tally.costs.table());
     for name in left_out {
@@ -119,4 +128,14 @@ pub(crate) fn run(filter: Option<&str>, rules: bool) -> Result<ExitCode, Error> 
     println!("{} passed, {} failed", tally.passed, tally.failed);
     let success = tally.failed == 0 && tally.passed > 0;
     Ok(if success { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Complains if the matrix in docs/ is another one than this, which is written beside what is built.
+fn compare(matrix: &str) -> Result<String, Error> {
+    if matrix::is_in_docs(matrix) {
+        return Ok(String::new());
+    }
+    let path = product::target().join("matrix.md");
+    std::fs::write(&path, matrix).during("write", &path)?;
+    Ok(format!("look at it, then: cp {} docs/devices/matrix.md", path.display()))
 }

@@ -14,7 +14,6 @@ pub(crate) fn named() -> impl Iterator<Item = &'static str> {
 }
 
 /// The devices that have a row, by their flags.
-#[cfg(test)]
 pub(crate) fn devices() -> impl Iterator<Item = &'static str> {
     let rows = DEVICES.lines().filter(|line| line.starts_with("| "));
     rows.filter_map(|line| line.split(" | ").next()).flat_map(quoted)

@@ -1,7 +1,7 @@
 //! Runs the cases: a few hosts at a time, one case after another in each. A host serves all cases that ask
 //! for its like; a case that fails takes its host with it, so that the next starts from a clean one.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -73,7 +73,7 @@ fn work(
                 if let Some(calls) = calls {
                     let _ = calls.lock().unwrap_or_else(PoisonError::into_inner).add(&host);
                 }
-                (outcome.map(|()| host), cpu)
+                (outcome.map(|used| (host, used)), cpu)
             }
             Err(e) => (Err(Report::of_boot(e)), Duration::ZERO),
         };
@@ -81,9 +81,10 @@ fn work(
         let mut tally = tally();
         tally.costs.case(name, cost);
         match outcome {
-            Ok(host) => {
+            Ok((host, used)) => {
                 println!("ok     {name} ({cost})");
                 tally.pass(name);
+                tally.uses.add(name, used);
                 current = Some((case.host, host));
             }
             Err(Report { text, .. }) if was_lost_by_emulator(&text) && queue.put_back(case) => {
@@ -97,9 +98,18 @@ fn work(
     }
 }
 
-fn run_case(case: &Case, host: &Host, artefacts: &Artefacts, product: &Product) -> Result<(), Report> {
+/// Gives the options of devices that its machines had.
+fn run_case(
+    case: &Case,
+    host: &Host,
+    artefacts: &Artefacts,
+    product: &Product,
+) -> Result<BTreeSet<String>, Report> {
     let ctx = Ctx::new(host, artefacts, product);
-    (case.run)(&ctx).map_err(|failure| Report::of_case(&failure.to_string(), &ctx.transcript(), host))
+    match (case.run)(&ctx) {
+        Ok(()) => Ok(ctx.into_used()),
+        Err(failure) => Err(Report::of_case(&failure.to_string(), &ctx.transcript(), host)),
+    }
 }
 
 /// How often a case may end with signs of an error of QEMU before that is a failure.
