@@ -64,7 +64,8 @@ pub(super) fn is_in_docs(matrix: &str) -> bool {
 /// The options of devices that a command line has `vmm run` make a machine with. With this exit status, or none yet.
 pub(super) fn used(command: &str, status: Option<i32>) -> BTreeSet<String> {
     let mut used = BTreeSet::new();
-    if !command.contains("vmm run") || status == Some(REFUSED) {
+    let makes_a_machine = command.contains("vmm run") && !command.contains("--dry-run");
+    if !makes_a_machine || status == Some(REFUSED) {
         return used;
     }
     let devices = devices();
