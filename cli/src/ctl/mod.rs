@@ -24,7 +24,7 @@ use client::{Answer, Client, ClientError};
 #[derive(Debug, Error, Diagnostic)]
 enum CtlError {
     #[error("--timeout `{0}` is not a duration")]
-    #[diagnostic(help("give a whole number with ms, s or m, as in --timeout 30s"))]
+    #[diagnostic(help("give a whole number with us, ms, s or m, as in --timeout 30s"))]
     Timeout(String),
     #[error("`{0}` is not a size")]
     #[diagnostic(help("give bytes, or a number with K, M, G or T, as in 8G"))]

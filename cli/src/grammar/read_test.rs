@@ -183,7 +183,7 @@ fn all_that_cannot_be_read_is_reported_and_the_rest_is_read() {
             "error: --memory `lots,hugepages,nodes=[1,256,x]`: size `lots` is not a size\n   help: give a number of bytes, or a number with K, M, G or T, as in 512M\n",
             "error: --memory `lots,hugepages,nodes=[1,256,x]`: nodes `256` is not a whole number from 0 to 255\n   help: give a whole number from 0 to 255\n",
             "error: --memory `lots,hugepages,nodes=[1,256,x]`: nodes `x` is not a whole number from 0 to 255\n   help: give a whole number from 0 to 255\n",
-            "error: --grace `a while` is not a duration\n   help: give a whole number with ms, s or m, as in 10s\n",
+            "error: --grace `a while` is not a duration\n   help: give a whole number with us, ms, s or m, as in 10s\n",
             "error: --disk `sieze=3,format=vmdk`: there is no key `sieze`\n   help: its keys are path, ro, format and rate\n",
             "error: --disk `sieze=3,format=vmdk`: format cannot be `vmdk`\n   help: its values are raw and qcow2\n",
             "error: --disk `sieze=3,format=vmdk`: `path` is missing\n   help: give it as in path=...\n",

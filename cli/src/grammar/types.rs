@@ -11,7 +11,7 @@ use serde::de::{Deserializer, Error, Unexpected, Visitor};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Size(pub(crate) u64);
 
-/// A time: `500ms`, `30s`, `2m`.
+/// A time: `200us`, `500ms`, `30s`, `2m`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Duration(pub(crate) Time);
 
@@ -82,32 +82,34 @@ impl Word for Size {
 impl FromStr for Duration {
     type Err = Unreadable;
 
-    /// Reads `500ms`, `10s`, `2m`; seconds without a unit.
+    /// Reads `200us`, `500ms`, `10s`, `2m`; seconds without a unit.
     fn from_str(text: &str) -> Result<Self, Unreadable> {
         let (number, unit) = digits(text).ok_or(Unreadable)?;
-        let ms = match unit {
-            "ms" => 1,
-            "" | "s" => 1000,
-            "m" => 60_000,
+        let us = match unit {
+            "us" => 1,
+            "ms" => 1000,
+            "" | "s" => 1_000_000,
+            "m" => 60_000_000,
             _ => return Err(Unreadable),
         };
-        number.checked_mul(ms).map(|ms| Self(Time::from_millis(ms))).ok_or(Unreadable)
+        number.checked_mul(us).map(|us| Self(Time::from_micros(us))).ok_or(Unreadable)
     }
 }
 
 impl Display for Duration {
     /// As it can be read again: `30s`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0.as_millis() {
-            ms if ms % 60_000 == 0 && ms != 0 => write!(f, "{}m", ms / 60_000),
-            ms if ms % 1000 == 0 => write!(f, "{}s", ms / 1000),
-            ms => write!(f, "{ms}ms"),
+        match self.0.as_micros() {
+            us if us % 60_000_000 == 0 && us != 0 => write!(f, "{}m", us / 60_000_000),
+            us if us % 1_000_000 == 0 => write!(f, "{}s", us / 1_000_000),
+            us if us % 1000 == 0 => write!(f, "{}ms", us / 1000),
+            us => write!(f, "{us}us"),
         }
     }
 }
 
 impl Word for Duration {
-    const EXPECTED: &'static str = "a duration: a whole number with ms, s or m, as in 10s";
+    const EXPECTED: &'static str = "a duration: a whole number with us, ms, s or m, as in 10s";
 }
 
 /// The most CPUs that Linux can have on x86 (CONFIG_NR_CPUS).
@@ -192,7 +194,7 @@ pub(crate) use words;
 words! {
     Size: "SIZE" { "type": ["string", "integer"], "pattern": "^[0-9]+([KMGTkmgt]([iI]?[bB])?)?$", "minimum": 0 };
     Cpus: "LIST" { "type": "string", "pattern": "^[0-9]+(-[0-9]+)?(,[0-9]+(-[0-9]+)?)*$" };
-    Duration: "DURATION" { "type": ["string", "integer"], "pattern": "^[0-9]+(ms|s|m)?$", "minimum": 0 };
+    Duration: "DURATION" { "type": ["string", "integer"], "pattern": "^[0-9]+(us|ms|s|m)?$", "minimum": 0 };
 }
 
 #[cfg(test)]

@@ -14,8 +14,15 @@ fn sizes_have_binary_suffixes() {
 
 #[test]
 fn durations_have_units() {
-    for (text, ms) in [("10s", 10_000), ("10", 10_000), ("500ms", 500), ("2m", 120_000), ("0s", 0)] {
-        assert_eq!(text.parse::<Duration>().unwrap().0, Time::from_millis(ms), "{text}");
+    for (text, us) in [
+        ("10s", 10_000_000),
+        ("10", 10_000_000),
+        ("500ms", 500_000),
+        ("200us", 200),
+        ("2m", 120_000_000),
+        ("0s", 0),
+    ] {
+        assert_eq!(text.parse::<Duration>().unwrap().0, Time::from_micros(us), "{text}");
     }
     for text in ["", "s", "1h", "-1s", "1.5s", "99999999999999999999s", "18446744073709551615s"] {
         assert!(text.parse::<Duration>().is_err(), "{text}");
@@ -49,7 +56,7 @@ fn what_is_printed_can_be_read() {
         (Size(4 << 30).to_string(), Size(1536 << 20).to_string()),
         ("4G".to_owned(), "1536M".to_owned())
     );
-    for text in ["0s", "1ms", "500ms", "30s", "90s", "2m"] {
+    for text in ["0s", "1us", "1500us", "1ms", "500ms", "30s", "90s", "2m"] {
         assert_eq!(text.parse::<Duration>().unwrap().to_string(), text);
     }
 }

@@ -37,7 +37,7 @@ enum TopError {
     #[diagnostic(help("name the sockets that machines were given with --api-socket: vmm top --socket PATH"))]
     NoSockets,
     #[error("--interval `{0}` is not a duration of 100ms or more")]
-    #[diagnostic(help("give a whole number with ms, s or m, as in --interval 2s"))]
+    #[diagnostic(help("give a whole number with us, ms, s or m, as in --interval 2s"))]
     Interval(String),
 }
 

@@ -4,7 +4,10 @@ use crate::host::HostSpec;
 use crate::suite::{Case, Ctx, GuestInitrd, QUIET, TestResult, case, ensure};
 
 pub(super) fn all() -> Vec<Case> {
-    vec![case("placement/every thread runs on the CPUs it was given", HostSpec::default(), placed)]
+    vec![
+        case("placement/every thread runs on the CPUs it was given", HostSpec::default(), placed),
+        case("placement/the host polls for a halted vCPU as it was told to", HostSpec::default(), polled),
+    ]
 }
 
 /// A line for each thread: its name, its CPUs, its policy (sched(7): 0 SCHED_OTHER, 1 SCHED_FIFO) and real-time priority.
@@ -48,5 +51,25 @@ fn placed(ctx: &Ctx) -> TestResult {
     // Neither CAP_SYS_NICE nor, to raise the limit, CAP_SYS_RESOURCE.
     let unable = format!("{meddle} without 24 {meddle} without 23 vmm check --cpu-realtime 7");
     ctx.run(&unable).output()?.stdout_contains("vCPUs may not have the real-time priority 7")?;
+    Ok(())
+}
+
+/// A guest that halts for a millisecond at a time, once without any polling and once with more than it ever halts.
+fn polled(ctx: &Ctx) -> TestResult {
+    let script =
+        "n=0; while [ $n -lt 100 ]; do usleep 1000; n=$((n + 1)); done; echo rested; read what; poweroff -f";
+    ctx.put("/tmp/guest.cpio", &GuestInitrd::with_script(ctx.artefacts, script)?.build()?)?;
+    for (most, polls) in [("0", false), ("1s", true)] {
+        let command = format!("vmm run {QUIET} --memory 128M --initrd /tmp/guest.cpio --halt-poll {most}");
+        let mut guest = ctx.run(&command).start()?;
+        guest.wait_for("rested")?;
+        let count = "cat /sys/kernel/debug/kvm/$(pidof vmm)-*/halt_attempted_poll";
+        let count: u64 = ctx.run(count).expect_success()?.stdout.trim().parse()?;
+        ensure!((count > 0) == polls, "with --halt-poll {most} KVM has polled {count} times");
+        guest.send("on\n");
+        ensure!(guest.finish()?.status == 0, "the guest did not power off");
+    }
+    ctx.run("rm /tmp/guest.cpio").expect_success()?;
+    ctx.run("vmm run --halt-poll 5s").expect_status(2)?.stderr_contains("longer than KVM can poll")?;
     Ok(())
 }

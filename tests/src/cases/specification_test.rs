@@ -46,7 +46,7 @@ fn every_promise_is_held_by_something_that_is_there() {
 }
 
 /// Options of a machine that are no devices.
-const OTHERS: [&str; 25] = [
+const OTHERS: [&str; 26] = [
     "kernel",
     "initrd",
     "cmdline",
@@ -55,6 +55,7 @@ const OTHERS: [&str; 25] = [
     "numa",
     "cpu-affinity",
     "cpu-realtime",
+    "halt-poll",
     "housekeeping-cpus",
     "iommufd",
     "on-reboot",

@@ -8,12 +8,13 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use devices::pci::{AddressSpace, MappedArea};
 use kvm_bindings::{
-    KVM_CAP_SPLIT_IRQCHIP, KVM_CAP_X2APIC_API, KVM_MEM_READONLY, KVM_X2APIC_API_DISABLE_BROADCAST_QUIRK,
-    KVM_X2APIC_API_USE_32BIT_IDS, kvm_create_device, kvm_device_type_KVM_DEV_TYPE_VFIO, kvm_enable_cap,
-    kvm_userspace_memory_region,
+    KVM_CAP_HALT_POLL, KVM_CAP_SPLIT_IRQCHIP, KVM_CAP_X2APIC_API, KVM_MEM_READONLY,
+    KVM_X2APIC_API_DISABLE_BROADCAST_QUIRK, KVM_X2APIC_API_USE_32BIT_IDS, kvm_create_device,
+    kvm_device_type_KVM_DEV_TYPE_VFIO, kvm_enable_cap, kvm_userspace_memory_region,
 };
 use kvm_ioctls::{Cap, DeviceFd, VmFd};
 use memory::{GuestRam, GuestRange, layout};
@@ -104,6 +105,13 @@ impl Vm {
         regions.chain(persistent).try_for_each(|slot| self.set_slot(slot))?;
         self._ram = Some(ram);
         Ok(())
+    }
+
+    /// Has a halted vCPU's thread poll for at most so long before it sleeps, whatever KVM's own setting is
+    /// (Documentation/virt/kvm/api.rst, KVM_CAP_HALT_POLL).
+    pub fn set_halt_poll(&self, most: Duration) -> Result<(), KvmError> {
+        let nanoseconds = u32::try_from(most.as_nanos()).unwrap_or(u32::MAX);
+        self.enable(KVM_CAP_HALT_POLL, nanoseconds.into(), "KVM_CAP_HALT_POLL")
     }
 
     /// Local APICs in the kernel, the IOAPIC here; APIC ids of 32 bits when there are many.

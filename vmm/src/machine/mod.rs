@@ -202,6 +202,8 @@ impl Machine {
         files::raise_limit();
         let mut vm =
             Vm::new(&plan.hypervisor).map_err(Unexpected::during("cannot create the virtual machine"))?;
+        let polled = plan.spec.placement.halt_poll.map_or(Ok(()), |most| vm.set_halt_poll(most));
+        polled.map_err(Unexpected::during("KVM does not take --halt-poll"))?;
         phases.done("create machine");
 
         let mut link = None;

@@ -1,5 +1,5 @@
 //! Where on the host the threads of a machine run: each vCPU on CPUs of its own, all other threads on the housekeeping CPUs, so that
-//! neither is in the other's way.
+//! neither is in the other's way; and how much of its CPU a vCPU has.
 //!
 //! Threads inherit their CPUs from those that start them, and a device's threads are started by a vCPU, as its driver gets ready.
 //! These go [home](sandbox::home) by themselves.
@@ -11,6 +11,7 @@
 use std::collections::BTreeSet;
 use std::io;
 use std::thread;
+use std::time::Duration;
 
 use miette::Diagnostic;
 use rustix::io::Errno;
@@ -32,6 +33,8 @@ pub struct Placement {
     pub housekeeping: Vec<u32>,
     /// The real-time priority of vCPUs (SCHED_FIFO).
     pub realtime: Option<u8>,
+    /// How long KVM polls at most when a vCPU halts, before the CPU is given to others (Documentation/virt/kvm/halt-polling.rst).
+    pub halt_poll: Option<Duration>,
 }
 
 /// A placement that makes no sense, or that this host does not allow.
@@ -54,6 +57,12 @@ pub enum PlacementError {
     #[error("--cpu-realtime {0} is no real-time priority")]
     #[diagnostic(help("give 1 to {MOST_URGENT}; the kernel's own threads that matter have 50 and 99"))]
     Priority(u8),
+    /// Longer than KVM can count.
+    #[error("--halt-poll {} ms is longer than KVM can poll", .0.as_millis())]
+    #[diagnostic(help(
+        "give at most 4s; what helps is about as long as the guest's devices take, such as 200us"
+    ))]
+    HaltPoll(Duration),
     /// The host has no such CPU, or not for us.
     #[error("CPU {0} of the host cannot be used: it is not online, or a cpuset keeps vmm off it")]
     #[diagnostic(help(
@@ -88,6 +97,9 @@ impl Placement {
         }
         if let Some(priority) = self.realtime.filter(|priority| !(1..=MOST_URGENT).contains(priority)) {
             problems.add(Class::Usage, PlacementError::Priority(priority));
+        }
+        if let Some(time) = self.halt_poll.filter(|time| u32::try_from(time.as_nanos()).is_err()) {
+            problems.add(Class::Usage, PlacementError::HaltPoll(time));
         }
     }
 

@@ -26,6 +26,16 @@ fn every_vcpu_has_a_cpu_of_its_own_or_none_has() {
 }
 
 #[test]
+fn kvm_polls_for_what_32_bits_of_nanoseconds_can_say() {
+    let poll = |ms| {
+        let halt_poll = Some(Duration::from_millis(ms));
+        problems_of(&Placement { halt_poll, ..Placement::default() }, 1)
+    };
+    assert_eq!((poll(0), poll(4000)), (vec![], vec![]));
+    assert_eq!(poll(5000), ["--halt-poll 5000 ms is longer than KVM can poll"]);
+}
+
+#[test]
 fn cpus_that_cannot_be_used_are_named() {
     let allowed = sched_getaffinity(None).unwrap();
     let usable = (0..CpuSet::MAX_CPU).find(|cpu| allowed.is_set(*cpu)).unwrap() as u32;
