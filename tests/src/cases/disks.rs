@@ -84,7 +84,7 @@ fn every_kind(ctx: &Ctx) -> TestResult {
          {image} d.qcow2 16777216 base.img raw"
     );
     ctx.run(&make).expect_success()?;
-    let disks = "--disk a.img,serial=first --disk b.img,direct,packed --disk c.qcow2,queues=1 --disk d.qcow2,backing,packed";
+    let disks = "--disk a.img,serial=first,lock=off --disk b.img,direct,packed,rate={ops=100000,ops-burst=10000} --disk c.qcow2,queues=1 --disk d.qcow2,backing,packed";
     let guest =
         ctx.run(&format!("cd {IMAGES}; {VMM} --cpus 2 {QUIET} {disks}")).deadline(400).expect_success()?;
     guest.stdout_contains("vda serial first ro 0 queues 2 block 512 discard ")?;

@@ -66,7 +66,7 @@ fn tcp(ctx: &Ctx, served: &str, reboots: usize) -> TestResult {
         .file("bin/resize", &ctx.get(&resize)?)?;
     ctx.put("/tmp/net.cpio", &initrd.build()?)?;
     let command = format!(
-        "vmm run {QUIET} --memory 128M --cpus 2 --initrd /tmp/net.cpio --net tap0,mac=02:00:5e:10:00:01,{first} \
+        "vmm run {QUIET} --memory 128M --cpus 2 --initrd /tmp/net.cpio --net tap0,mac=02:00:5e:10:00:01,queues=2,{first} \
          --net tap1,mtu=1400,offloads=off,{served}"
     );
     let mut guest = ctx.run(&command).deadline(200).start()?;
@@ -116,21 +116,22 @@ fn frame_size(ctx: &Ctx, tap: &str, direction: &str) -> TestResult<u64> {
     Ok(ctx.run(&counters).expect_success()?.stdout.trim().parse()?)
 }
 
-/// A guest sends and receives 2 MiB at the same time, each direction limited to 1 MiB a second, by itself.
+/// A guest sends and receives 2 MiB at the same time, each direction limited to 1 MiB a second, by itself. Its tap is handed in.
 fn limited(ctx: &Ctx) -> TestResult {
     make_tap(ctx, "tap0", "", "10.8.0.1")?;
     let script = "ip link set eth0 up; ip addr add 10.8.0.2/24 dev eth0
         until ping -c 1 -W 1 10.8.0.1 >/dev/null; do :; done
         read begun rest < /proc/uptime; exercise connect 10.8.0.1 5000 2; read done rest < /proc/uptime
         echo from $begun to $done; poweroff -f";
-    let exercise = ctx.program("exercise")?;
+    let (exercise, tap) = (ctx.program("exercise")?, ctx.program("tap")?);
     let initrd =
         GuestInitrd::with_script(ctx.artefacts, script)?.file("bin/exercise", &ctx.get(&exercise)?)?;
     ctx.put("/tmp/net.cpio", &initrd.build()?)?;
     let mut server = ctx.run(&format!("{exercise} serve 5000 2")).deadline(240).start()?;
     server.wait_for("listening on 5000")?;
     let command = format!(
-        "vmm run {QUIET} --memory 128M --initrd /tmp/net.cpio --net tap0,rx-rate.bytes=1M,tx-rate={{bytes=1M,ops=1000}}"
+        "{tap} tap0 exec vmm run {QUIET} --memory 128M --initrd /tmp/net.cpio \
+         --net fd=3,rx-rate={{bytes=1M,bytes-burst=100K,ops=2000,ops-burst=200}},tx-rate={{bytes=1M,bytes-burst=100K,ops=2000,ops-burst=200}}"
     );
     let guest = ctx.run(&command).deadline(200).expect_success()?;
     guest.stdout_contains("exercised: 2 MiB each way over 1 connections")?;

@@ -62,7 +62,7 @@ fn shared(ctx: &Ctx) -> TestResult {
     };
     let daemon = start()?;
     let vmm = format!(
-        "vmm run --fs socket=/tmp/fs.sock,tag=share --memory 128M {QUIET} --initrd /tmp/guest.cpio 2>&1"
+        "vmm run --fs socket=/tmp/fs.sock,tag=share,queues=1,queue-size=256 --memory 128M {QUIET} --initrd /tmp/guest.cpio 2>&1"
     );
     let mut guest = ctx.run(&vmm).deadline(400).start()?;
     let before = tree()?;

@@ -64,12 +64,12 @@ pub(super) fn is_in_docs(matrix: &str) -> bool {
 /// The options of devices that a command line has `vmm run` make a machine with. With this exit status, or none yet.
 pub(super) fn used(command: &str, status: Option<i32>) -> BTreeSet<String> {
     let mut used = BTreeSet::new();
-    let makes_a_machine = command.contains("vmm run") && !command.contains("--dry-run");
-    if !makes_a_machine || status == Some(REFUSED) {
+    let words: Vec<&str> = command.split_whitespace().collect();
+    let runs = words.windows(2).any(|pair| matches!(pair, ["vmm" | "-v" | "-vv", "run"]));
+    if !runs || words.contains(&"--dry-run") || status == Some(REFUSED) {
         return used;
     }
     let devices = devices();
-    let words: Vec<&str> = command.split_whitespace().collect();
     for (at, word) in words.iter().enumerate() {
         let Some(device) = devices.iter().find(|device| device.flag == *word) else { continue };
         let value = words.get(at + 1).copied().unwrap_or_default();

@@ -23,6 +23,7 @@ fn options_are_read_off_command_lines() {
     assert_eq!(used(command, None), set(&expected));
     assert_eq!(used("vmm run --disk a.img", Some(2)), set(&[]), "it was refused");
     assert_eq!(used("vmm run --disk a.img --dry-run", Some(0)), set(&[]), "it is no machine");
+    assert_eq!(used("exec vmm -v run --rng", Some(0)), set(&["--rng"]));
     assert_eq!(used("vmm check --disk a.img", Some(0)), set(&[]), "it is no machine");
 }
 
