@@ -127,7 +127,8 @@ impl MutEventSubscriber for Pair {
         let may_send = !self.notifier.is_broken();
         if let Some(transmitter) = self.transmitter.as_mut().filter(|_| may_send) {
             let kicked = matches!(events.data(), SEND_KICK | SEND_TIMER) && !transmitter.waits_for_room();
-            if kicked || at_tap.contains(EventSet::OUT) {
+            // A frame that waits for a tap that is gone is done with as well.
+            if kicked || at_tap.intersects(EventSet::OUT | EventSet::ERROR) {
                 transmitter.serve(&mut self.send_throttle);
             }
         }
