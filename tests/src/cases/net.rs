@@ -34,14 +34,15 @@ pub(super) fn make_tap(ctx: &Ctx, name: &str, how: &str, address: &str) -> TestR
     Ok(())
 }
 
-/// Under traffic, the rings of eth0 are made anew again and again, for which its driver resets each queue by itself.
-const RESIZED: &str = "n=0; traffic=/sys/class/net/eth0/statistics/rx_packets
+/// Under traffic, which goes on until that is done, the rings of eth0 are made anew again and again, for which its driver resets
+/// each queue by itself.
+const RESIZED: &str = "n=0; rm -f /tmp/resized; traffic=/sys/class/net/eth0/statistics/rx_packets
         while [ $n -lt 6 ] && [ -d /proc/$talk ]; do
             read before < $traffic; now=$before
             until [ $now -gt $((before + 20)) ] || [ ! -d /proc/$talk ]; do usleep 10000; read now < $traffic; done
             resize eth0 $((128 << n % 2)) && n=$((n + 1)) || break
         done
-        wait $talk; [ $n -lt 3 ] || echo rings were made anew";
+        touch /tmp/resized; wait $talk && [ $n -eq 6 ] && echo rings were made anew";
 
 /// Two cards, one with two pairs of queues, offloads and 64 connections and then one, whose frames grow large; one without
 /// offloads and with one connection. If vmm serves them, the first has packed rings. After each reboot all of it is done again.
@@ -55,7 +56,7 @@ fn tcp(ctx: &Ctx, served: &str, reboots: usize) -> TestResult {
         echo the cards are $(cat /sys/class/net/eth0/address) $(cat /sys/class/net/eth1/mtu)
         echo queues: $(ls -d /sys/class/net/eth0/queues/rx-* | wc -l), eth1: $(ls -d /sys/class/net/eth1/queues/rx-* | wc -l)
         for n in 0 1; do cut -c 35 /sys/class/net/eth$n/device/features; done | xargs echo packed:
-        exercise connect 10.8.0.1 5000 2 64 & talk=$!
+        exercise connect 10.8.0.1 5000 2 64 /tmp/resized & talk=$!
         RESIZED
         exercise connect 10.8.0.1 5002 2
         exercise connect 10.8.1.1 5001 1

@@ -2,8 +2,9 @@
 //!
 //! - `exercise disk PATH MIB`: fills the beginning of a disk block by block in random order, writes some of the blocks
 //!   again, and reads all of them in another order; without caches, from several threads.
-//! - `exercise serve PORT MIB [COUNT]` and `exercise connect ADDRESS PORT MIB [COUNT]`: send each other so much at the same
-//!   time, over so many connections at once. Port 0 is one that is free, which is told.
+//! - `exercise serve PORT MIB [COUNT]` and `exercise connect ADDRESS PORT MIB [COUNT [FILE]]`: send each other so much at the
+//!   same time, over so many connections at once; again and again until there is a file, if one is named. Port 0 is one that
+//!   is free, which is told.
 //!
 //! What is written and sent can be computed from its place, so nothing has to be remembered to check it.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a test program")]
@@ -12,6 +13,7 @@ use std::fs::OpenOptions;
 use std::io::{self, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::Path;
 use std::process::ExitCode;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -25,7 +27,7 @@ const BLOCK: usize = 32 << 10;
 const ALIGNMENT: usize = 4096;
 const THREADS: usize = 4;
 /// Every so many blocks are written twice.
-const AGAIN: usize = 4;
+const TWICE: usize = 4;
 /// How long a link may take to come up.
 const LINK_UP: Duration = Duration::from_secs(60);
 
@@ -36,10 +38,11 @@ fn main() -> ExitCode {
         ["disk", path, mib] => blocks(mib).and_then(|blocks| disk(path, blocks)),
         ["serve", port, mib] => serve(port, mib, "1"),
         ["serve", port, mib, count] => serve(port, mib, count),
-        ["connect", address, port, mib] => connect(address, port, mib, "1"),
-        ["connect", address, port, mib, count] => connect(address, port, mib, count),
+        ["connect", address, port, mib] => connect(address, port, mib, "1", None),
+        ["connect", address, port, mib, count] => connect(address, port, mib, count, None),
+        ["connect", address, port, mib, count, file] => connect(address, port, mib, count, Some(file)),
         _ => Err(io::Error::other(
-            "exercise disk PATH MIB | serve PORT MIB [COUNT] | connect ADDRESS PORT MIB [COUNT]",
+            "exercise disk PATH MIB | serve PORT MIB [COUNT] | connect ADDRESS PORT MIB [COUNT [FILE]]",
         )),
     };
     match done {
@@ -87,7 +90,7 @@ fn shuffled(count: usize, seed: u64) -> Vec<usize> {
 
 fn disk(path: &str, count: usize) -> io::Result<String> {
     let file = OpenOptions::new().read(true).write(true).custom_flags(libc::O_DIRECT).open(path)?;
-    let is_written_again = |block: usize| block.is_multiple_of(AGAIN);
+    let is_written_again = |block: usize| block.is_multiple_of(TWICE);
     let first = shuffled(count, 1);
     in_parallel(&first, |block, buffer| {
         fill(buffer, 1, block);
@@ -130,7 +133,7 @@ fn in_parallel(blocks: &[usize], work: impl Fn(usize, &mut [u8]) -> io::Result<(
 fn serve(port: &str, mib: &str, count: &str) -> io::Result<String> {
     let listener = TcpListener::bind(("0.0.0.0", port.parse().map_err(io::Error::other)?))?;
     println!("listening on {}", listener.local_addr()?.port());
-    over_connections(mib, count, |_| {
+    over_connections(mib, count, None, |_| {
         let (mut stream, _) = listener.accept()?;
         // Which of the connections it is.
         let mut number = [0; 8];
@@ -140,10 +143,10 @@ fn serve(port: &str, mib: &str, count: &str) -> io::Result<String> {
     })
 }
 
-fn connect(address: &str, port: &str, mib: &str, count: &str) -> io::Result<String> {
+fn connect(address: &str, port: &str, mib: &str, count: &str, until: Option<&str>) -> io::Result<String> {
     let began = Instant::now();
     let place = format!("{address}:{port}");
-    over_connections(mib, count, |number| {
+    over_connections(mib, count, until, |number| {
         let mut stream = loop {
             match TcpStream::connect(&place) {
                 Ok(stream) => break stream,
@@ -163,13 +166,14 @@ type Streams = (u64, u64);
 fn over_connections(
     mib: &str,
     count: &str,
+    until: Option<&str>,
     open: impl Fn(u64) -> io::Result<(TcpStream, Streams)> + Sync,
 ) -> io::Result<String> {
     let count: usize = count.parse().map_err(io::Error::other)?;
     let blocks = blocks(mib)? / count.max(1);
     let one = |number| {
         let (stream, streams) = open(number)?;
-        exchange(stream, blocks, streams)
+        exchange(stream, blocks, streams, until.map(Path::new))
     };
     thread::scope(|scope| {
         let one = &one;
@@ -181,8 +185,33 @@ fn over_connections(
     Ok(format!("{} MiB each way over {count} connections", (blocks * count * BLOCK) >> 20))
 }
 
+/// What who connects, and sends the odd streams, says after an exchange: that there is another, or that this was the last.
+const AGAIN: u8 = b'+';
+const OVER: u8 = b'.';
+
+/// Exchanges streams once, or until there is a file.
+fn exchange(mut stream: TcpStream, count: usize, streams: Streams, until: Option<&Path>) -> io::Result<()> {
+    let connects = streams.0 % 2 == 1;
+    loop {
+        exchange_once(&mut stream, count, streams)?;
+        let mut next = if until.is_none_or(Path::exists) { [OVER] } else { [AGAIN] };
+        match connects {
+            true => stream.write_all(&next)?,
+            false => stream.read_exact(&mut next)?,
+        }
+        if next == [OVER] {
+            break;
+        }
+    }
+    // Who connects may be gone the next moment with what is not sent yet: it waits until the other has all, and closes.
+    match connects && stream.read(&mut [0])? > 0 {
+        true => Err(io::Error::other("more came than was to come")),
+        false => Ok(()),
+    }
+}
+
 /// Sends one stream and receives another, at the same time.
-fn exchange(stream: TcpStream, count: usize, (own, other): Streams) -> io::Result<()> {
+fn exchange_once(stream: &mut TcpStream, count: usize, (own, other): Streams) -> io::Result<()> {
     let mut sending = stream.try_clone()?;
     let sender = thread::spawn(move || -> io::Result<()> {
         let mut buffer = vec![0; BLOCK];
@@ -191,17 +220,10 @@ fn exchange(stream: TcpStream, count: usize, (own, other): Streams) -> io::Resul
             sending.write_all(&buffer)
         })
     });
-    let mut receiving = stream;
     let mut buffer = vec![0; BLOCK];
     for block in 0..count {
-        receiving.read_exact(&mut buffer)?;
+        stream.read_exact(&mut buffer)?;
         check(&buffer, other, block)?;
     }
-    sender.join().unwrap_or_else(|_| Err(io::Error::other("the sender panicked")))?;
-    // Who connects, and sends the odd streams, may be gone the next moment with what is not sent yet: it waits until the
-    // other has all, and closes.
-    match own % 2 == 1 && receiving.read(&mut buffer)? > 0 {
-        true => Err(io::Error::other("more came than was to come")),
-        false => Ok(()),
-    }
+    sender.join().unwrap_or_else(|_| Err(io::Error::other("the sender panicked")))
 }
