@@ -112,24 +112,27 @@ impl MutEventSubscriber for Pair {
             TAP => at_tap = events.event_set(),
             RECEIVE_TIMER => self.receive_throttle.iter_mut().for_each(Throttle::take_event),
             SEND_TIMER => self.send_throttle.iter_mut().for_each(Throttle::take_event),
-            kick => self.queues().filter(|(_, it)| *it == kick).for_each(|(queue, _)| queue.take_kick()),
+            _ => {}
         }
         if at_tap.contains(EventSet::ERROR) {
             self.card.lose(&self.notifier);
         }
-        let may_receive = !self.notifier.is_broken() && !self.card.is_lost();
-        if let Some(receiver) = self.receiver.as_mut().filter(|_| may_receive) {
-            let kicked = matches!(events.data(), RECEIVE_KICK | RECEIVE_TIMER);
-            if kicked || at_tap.contains(EventSet::IN) {
-                receiver.serve(&mut self.receive_throttle);
+        let kicked = |kick, timer| events.data() == kick || events.data() == timer;
+        let may_send = !self.notifier.is_broken();
+        let mut has_sent = false;
+        if let Some(transmitter) = self.transmitter.as_mut().filter(|_| may_send) {
+            has_sent = kicked(SEND_KICK, SEND_TIMER) && !transmitter.waits_for_room();
+            // A frame that waits for a tap that is gone is done with as well.
+            if has_sent || at_tap.intersects(EventSet::OUT | EventSet::ERROR) {
+                transmitter.serve(&mut self.send_throttle);
             }
         }
-        let may_send = !self.notifier.is_broken();
-        if let Some(transmitter) = self.transmitter.as_mut().filter(|_| may_send) {
-            let kicked = matches!(events.data(), SEND_KICK | SEND_TIMER) && !transmitter.waits_for_room();
-            // A frame that waits for a tap that is gone is done with as well.
-            if kicked || at_tap.intersects(EventSet::OUT | EventSet::ERROR) {
-                transmitter.serve(&mut self.send_throttle);
+        let may_receive = !self.notifier.is_broken() && !self.card.is_lost();
+        if let Some(receiver) = self.receiver.as_mut().filter(|_| may_receive) {
+            // What comes back for a frame within this host has come when the frame is out.
+            let answered = has_sent && receiver.waits_for_frames();
+            if answered || kicked(RECEIVE_KICK, RECEIVE_TIMER) || at_tap.contains(EventSet::IN) {
+                receiver.serve(&mut self.receive_throttle);
             }
         }
         self.watch(ops);
@@ -138,11 +141,15 @@ impl MutEventSubscriber for Pair {
     fn init(&mut self, ops: &mut EventOps) {
         // Of an event loop that is gone.
         self.watched = EventSet::empty();
-        let kicks = self.queues().map(|(queue, kick)| (queue.kick().as_raw_fd(), kick));
+        // Each kick is an event of its own: what is in the eventfd need not be read.
+        let edge = EventSet::IN | EventSet::EDGE_TRIGGERED;
+        let kicks = self.queues().map(|(queue, kick)| (queue.kick().as_raw_fd(), kick, edge));
         let timers = [(&self.receive_throttle, RECEIVE_TIMER), (&self.send_throttle, SEND_TIMER)];
-        let timers = timers.into_iter().filter_map(|(it, timer)| Some((it.as_ref()?.as_raw_fd(), timer)));
-        for (fd, data) in kicks.chain(timers) {
-            if let Err(error) = ops.add(Events::with_data_raw(fd, data, EventSet::IN)) {
+        let timers = timers
+            .into_iter()
+            .filter_map(|(it, timer)| Some((it.as_ref()?.as_raw_fd(), timer, EventSet::IN)));
+        for (fd, data, events) in kicks.chain(timers) {
+            if let Err(error) = ops.add(Events::with_data_raw(fd, data, events)) {
                 self.notifier.broken(&error);
             }
         }
