@@ -8,7 +8,8 @@ use devices::virtio::VirtioPci;
 use devices::virtio::blk::Blk;
 use devices::virtio::pci::Surroundings;
 
-use super::{Card, Devices, Occupant, State, linger};
+use super::going::linger;
+use super::{Card, Devices, Occupant, State};
 use crate::machine::Event;
 use crate::machine::control::PluggedPlace;
 use crate::problem::{Class, Problem, Problems};
