@@ -2,10 +2,11 @@
 
 use std::path::PathBuf;
 
-use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+use clap::{ArgAction, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use devices::pci::PciAddress;
 
+use crate::config;
 use crate::config::args::MachineArgs;
 use crate::ctl::args::{CtlArgs, MemoryArgs};
 use crate::top::args::TopArgs;
@@ -42,6 +43,23 @@ pub(crate) struct Cli {
     pub(crate) events: Option<String>,
     #[command(subcommand)]
     pub(crate) command: Option<Command>,
+}
+
+impl Cli {
+    /// What was typed. Ends the process if that cannot be, or is a question.
+    pub(crate) fn typed() -> Self {
+        // What is there to be read takes longer to put together than a start does without.
+        Self::try_parse().unwrap_or_else(|_| {
+            let matches = Self::documented().get_matches();
+            Self::from_arg_matches(&matches).unwrap_or_else(|error| error.exit())
+        })
+    }
+
+    /// All that can be typed, with all there is to be read about it.
+    pub(crate) fn documented() -> clap::Command {
+        let machine = |command: clap::Command, name| command.mut_subcommand(name, config::args::documented);
+        ["run", "check"].into_iter().fold(Self::command(), machine)
+    }
 }
 
 /// What a line of the log looks like.

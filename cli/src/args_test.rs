@@ -1,11 +1,10 @@
-use clap::CommandFactory;
 use vmm::Problems;
 
 use super::*;
 
 #[test]
 fn the_command_line_is_consistent() {
-    Cli::command().debug_assert();
+    Cli::documented().debug_assert();
 }
 
 #[test]

@@ -2,8 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use clap::Parser;
 use clap::error::ErrorKind;
-use clap::{CommandFactory, Parser};
 use vmm::Problems;
 
 use crate::args::{Cli, Command};
@@ -140,7 +140,7 @@ fn every_flag_is_in_the_table_of_flags_and_every_flag_there_is_one() {
     let table = operating.split("### Flags\n").nth(1).unwrap().split("\n### ").next().unwrap();
     let flags: Vec<&str> =
         table.lines().filter_map(|line| line.strip_prefix("| `--")?.split('`').next()).collect();
-    let command = Cli::command();
+    let command = Cli::documented();
     let run = command.find_subcommand("run").unwrap();
     for name in run.get_arguments().filter_map(|argument| argument.get_long()) {
         let there = flags.iter().any(|flag| flag.split([' ', '=']).next() == Some(name));

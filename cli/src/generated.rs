@@ -3,7 +3,6 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use clap::CommandFactory;
 use clap_complete::Shell;
 use miette::Diagnostic;
 use thiserror::Error;
@@ -25,14 +24,14 @@ struct NoPages {
 /// Prints what `shell` completes by; returns the exit code.
 pub(crate) fn completions(shell: Shell) -> Result<u8, Problems> {
     let mut script = Vec::new();
-    clap_complete::generate(shell, &mut Cli::command(), "vmm", &mut script);
+    clap_complete::generate(shell, &mut Cli::documented(), "vmm", &mut script);
     report::print(&String::from_utf8_lossy(&script));
     Ok(0)
 }
 
 /// Writes a man page for each command; returns the exit code.
 pub(crate) fn man_pages(directory: &Path) -> Result<u8, Problems> {
-    clap_mangen::generate_to(Cli::command(), directory)
+    clap_mangen::generate_to(Cli::documented(), directory)
         .map_err(|source| NoPages { directory: directory.to_owned(), source })
         .map_err(Problem::of(Class::Usage))?;
     Ok(0)

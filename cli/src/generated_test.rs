@@ -26,7 +26,7 @@ fn every_command_has_a_page_with_its_flags() {
 fn shells_complete_commands_and_flags() {
     for shell in [Shell::Bash, Shell::Zsh, Shell::Fish] {
         let mut script = Vec::new();
-        clap_complete::generate(shell, &mut Cli::command(), "vmm", &mut script);
+        clap_complete::generate(shell, &mut Cli::documented(), "vmm", &mut script);
         let script = String::from_utf8(script).unwrap();
         assert_eq!(report::printable(&script), script, "it is printed as it is");
         for word in ["pin-deadline", "power-button", "unbind", "memory"] {

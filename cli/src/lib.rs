@@ -33,7 +33,6 @@ pub mod written;
 
 use std::process::ExitCode;
 
-use clap::Parser;
 use vmm::Problems;
 use vmm::machine::signals;
 use vmm::problem::Unexpected;
@@ -48,7 +47,7 @@ pub fn main() -> ExitCode {
     if let Some(code) = pin_helper::serve() {
         return code;
     }
-    let cli = Cli::parse();
+    let cli = Cli::typed();
     let result = log::start(&cli).and_then(|()| {
         signals::outlive_file_limit().map_err(Unexpected::during("cannot catch signals"))?;
         obey(cli)

@@ -1,7 +1,9 @@
-//! The options of [`Config`] as flags, made from its fields; and what was typed, over what a file says, back to it.
+//! The options of [`Config`] as flags; and what was typed, over what a file says, back to it.
+//!
+//! Reading needs their names and what their values look like ([`OPTIONS`]). All else that is known of them is in the types: [`documented`]
+//! adds it where people see it.
 
 use std::path::PathBuf;
-use std::sync::LazyLock;
 
 use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches, ValueHint, value_parser};
 use miette::Diagnostic;
@@ -9,15 +11,13 @@ use thiserror::Error;
 use vmm::{Class, Problems};
 
 use super::Config;
+use super::options::{Look, OPTIONS};
 use crate::grammar::schema::{self, OptionDoc, Shape, usage};
 use crate::grammar::{self, Form, OptionError, Origin, Reading, Table, Value, file, flag};
 
 /// A file that is larger describes no machine.
 const LARGEST: u64 = 1 << 20;
 const CONFIG: &str = "config";
-
-/// What is made of the type once, for every command that takes a machine.
-static OPTIONS: LazyLock<Vec<OptionDoc>> = LazyLock::new(schema::options::<Config>);
 
 /// A machine as it was typed.
 #[derive(Clone, Debug)]
@@ -88,7 +88,7 @@ impl Args for MachineArgs {
             .value_hint(ValueHint::FilePath)
             .value_parser(value_parser!(PathBuf))
             .help("Read the machine from a TOML file, whose keys are these flags. What is typed goes over it; what may be repeated is added to it");
-        OPTIONS.iter().fold(command.arg(file), |command, option| command.arg(argument(option)))
+        command.arg(file).args(OPTIONS.iter().map(|(name, look)| argument(name, *look)))
     }
 
     fn augment_args_for_update(command: Command) -> Command {
@@ -99,16 +99,16 @@ impl Args for MachineArgs {
 impl FromArgMatches for MachineArgs {
     fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
         let (mut flags, mut problems) = (Table::default(), Vec::new());
-        for option in OPTIONS.iter() {
-            let Some(texts) = matches.get_many::<String>(&option.name) else { continue };
+        for &(option, look) in OPTIONS {
+            let Some(texts) = matches.get_many::<String>(option) else { continue };
             for text in texts {
-                match (parse(option, text), &option.shape, flags.keys.last_mut()) {
+                match (parse(option, look, text), look, flags.keys.last_mut()) {
                     (Err(error), ..) => problems.push(error),
                     // Typed again.
-                    (Ok(value), Shape::List(_), Some((name, there))) if *name == option.name => {
+                    (Ok(value), Look::List | Look::ListOfKeys, Some((name, there))) if name == option => {
                         there.append(value)
                     }
-                    (Ok(value), ..) => flags.keys.push((option.name.clone(), value)),
+                    (Ok(value), ..) => flags.keys.push((option.to_owned(), value)),
                 }
             }
         }
@@ -122,43 +122,53 @@ impl FromArgMatches for MachineArgs {
 }
 
 /// The value of a flag.
-fn parse(option: &OptionDoc, text: &str) -> Result<Value, OptionError> {
-    let name = format!("--{}", option.name);
-    match &option.shape {
-        Shape::Switch | Shape::Text => Ok(flag::text(&name, text)),
-        Shape::Group(_) | Shape::Choice(_) => flag::options(&name, text),
-        Shape::List(item) => match **item {
-            // Its commas separate the keys of one element.
-            Shape::Group(_) | Shape::Choice(_) => {
-                let element = flag::options(&name, text)?;
-                Ok(Value { origin: element.origin.clone(), form: Form::List(vec![element]) })
-            }
-            _ => flag::list(&name, text),
-        },
+fn parse(option: &str, look: Look, text: &str) -> Result<Value, OptionError> {
+    let name = format!("--{option}");
+    match look {
+        Look::Switch | Look::Text => Ok(flag::text(&name, text)),
+        Look::Keys => flag::options(&name, text),
+        Look::List => flag::list(&name, text),
+        // Its commas separate the keys of one element.
+        Look::ListOfKeys => {
+            let element = flag::options(&name, text)?;
+            Ok(Value { origin: element.origin.clone(), form: Form::List(vec![element]) })
+        }
     }
 }
 
 /// The flag for an option.
-fn argument(option: &OptionDoc) -> Arg {
-    let argument = Arg::new(option.name.clone()).long(option.name.clone()).value_name(option.value.clone());
-    let argument = match &option.shape {
-        Shape::List(_) => argument.action(ArgAction::Append),
-        _ => argument.action(ArgAction::Set),
-    };
-    let argument = match &option.shape {
-        Shape::Switch => argument
+fn argument(name: &'static str, look: Look) -> Arg {
+    let argument = Arg::new(name).long(name);
+    match look {
+        Look::Switch => argument
+            .action(ArgAction::Set)
             .num_args(0..=1)
             .require_equals(true)
             .default_missing_value("true")
             .hide_possible_values(true),
-        _ => argument,
-    };
+        Look::Text | Look::Keys => argument.action(ArgAction::Set),
+        Look::List | Look::ListOfKeys => argument.action(ArgAction::Append),
+    }
+}
+
+/// A command that takes a machine, with all that is known of its flags.
+pub(crate) fn documented(command: Command) -> Command {
+    let options = schema::options::<Config>();
+    command.mut_args(|argument| {
+        match options.iter().find(|option| argument.get_id() == option.name.as_str()) {
+            Some(option) => document(argument, option),
+            None => argument,
+        }
+    })
+}
+
+fn document(argument: Arg, option: &OptionDoc) -> Arg {
     let argument = match option.value.as_str() {
         "FILE" | "PATH" => argument.value_hint(ValueHint::FilePath),
         _ => argument,
     };
     let short = option.text.split("\n\n").next().unwrap_or_default();
-    argument.help(with_default(short, option)).long_help(with_keys(option))
+    argument.value_name(option.value.clone()).help(with_default(short, option)).long_help(with_keys(option))
 }
 
 fn with_default(text: &str, option: &OptionDoc) -> String {

@@ -90,7 +90,7 @@ fn every_unreadable_value_is_reported() {
 
 #[test]
 fn help_is_made_from_the_types() {
-    let mut command = MachineArgs::augment_args(Command::new("vmm")).term_width(200);
+    let mut command = documented(MachineArgs::augment_args(Command::new("vmm"))).term_width(200);
     let help = command.render_long_help().to_string();
     for line in [
         "--kernel <FILE>",

@@ -1,6 +1,6 @@
 //! A machine as an operator describes it: every flag that `vmm run` and `vmm check` share, and every key of a file.
 //!
-//! Each option is a field, documented once; flags ([`args`]), help, man pages and the JSON schema are made from it. A flag
+//! Each option is a field, documented once; help, man pages and the JSON schema are made from it, and flags ([`args`]). A flag
 //! `--pin-deadline` is the key `pin-deadline`. A group of options has a type of its own in a file beside this one
 //! ([`vfio`]), in the [grammar](crate::grammar) of all.
 
@@ -13,6 +13,7 @@ mod lifecycle;
 mod mem;
 mod net;
 mod numa;
+mod options;
 mod pinning;
 mod pmem;
 mod rate;
