@@ -1,6 +1,6 @@
-//! The least that a guest takes of KVM, to compare a start of ours with: `bare_start CODE` runs the bytes of the file CODE
-//! as a guest with 128 MiB of memory and one vCPU. A byte for the first serial port goes to standard output; one for
-//! port 0xf4 ends the process with `(value << 1) | 1`, as `--debug-exit` does.
+//! The least that a guest takes of KVM, to compare a start of ours with: `bare_start CODE [INITRD]` runs the bytes of the file
+//! CODE as a guest with 128 MiB of memory and one vCPU, those of INITRD at the end of its memory. A byte for the first serial port
+//! goes to standard output; one for port 0xf4 ends the process with `(value << 1) | 1`, as `--debug-exit` does.
 //!
 //! The calls are those of vmm for such a machine, in vmm's order, without anything that vmm checks or remembers.
 //!
@@ -9,7 +9,10 @@
 #![expect(unsafe_code, reason = "mmap, KVM_SET_USER_MEMORY_REGION")]
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test program")]
 
-use std::os::fd::AsRawFd;
+use std::ffi::OsString;
+use std::fs::File;
+use std::io::{Seek, SeekFrom};
+use std::os::fd::{AsFd, AsRawFd};
 use std::process::ExitCode;
 use std::ptr;
 
@@ -17,7 +20,7 @@ use kvm_bindings::{
     KVM_CAP_SPLIT_IRQCHIP, KVM_MAX_CPUID_ENTRIES, kvm_enable_cap, kvm_segment, kvm_userspace_memory_region,
 };
 use kvm_ioctls::{Kvm, VcpuExit};
-use rustix::fs::{MemfdFlags, ftruncate, memfd_create};
+use rustix::fs::{MemfdFlags, ftruncate, memfd_create, sendfile};
 
 const MEMORY: u64 = 128 << 20;
 /// Where the code lies, guest physical.
@@ -30,12 +33,16 @@ const COM1: u16 = 0x3f8;
 const DEBUG_EXIT: u16 = 0xf4;
 
 fn main() -> ExitCode {
-    let code = std::fs::read(std::env::args_os().nth(1).unwrap()).unwrap();
+    let mut arguments = std::env::args_os().skip(1);
+    let code = std::fs::read(arguments.next().unwrap()).unwrap();
     let kvm = Kvm::new().unwrap();
     let vm = kvm.create_vm().unwrap();
 
-    let file = memfd_create("guest-ram", MemfdFlags::CLOEXEC).unwrap();
+    let mut file = File::from(memfd_create("guest-ram", MemfdFlags::CLOEXEC).unwrap());
     ftruncate(&file, MEMORY).unwrap();
+    if let Some(initrd) = arguments.next() {
+        load(&mut file, initrd);
+    }
     let (access, flags) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_SHARED | libc::MAP_NORESERVE);
     // SAFETY: a new mapping at an address of the kernel's choice.
     let memory = unsafe { libc::mmap(ptr::null_mut(), MEMORY as usize, access, flags, file.as_raw_fd(), 0) };
@@ -77,5 +84,17 @@ fn main() -> ExitCode {
             VcpuExit::IoOut(DEBUG_EXIT, [value, ..]) => return ExitCode::from(*value << 1 | 1),
             exit => panic!("the guest left for {exit:?}"),
         }
+    }
+}
+
+/// Puts what is in `initrd` at the end of guest memory, from file to file: nothing is mapped or read here.
+fn load(memory: &mut File, initrd: OsString) {
+    let initrd = File::open(initrd).unwrap();
+    let mut left = initrd.metadata().unwrap().len();
+    memory.seek(SeekFrom::Start((MEMORY - left) & !4095)).unwrap();
+    while left > 0 {
+        let sent = sendfile(memory.as_fd(), &initrd, None, left as usize).unwrap();
+        assert!(sent > 0, "the initrd became shorter");
+        left -= sent as u64;
     }
 }

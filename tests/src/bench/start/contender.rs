@@ -9,7 +9,7 @@ use super::guest::Guest;
 use crate::product::{self, ProductError};
 use crate::setup::Qemu;
 
-/// The name of the contender that the others are compared with.
+/// The name of what leaves nothing in guest memory but the guest.
 pub(super) const BARE: &str = "bare KVM calls";
 pub(super) const VMM: &str = "vmm";
 /// No device of QEMU's that the guest does not use, and none of its defaults.
@@ -20,11 +20,13 @@ const MICROVM_CPU: &str = "host,-arch-capabilities";
 /// Somebody who runs a guest.
 pub(super) struct Contender {
     name: String,
+    /// Whose times its own are told in: the bare calls that leave as much in guest memory.
+    beside: Option<String>,
     kind: Kind,
 }
 
 enum Kind {
-    Bare(PathBuf),
+    Bare { program: PathBuf, initrd: Option<PathBuf> },
     Vmm { binary: PathBuf, initrd: Initrd },
     Microvm(Qemu),
 }
@@ -39,25 +41,43 @@ enum Initrd {
 }
 
 impl Contender {
-    /// The bare calls first. What is not there yet is built: `vmm` too, unless these binaries of it are to be measured.
+    /// Each after those that it is compared with. What is not there yet is built: `vmm` too, unless these binaries of it are to be
+    /// measured.
     pub(super) fn all(binaries: &[PathBuf], qemu: Qemu) -> Result<Vec<Contender>, ProductError> {
-        let mut all =
-            vec![Contender { name: BARE.to_owned(), kind: Kind::Bare(product::program("bare_start")?) }];
+        let program = product::program("bare_start")?;
+        let bare = |name: &str, initrd| Contender {
+            name: name.to_owned(),
+            beside: None,
+            kind: Kind::Bare { program: program.clone(), initrd },
+        };
+        let mut all = vec![bare(BARE, None)];
         let mut vmm = |name: String, binary: PathBuf| {
-            let kind = |initrd| Kind::Vmm { binary: binary.clone(), initrd };
-            all.push(Contender { name: format!("{name} --initrd none"), kind: kind(Initrd::None) });
-            all.push(Contender { name, kind: kind(Initrd::BuiltIn) });
+            let run = |name: String, beside: String, initrd| Contender {
+                name,
+                beside: Some(beside),
+                kind: Kind::Vmm { binary: binary.clone(), initrd },
+            };
+            all.push(run(format!("{name} --initrd none"), BARE.to_owned(), Initrd::None));
+            let laden = format!("{BARE}, {name} as initrd");
+            all.push(bare(&laden, Some(binary.clone())));
+            all.push(run(name, laden, Initrd::BuiltIn));
         };
         if binaries.is_empty() {
             vmm(VMM.to_owned(), product::release()?);
         }
         binaries.iter().for_each(|path| vmm(format!("{VMM} {}", path.display()), path.clone()));
-        all.push(Contender { name: "QEMU microvm".to_owned(), kind: Kind::Microvm(qemu) });
+        let (name, beside) = ("QEMU microvm".to_owned(), Some(BARE.to_owned()));
+        all.push(Contender { name, beside, kind: Kind::Microvm(qemu) });
         Ok(all)
     }
 
     pub(super) fn name(&self) -> &str {
         &self.name
+    }
+
+    /// The name of those that it is compared with.
+    pub(super) fn beside(&self) -> Option<&str> {
+        self.beside.as_deref()
     }
 
     /// Its binary, if it is vmm.
@@ -68,7 +88,7 @@ impl Contender {
     /// Whether a thread of this name does nothing but run the guest.
     pub(super) fn runs_guest(&self, thread: &str) -> bool {
         match self.kind {
-            Kind::Bare(_) => true,
+            Kind::Bare { .. } => true,
             Kind::Vmm { .. } => thread.starts_with("vcpu"),
             Kind::Microvm(_) => thread.starts_with("CPU "),
         }
@@ -78,9 +98,9 @@ impl Contender {
     pub(super) fn command(&self, guest: &Guest) -> Command {
         let memory = format!("{MEMORY_MIB}M");
         match &self.kind {
-            Kind::Bare(program) => {
+            Kind::Bare { program, initrd } => {
                 let mut command = Command::new(program);
-                command.arg(&guest.code);
+                command.arg(&guest.code).args(initrd);
                 command
             }
             Kind::Vmm { binary, initrd } => {

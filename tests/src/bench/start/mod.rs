@@ -2,7 +2,8 @@
 //! end of the process, on this machine's own KVM. Such a guest runs wherever `/dev/kvm` exists, on hardware or not.
 //!
 //! All contenders run the same guest in turns, since a machine is never twice the same; what counts is what a time is of the
-//! bare KVM calls' in the same run. Then each of them has an idle guest, whose monitor is looked at.
+//! bare KVM calls' in the same run, of those that put as much into guest memory. Then each of them has an idle guest, whose monitor
+//! is looked at.
 //!
 //! It fails unless vmm keeps what it promises; see `verdict`.
 
@@ -88,7 +89,8 @@ pub(super) fn run(options: &BenchOptions) -> Result<ExitCode, Error> {
     for (contender, starts) in contenders.iter().zip(starts) {
         let standing = standing::look(contender.command(&idle), contender);
         let binary = contender.vmm().and_then(|path| Some(std::fs::metadata(path).ok()?.len()));
-        let row = Row::new(contender.name(), binary, starts, standing, rows.first());
+        let bare = rows.iter().find(|row| Some(row.name.as_str()) == contender.beside());
+        let row = Row::new(contender.name(), binary, starts, standing, bare);
         println!("{}", row.lines());
         rows.push(row);
     }
