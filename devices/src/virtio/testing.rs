@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::AsRawFd;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{Ordering, fence};
 use std::sync::{Arc, Mutex};
 
 use memory::layout::AddressLimits;
@@ -165,6 +165,13 @@ impl DriverRing {
         let (at, flags) = first.unwrap();
         self.ram.guest_memory().store(flags, GuestAddress(at), Ordering::Release).unwrap();
         id
+    }
+
+    /// Whether the device is to be kicked for what was just added. (Without EVENT_IDX.)
+    pub(crate) fn wants_kick(&self) -> bool {
+        fence(Ordering::SeqCst);
+        let flags: u16 = self.get(self.at.device + if self.packed { 2 } else { 0 });
+        flags & 1 == 0
     }
 
     /// The next chain that was used: its id, and the bytes written.

@@ -114,6 +114,27 @@ fn range(sector: u64, sectors: u32, flags: u32) -> Vec<u8> {
 }
 
 #[test]
+fn a_driver_that_kicks_only_when_asked_is_answered() {
+    for packed in [false, true] {
+        let mut rig = Rig::new(packed, false, options());
+        rig.header(abi::VIRTIO_BLK_T_OUT, 0);
+        rig.put(DATA, &[7; 4096]);
+        // More at once than are many, and fewer, in a ring of 64 with three descriptors for each.
+        for at_once in [20, 1, 20, 20, 3].repeat(40) {
+            for index in 0..at_once {
+                rig.ring.add(&[(BUFFERS, 16), (DATA, 4096)], &[(STATUS + index, 1)]);
+            }
+            if rig.ring.wants_kick() {
+                rig.guest.kick(0);
+            }
+            for _ in 0..at_once {
+                rig.guest.wait_for_used(0, &mut rig.ring);
+            }
+        }
+    }
+}
+
+#[test]
 fn what_is_written_is_read() {
     for packed in [false, true] {
         let mut rig = Rig::new(packed, false, options());
