@@ -1,12 +1,14 @@
-//! One guest with one device, and all loads on it.
+//! Guests that do what they are asked, and what each of it takes.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::load::{Device, FAILED, READY};
+use super::contender::Contender;
+use super::load::{FAILED, READY};
 use crate::host::{Deadline, Event, Host, HostError, Session};
 use crate::wire::ExecRequest;
 
-/// For one guest, in the measuring machine's time.
+/// For a boot or a load, in the measuring machine's time.
 const DEADLINE: Duration = Duration::from_secs(240);
 /// What a QEMU that stays says of its guest's end, and a guest that panics. Nested in another QEMU, guests are given interrupts that
 /// they have had, now and then (docs/lab.md).
@@ -23,75 +25,106 @@ pub(super) struct Sample {
     pub(super) exits: f64,
 }
 
-/// A sample for each of the device's loads, in their order; or why there are none.
-pub(super) fn guest(
-    host: &Host,
-    device: Device,
-    argv: Vec<String>,
-) -> Result<Result<Vec<Sample>, String>, HostError> {
-    let session = host.exec(ExecRequest { argv, env: Vec::new(), terminal: None })?;
-    let mut guest = Guest { session, said: String::new(), deadline: Deadline::after(DEADLINE) };
-    let mut samples = Vec::new();
-    if let Err(why) = guest.until_ready()? {
-        return Ok(Err(why));
+/// Why there is no sample.
+#[derive(Debug)]
+pub(super) enum Failure {
+    /// A guest did not do it.
+    Guest(String),
+    /// The host is not there any more.
+    Host(HostError),
+}
+
+impl Failure {
+    /// The same, said of a guest of this one's.
+    pub(super) fn of(self, who: Contender) -> Self {
+        match self {
+            Self::Guest(why) => Self::Guest(format!("{who:?}: {why}")),
+            lost => lost,
+        }
     }
-    for _ in device.loads() {
-        let before = exits(host)?;
-        let cpu = host.cpu_time();
-        let said = match guest.until_ready()? {
-            Ok(said) => said,
-            Err(why) => return Ok(Err(why)),
-        };
-        let cpu = host.cpu_time().saturating_sub(cpu);
-        let after = exits(host)?;
+}
+
+impl From<HostError> for Failure {
+    fn from(lost: HostError) -> Self {
+        Self::Host(lost)
+    }
+}
+
+/// A guest that waits to be let go on.
+pub(super) struct Guest<'a> {
+    host: &'a Host,
+    session: Session,
+    /// Where the host's kernel counts for it.
+    counters: String,
+}
+
+impl<'a> Guest<'a> {
+    /// Boots it. No other may boot meanwhile.
+    pub(super) fn boot(host: &'a Host, argv: Vec<String>) -> Result<Self, Failure> {
+        let others = exits(host)?;
+        let session = host.exec(ExecRequest { argv, env: Vec::new(), terminal: None })?;
+        let mut guest = Self { host, session, counters: String::new() };
+        guest.until_ready()?;
+        let new = exits(host)?.into_keys().find(|counters| !others.contains_key(counters));
+        guest.counters = new.ok_or_else(|| Failure::Guest("KVM does not know it".to_owned()))?;
+        Ok(guest)
+    }
+
+    /// Has it do what comes next in its script.
+    pub(super) fn load(&mut self) -> Result<Sample, Failure> {
+        let before = self.exits()?;
+        let cpu = self.host.cpu_time();
+        self.session.stdin().write_all(b"go\n");
+        let said = self.until_ready()?;
+        let cpu = self.host.cpu_time().saturating_sub(cpu);
+        let after = self.exits()?;
         let Some((count, nanoseconds)) = took(&said) else {
-            return Ok(Err(format!("a load failed: {said}")));
+            return Err(Failure::Guest(format!("a load failed: {said}")));
         };
-        samples.push(Sample {
+        Ok(Sample {
             cpu: cpu.as_secs_f64() * 1e6 / count,
             time: nanoseconds / 1000.0 / count,
             exits: (after - before) / count,
-        });
+        })
     }
-    guest.session.stdin().write_all(b"go\n");
-    while let Event::Stdout(_) | Event::Stderr(_) = guest.session.next(guest.deadline)? {}
-    Ok(Ok(samples))
-}
 
-struct Guest {
-    session: Session,
-    said: String,
-    deadline: Deadline,
-}
+    /// Has it power off.
+    pub(super) fn end(self) -> Result<(), Failure> {
+        self.session.stdin().write_all(b"go\n");
+        let deadline = Deadline::after(DEADLINE);
+        while let Event::Stdout(_) | Event::Stderr(_) = self.session.next(deadline)? {}
+        Ok(())
+    }
 
-impl Guest {
-    /// Lets it go on, unless it has not begun, and gives what it says until it is ready for the next load; or why it is not.
-    fn until_ready(&mut self) -> Result<Result<String, String>, HostError> {
-        if self.said.contains(READY) {
-            self.said.clear();
-            self.session.stdin().write_all(b"go\n");
-        }
+    /// What it says until it is ready for the next load.
+    fn until_ready(&mut self) -> Result<String, Failure> {
+        let (mut said, deadline) = (String::new(), Deadline::after(DEADLINE));
         loop {
-            match self.session.next(self.deadline) {
+            match self.session.next(deadline) {
                 Ok(Event::Stdout(bytes) | Event::Stderr(bytes)) => {
-                    self.said.push_str(&String::from_utf8_lossy(&bytes))
+                    said.push_str(&String::from_utf8_lossy(&bytes))
                 }
                 Ok(Event::Exit(status)) => {
-                    return Ok(Err(format!("it ended with status {status}: {}", self.said)));
+                    return Err(Failure::Guest(format!("it ended with status {status}: {said}")));
                 }
                 Err(HostError::Deadline { after }) => {
-                    return Ok(Err(format!("it was not done after {} s: {}", after.as_secs(), self.said)));
+                    let after = after.as_secs();
+                    return Err(Failure::Guest(format!("it was not done after {after} s: {said}")));
                 }
-                Err(lost) => return Err(lost),
+                Err(lost) => return Err(lost.into()),
             }
-            if STOPPED.iter().any(|end| self.said.contains(end)) {
-                return Ok(Err(format!("it was stopped: {}", self.said)));
+            if STOPPED.iter().any(|end| said.contains(end)) {
+                return Err(Failure::Guest(format!("it was stopped: {said}")));
             }
             // A whole line of it.
-            if self.said.split_inclusive('\n').any(|line| line.trim_end() == READY && line.ends_with('\n')) {
-                return Ok(Ok(self.said.clone()));
+            if said.split_inclusive('\n').any(|line| line.trim_end() == READY && line.ends_with('\n')) {
+                return Ok(said);
             }
         }
+    }
+
+    fn exits(&self) -> Result<f64, Failure> {
+        Ok(exits(self.host)?.get(&self.counters).copied().unwrap_or_default())
     }
 }
 
@@ -105,10 +138,15 @@ fn took(said: &str) -> Option<(f64, f64)> {
     Some((count.parse().ok()?, nanoseconds.parse().ok()?))
 }
 
-/// Of the one guest that there is, since its start.
-fn exits(host: &Host) -> Result<f64, HostError> {
-    let files = host.errand(&["sh", "-c", "cat /sys/kernel/debug/kvm/[0-9]*/exits"], &[])?;
-    Ok(String::from_utf8_lossy(&files).lines().filter_map(|line| line.trim().parse::<f64>().ok()).sum())
+/// Of each guest that there is, since its start, by where the host's kernel counts them.
+fn exits(host: &Host) -> Result<BTreeMap<String, f64>, HostError> {
+    let script = "for guest in /sys/kernel/debug/kvm/[0-9]*; do echo $guest $(cat $guest/exits); done";
+    let files = host.errand(&["sh", "-c", script], &[])?;
+    let guest = |line: &str| {
+        let (counters, exits) = line.split_once(' ')?;
+        Some((counters.to_owned(), exits.trim().parse().ok()?))
+    };
+    Ok(String::from_utf8_lossy(&files).lines().filter_map(guest).collect())
 }
 
 #[cfg(test)]

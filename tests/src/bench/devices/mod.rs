@@ -1,14 +1,15 @@
-//! `cargo lab bench devices`: disks and network cards of vmm's beside those of QEMU's, with the same guest, image and tap, in one lab
-//! host. It has one CPU, which is never idle while a device serves: what a request takes of its time is what it costs, guest included, and
-//! its inverse what can be had in a second. So CPU time of the emulated host tells both, and the machine's other work is not in it. A clock
-//! that counts instructions would repeat better still, but QEMU with such a clock stands still for good when a nested guest has many
-//! requests under way.
+//! `cargo lab bench devices`: disks and network cards of vmm's beside those of QEMU's, with the same guest program, image and kind of
+//! tap, in one lab host. What a request takes of the emulated host's CPU time is what it costs, guest included. The host has two CPUs,
+//! as a guest's vCPU and the thread that serves its device have on hosts that they are put on with care; with one it is the host's
+//! scheduler that is compared (docs/performance.md). A clock that counts instructions would repeat better still, but QEMU with such a
+//! clock stands still for good when a nested guest has many requests under way.
 //!
 //! It fails unless vmm keeps what it promises; see `verdict`.
 
 mod contender;
 mod load;
 mod measure;
+mod round;
 mod row;
 mod verdict;
 
@@ -29,15 +30,14 @@ use crate::wire::ExecRequest;
 use crate::{Error, setup};
 use contender::Contender;
 use load::Device;
-use measure::Sample;
+use measure::Failure;
+use round::Pair;
 use row::{Row, TABLE};
 
-const INITRD: &str = "/lab/guest.cpio";
 const REQUESTS: &str = "/lab/requests";
 const MAKE_TAP: &str = "/lab/tap";
 /// On ext4, which knows direct I/O.
-const IMAGE: &str = "/tmp/images/disk.img";
-const TAP: &str = "tap0";
+const IMAGES: &str = "/tmp/images";
 
 /// In the JSON file.
 #[derive(Serialize)]
@@ -78,23 +78,24 @@ pub(super) fn run(options: &BenchOptions) -> Result<ExitCode, Error> {
         options.only.is_empty() || options.only.iter().any(|only| device.name() == only.as_str())
     };
     for device in Device::ALL.into_iter().filter(asked) {
-        let initrd =
-            GuestInitrd::with_script(&artefacts, &device.script())?.file("bin/requests", &lab.requests)?;
-        lab.host.put(INITRD, &initrd.build()?)?;
-        let mut samples: Vec<(Contender, Vec<Sample>)> = Vec::new();
+        for who in Contender::ALL {
+            let initrd = GuestInitrd::with_script(&artefacts, &device.script(who))?;
+            let initrd = initrd.file("bin/requests", &lab.requests)?;
+            lab.host.put(&who.initrd(), &initrd.build()?)?;
+        }
+        let mut rounds: Vec<Vec<Vec<Pair>>> = Vec::new();
         for _ in 0..options.starts {
-            for contender in Contender::ALL {
-                let command = contender.command(device, lab.host.release(), &lab.qemu);
-                match measure::guest(&lab.host, device, command)? {
-                    Ok(measured) => samples.push((contender, measured)),
-                    Err(why) => troubles.push(format!("{contender:?}, {}: {why}", device.name())),
-                }
+            let command = |who: Contender| who.command(device, lab.host.release(), &lab.qemu);
+            match round::run(&lab.host, device, command) {
+                Ok(pairs) => rounds.push(pairs),
+                Err(Failure::Guest(why)) => troubles.push(format!("{}: {why}", device.name())),
+                Err(Failure::Host(lost)) => return Err(lost.into()),
             }
         }
         for (index, load) in device.loads().iter().enumerate() {
-            let of_load =
-                |(who, all): &(Contender, Vec<Sample>)| all.get(index).map(|sample| (*who, *sample));
-            let row = Row::new(device, load, &samples.iter().filter_map(of_load).collect::<Vec<_>>());
+            let pairs: Vec<Pair> =
+                rounds.iter().filter_map(|round| round.get(index)).flatten().copied().collect();
+            let row = Row::new(device, load, &pairs);
             println!("{}", row.line());
             rows.push(row);
         }
@@ -126,16 +127,21 @@ impl Lab {
         };
         let (requests, make_tap) = (program("requests")?, program("tap")?);
         let (directory, qemu) = artefacts.qemu.in_a_host()?;
-        let spec = HostSpec { add: vec![directory], ..HostSpec::default().one_cpu() };
+        let spec = HostSpec { add: vec![directory], ..HostSpec::default() };
         let host = Host::boot(&spec, artefacts, Some(vmm))?;
         host.put(REQUESTS, &requests)?;
         host.put(MAKE_TAP, &make_tap)?;
-        let make = format!(
-            "mkdir -p /tmp/images && truncate -s 192M /tmp/images.fs && mke2fs -q -F /tmp/images.fs && \
-             mount -t ext4 -o loop /tmp/images.fs /tmp/images && dd if=/dev/zero of={IMAGE} bs=1M count=128 2>/dev/null && sync; \
-             {MAKE_TAP} {TAP} && ip link set {TAP} up && ip addr add {}/24 dev {TAP}",
-            load::HOST
+        let mut make = format!(
+            "mkdir -p {IMAGES} && truncate -s 384M {IMAGES}.fs && mke2fs -q -F {IMAGES}.fs && mount -t ext4 -o loop {IMAGES}.fs {IMAGES}"
         );
+        for who in Contender::ALL {
+            let (image, tap, address) = (who.image(), who.tap(), who.host());
+            make.push_str(&format!(
+                " && dd if=/dev/zero of={image} bs=1M count=128 2>/dev/null && {MAKE_TAP} {tap} && ip link set {tap} up && \
+                 ip addr add {address}/24 dev {tap}"
+            ));
+        }
+        make.push_str(" && sync");
         host.errand(&["sh", "-c", &make], &[])?;
         let argv = [REQUESTS, "serve", &load::PORT.to_string()].map(str::to_owned).into();
         let server = host.exec(ExecRequest { argv, env: Vec::new(), terminal: None })?;

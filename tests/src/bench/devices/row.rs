@@ -2,9 +2,9 @@
 
 use serde::Serialize;
 
-use super::contender::Contender;
 use super::load::{Device, Load};
 use super::measure::Sample;
+use super::round::Pair;
 use crate::bench::figures::Summary;
 use crate::bench::table::Table;
 
@@ -16,7 +16,7 @@ pub(super) const TABLE: Table = Table::new(
         ("for each", 8),
         ("vmm, us", 10),
         ("QEMU, us", 10),
-        ("of QEMU", 7),
+        ("of QEMU", 19),
         ("in time", 7),
         ("exits", 6),
         ("QEMU's", 6),
@@ -31,6 +31,10 @@ pub(super) struct Row {
     pub(super) unit: &'static str,
     pub(super) vmm: Option<Figures>,
     pub(super) qemu: Option<Figures>,
+    /// What vmm takes of the CPU for each that QEMU takes right before or after: machines change their pace from one second to the next.
+    pub(super) of_qemu: Option<Summary>,
+    /// The same by the guests' clocks.
+    pub(super) of_qemu_in_time: Option<Summary>,
 }
 
 /// Of one request, MiB or packet.
@@ -44,27 +48,27 @@ pub(super) struct Figures {
 }
 
 impl Row {
-    /// Of the load of this index, the samples of all rounds.
-    pub(super) fn new(device: Device, load: &Load, samples: &[(Contender, Sample)]) -> Row {
-        let of = |who| {
-            let those = || samples.iter().filter(move |(by, _)| *by == who).map(|(_, sample)| sample);
+    /// Of a load, the pairs of all rounds.
+    pub(super) fn new(device: Device, load: &Load, pairs: &[Pair]) -> Row {
+        let of = |who: fn(&Pair) -> &Sample| {
             Some(Figures {
-                cpu_microseconds: Summary::of(those().map(|sample| sample.cpu))?,
-                microseconds: Summary::of(those().map(|sample| sample.time))?,
-                exits: Summary::of(those().map(|sample| sample.exits))?,
+                cpu_microseconds: Summary::of(pairs.iter().map(|pair| who(pair).cpu))?,
+                microseconds: Summary::of(pairs.iter().map(|pair| who(pair).time))?,
+                exits: Summary::of(pairs.iter().map(|pair| who(pair).exits))?,
             })
         };
-        Row { device, load: load.name, unit: load.unit, vmm: of(Contender::Vmm), qemu: of(Contender::Qemu) }
-    }
-
-    /// What vmm takes of the CPU for each that QEMU takes.
-    pub(super) fn ratio(&self) -> Option<f64> {
-        Some(self.vmm?.cpu_microseconds.median / self.qemu?.cpu_microseconds.median)
-    }
-
-    /// The same by the guest's clock.
-    fn ratio_in_time(&self) -> Option<f64> {
-        Some(self.vmm?.microseconds.median / self.qemu?.microseconds.median)
+        let of_qemu = |what: fn(&Sample) -> f64| {
+            Summary::of(pairs.iter().map(|Pair { vmm, qemu }| what(vmm) / what(qemu)))
+        };
+        Row {
+            device,
+            load: load.name,
+            unit: load.unit,
+            vmm: of(|pair| &pair.vmm),
+            qemu: of(|pair| &pair.qemu),
+            of_qemu: of_qemu(|sample| sample.cpu),
+            of_qemu_in_time: of_qemu(|sample| sample.time),
+        }
     }
 
     /// As a line of the table.
@@ -72,7 +76,12 @@ impl Row {
         let or_none = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());
         let microseconds =
             |figures: Option<Figures>| or_none(figures.map(|f| format!("{:.0}", f.cpu_microseconds.median)));
-        let of_two = |ratio: Option<f64>| or_none(ratio.map(|ratio| format!("{ratio:.2}")));
+        let ratio = |ratio: Option<Summary>| or_none(ratio.map(|ratio| format!("{:.2}", ratio.median)));
+        let spread = |ratio: Option<Summary>| {
+            or_none(ratio.map(|Summary { median, quartiles: [low, high], .. }| {
+                format!("{median:.2} ({low:.2} to {high:.2})")
+            }))
+        };
         let exits = |figures: Option<Figures>| or_none(figures.map(|f| format!("{:.2}", f.exits.median)));
         TABLE.row([
             self.device.name().to_owned(),
@@ -80,8 +89,8 @@ impl Row {
             self.unit.to_owned(),
             microseconds(self.vmm),
             microseconds(self.qemu),
-            of_two(self.ratio()),
-            of_two(self.ratio_in_time()),
+            spread(self.of_qemu),
+            ratio(self.of_qemu_in_time),
             exits(self.vmm),
             exits(self.qemu),
         ])

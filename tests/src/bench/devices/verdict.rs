@@ -9,7 +9,7 @@ const MOST: f64 = 1.05;
 pub(super) fn complaints(rows: &[Row]) -> Vec<String> {
     let mut all = Vec::new();
     for row in rows {
-        match row.ratio() {
+        match row.of_qemu.map(|ratios| ratios.median) {
             Some(ratio) if ratio <= MOST => {}
             Some(ratio) => {
                 all.push(format!("{}, {}: {ratio:.2} of what QEMU takes", row.device.name(), row.load))

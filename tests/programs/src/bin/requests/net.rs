@@ -10,8 +10,8 @@ use super::{Took, number};
 const BLOCK: usize = 64 << 10;
 /// Of the payload: with the headers of UDP, IP and Ethernet and its checksum, 64 bytes.
 const PACKET: usize = 18;
-/// Connections of a stream, one after another: TCP settles on a pace for each, and these differ twofold.
-const CONNECTIONS: u64 = 8;
+/// Connections of a stream, one after another: TCP settles on a pace for each, and these differ.
+const CONNECTIONS: u64 = 2;
 /// How long a link may take to come up.
 const LINK_UP: Duration = Duration::from_secs(60);
 /// A packet that has not come by then is lost.
