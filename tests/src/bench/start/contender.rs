@@ -12,6 +12,8 @@ use crate::setup::Qemu;
 /// The name of what leaves nothing in guest memory but the guest.
 pub(super) const BARE: &str = "bare KVM calls";
 pub(super) const VMM: &str = "vmm";
+/// What the name of a contender ends with whose sandbox is on; that of the same without has all but this.
+pub(super) const SANDBOXED: &str = " --sandbox on";
 /// No device of QEMU's that the guest does not use, and none of its defaults.
 const MICROVM: &str = "microvm,accel=kvm,acpi=off,pic=off,pit=off,rtc=off,isa-serial=on";
 /// Everything that KVM has but an MSR that not every KVM lets QEMU set.
@@ -27,7 +29,7 @@ pub(super) struct Contender {
 
 enum Kind {
     Bare { program: PathBuf, initrd: Option<PathBuf> },
-    Vmm { binary: PathBuf, initrd: Initrd },
+    Vmm { binary: PathBuf, initrd: Initrd, sandbox: &'static str },
     Microvm(Qemu),
 }
 
@@ -52,15 +54,17 @@ impl Contender {
         };
         let mut all = vec![bare(BARE, None)];
         let mut vmm = |name: String, binary: PathBuf| {
-            let run = |name: String, beside: String, initrd| Contender {
+            let run = |name: String, beside: &str, initrd, sandbox| Contender {
                 name,
-                beside: Some(beside),
-                kind: Kind::Vmm { binary: binary.clone(), initrd },
+                beside: Some(beside.to_owned()),
+                kind: Kind::Vmm { binary: binary.clone(), initrd, sandbox },
             };
-            all.push(run(format!("{name} --initrd none"), BARE.to_owned(), Initrd::None));
+            let empty = format!("{name} --initrd none");
+            all.push(run(empty.clone(), BARE, Initrd::None, "off"));
+            all.push(run(format!("{empty}{SANDBOXED}"), BARE, Initrd::None, "on"));
             let laden = format!("{BARE}, {name} as initrd");
             all.push(bare(&laden, Some(binary.clone())));
-            all.push(run(name, laden, Initrd::BuiltIn));
+            all.push(run(name, &laden, Initrd::BuiltIn, "off"));
         };
         if binaries.is_empty() {
             vmm(VMM.to_owned(), product::release()?);
@@ -103,11 +107,11 @@ impl Contender {
                 command.arg(&guest.code).args(initrd);
                 command
             }
-            Kind::Vmm { binary, initrd } => {
+            Kind::Vmm { binary, initrd, sandbox } => {
                 let mut command = Command::new(binary);
                 command.arg("run").arg("--kernel").arg(&guest.kernel);
-                // Which the others have not; what it costs is a constant.
-                command.args(["--memory", &memory, "--debug-exit", "--sandbox", "off"]);
+                // The others have none.
+                command.args(["--memory", &memory, "--debug-exit", "--sandbox", sandbox]);
                 if let Initrd::None = initrd {
                     command.args(["--initrd", "none"]);
                 }

@@ -1,12 +1,15 @@
 //! What vmm promises of its start, against what was measured.
 
-use super::contender::VMM;
+use super::contender::{SANDBOXED, VMM};
 use super::row::Row;
+use crate::bench::figures::Summary;
 
 /// Exec to the first instruction, in times of the bare calls.
 const FIRST_INSTRUCTION: f64 = 2.0;
 /// Exec to exit, likewise.
 const EXIT: f64 = 3.0;
+/// What a sandbox adds to either, in milliseconds.
+const SANDBOX: f64 = 2.0;
 /// Resident besides guest RAM.
 const RESIDENT_KIB: u64 = 3 << 10;
 /// The binary.
@@ -24,8 +27,13 @@ pub(super) fn complaints(rows: &[Row]) -> Vec<String> {
             }
             None => Some(format!("{name}: {what} was not measured")),
         };
-        all.extend(slow("exec to first instruction", row.first_instruction_of_bare, FIRST_INSTRUCTION));
-        all.extend(slow("exec to exit", row.exit_of_bare, EXIT));
+        if let Some(without) = name.strip_suffix(SANDBOXED) {
+            let without = rows.iter().find(|row| row.name == without);
+            all.extend(without.and_then(|without| dear_sandbox(row, without)));
+        } else {
+            all.extend(slow("exec to first instruction", row.first_instruction_of_bare, FIRST_INSTRUCTION));
+            all.extend(slow("exec to exit", row.exit_of_bare, EXIT));
+        }
         if let Some(bytes) = row.binary_bytes.filter(|bytes| *bytes > BINARY_BYTES) {
             all.push(format!("{name}: the binary has {bytes} bytes, not {BINARY_BYTES}"));
         }
@@ -44,6 +52,21 @@ pub(super) fn complaints(rows: &[Row]) -> Vec<String> {
         }
     }
     all
+}
+
+/// What is wrong with the row of a sandbox, beside that of the same without.
+fn dear_sandbox(row: &Row, without: &Row) -> Option<String> {
+    let more = |on: Option<Summary>, off: Option<Summary>| Some(on?.median - off?.median);
+    let (first, exit) =
+        (more(row.first_instruction, without.first_instruction), more(row.exit, without.exit));
+    match first.zip(exit) {
+        Some((first, exit)) if first <= SANDBOX && exit <= SANDBOX => None,
+        Some((first, exit)) => Some(format!(
+            "{}: the sandbox adds {first:.2} ms to the first instruction and {exit:.2} ms to the exit, not {SANDBOX}",
+            row.name
+        )),
+        None => Some(format!("{}: was not measured", row.name)),
+    }
 }
 
 #[cfg(test)]

@@ -31,3 +31,21 @@ fn what_could_not_be_measured_is_not_as_promised() {
     let row = Row::new(VMM, None, Err("no KVM".to_owned()), Err("no KVM".to_owned()), None);
     assert_eq!(complaints(&[row]).len(), 3);
 }
+
+#[test]
+fn a_sandbox_is_compared_with_the_same_without() {
+    let timed = |name: &str, ms: f64| {
+        let of = Summary::of([ms]);
+        Row { first_instruction: of, exit: of, ..row(name, 1, 1.9, 1, 0) }
+    };
+    let without = timed(VMM, 3.0);
+    // However many times the bare calls it takes.
+    let cheap = Row { exit_of_bare: Some(9.0), ..timed("vmm --sandbox on", 4.9) };
+    assert_eq!(complaints(&[without.clone(), cheap]), [""; 0]);
+    assert_eq!(
+        complaints(&[without, timed("vmm --sandbox on", 5.5)]),
+        [
+            "vmm --sandbox on: the sandbox adds 2.50 ms to the first instruction and 2.50 ms to the exit, not 2"
+        ]
+    );
+}
