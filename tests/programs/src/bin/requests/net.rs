@@ -17,34 +17,47 @@ const LINK_UP: Duration = Duration::from_secs(60);
 /// A packet that has not come by then is lost.
 const LOST: Duration = Duration::from_secs(60);
 
-/// Serves clients one after another, for good. What each wants is the line that it sends first.
+/// Serves clients one after another, for good. What each wants is the line that it sends first. One that goes away, as with its guest,
+/// does not keep others from theirs.
 pub(super) fn serve(port: u16) -> io::Result<Took> {
     let listener = TcpListener::bind(("0.0.0.0", port))?;
     let socket = UdpSocket::bind(("0.0.0.0", port))?;
     socket.set_read_timeout(Some(LOST))?;
     println!("listening on {port}");
     loop {
-        let (mut stream, _) = listener.accept()?;
-        let mut line = String::new();
-        let mut reader = BufReader::new(stream.try_clone()?);
-        reader.read_line(&mut line)?;
-        match line.split_whitespace().collect::<Vec<_>>()[..] {
-            ["bulk", "out", mib] => {
-                take(&mut reader, number(mib)?)?;
-                stream.write_all(b".")?;
-            }
-            ["bulk", "in", mib] => give(&mut stream, number(mib)?)?,
-            ["packets", direction, batch, count] => {
-                // Its first packet says where it is.
-                let (_, client) = socket.recv_from(&mut [0; PACKET])?;
-                socket.connect(client)?;
-                socket.send(&[0])?;
-                exchange(&socket, direction == "in", number(batch)?, number(count)?)?;
-                // Whoever comes next may send again.
-                disconnect(&socket)?;
-            }
-            _ => return Err(io::Error::other(format!("a client wants {line:?}"))),
+        let (stream, _) = listener.accept()?;
+        stream.set_read_timeout(Some(LOST))?;
+        stream.set_write_timeout(Some(LOST))?;
+        if let Err(error) = serve_one(stream, &socket) {
+            eprintln!("a client is not served: {error}");
+            // Nor are its packets taken for those of the next.
+            socket.set_nonblocking(true)?;
+            while socket.recv(&mut [0; PACKET]).is_ok() {}
+            socket.set_nonblocking(false)?;
         }
+        // Whoever comes next may send packets again.
+        disconnect(&socket)?;
+    }
+}
+
+fn serve_one(mut stream: TcpStream, socket: &UdpSocket) -> io::Result<()> {
+    let mut line = String::new();
+    let mut reader = BufReader::new(stream.try_clone()?);
+    reader.read_line(&mut line)?;
+    match line.split_whitespace().collect::<Vec<_>>()[..] {
+        ["bulk", "out", mib] => {
+            take(&mut reader, number(mib)?)?;
+            stream.write_all(b".")
+        }
+        ["bulk", "in", mib] => give(&mut stream, number(mib)?),
+        ["packets", direction, batch, count] => {
+            // Its first packet says where it is.
+            let (_, client) = socket.recv_from(&mut [0; PACKET])?;
+            socket.connect(client)?;
+            socket.send(&[0])?;
+            exchange(socket, direction == "in", number(batch)?, number(count)?)
+        }
+        _ => Err(io::Error::other(format!("a client wants {line:?}"))),
     }
 }
 
