@@ -26,6 +26,17 @@ impl Summary {
     }
 }
 
+/// What the median of all that could have been measured is at least, with a certainty of 95 %, whatever it is distributed like: as many
+/// lie below their median as tosses of a coin are heads.
+pub(super) fn median_at_least(measured: impl IntoIterator<Item = f64>) -> Option<f64> {
+    let mut sorted: Vec<f64> = measured.into_iter().collect();
+    sorted.sort_by(f64::total_cmp);
+    // The normal distribution is close enough, and too careful for a few.
+    let count = sorted.len() as f64;
+    let below = (count / 2.0 - 1.645 * count.sqrt() / 2.0).max(0.0) as usize;
+    sorted.get(below.saturating_sub(1)).copied()
+}
+
 /// By the nearest rank.
 pub(super) fn percentile(sorted: &[f64], percent: usize) -> Option<f64> {
     let rank = sorted.len().saturating_mul(percent).div_ceil(100);

@@ -16,3 +16,11 @@ fn what_was_measured_is_taken_together_in_whatever_order() {
     assert_eq!(summary, expected);
     assert_eq!(Summary::of([]), None);
 }
+
+#[test]
+fn a_median_is_sure_only_of_much_that_was_measured() {
+    assert_eq!(median_at_least([]), None);
+    assert_eq!(median_at_least([1.0, 2.0, 3.0]), Some(1.0));
+    // Of 100 tosses of a coin at least 42 are heads, 19 times of 20.
+    assert_eq!(median_at_least((1..=100).map(f64::from)), Some(41.0));
+}
