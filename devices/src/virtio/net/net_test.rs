@@ -133,6 +133,36 @@ fn frames_go_out_as_the_driver_wrote_them() {
 }
 
 #[test]
+fn a_driver_that_kicks_only_when_asked_is_served_both_ways() {
+    for packed in [false, true] {
+        let setup = setup_with(1, packed);
+        let mut rings = setup.start(0, 64);
+        let sent = frame(100, 7);
+        write(&rings[1], BUFFERS, &sent);
+        // More at once than the cable takes, and fewer.
+        for at_once in [20, 1, 1, 5, 20].repeat(20) {
+            rings[0].add(&[], &[(BUFFERS + 0x1000, 0x600)]);
+            for _ in 0..at_once {
+                rings[1].add(&[(BUFFERS, sent.len() as u32)], &[]);
+            }
+            for index in [0, 1] {
+                if rings[usize::from(index)].wants_kick() {
+                    setup.guest.kick(index);
+                }
+            }
+            for _ in 0..at_once {
+                let mut got = vec![0; 4096];
+                let bytes = setup.others[0].recv(&mut got).unwrap();
+                assert_eq!(got[..bytes], sent);
+                setup.guest.wait_for_used(1, &mut rings[1]);
+            }
+            setup.others[0].send(&sent).unwrap();
+            setup.guest.wait_for_used(0, &mut rings[0]);
+        }
+    }
+}
+
+#[test]
 fn a_frame_fills_one_buffer_or_several() {
     for (packed, mergeable) in [(false, false), (false, true), (true, false), (true, true)] {
         let setup = setup_with(1, packed);

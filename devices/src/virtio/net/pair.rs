@@ -119,21 +119,25 @@ impl MutEventSubscriber for Pair {
         }
         let kicked = |kick, timer| events.data() == kick || events.data() == timer;
         let may_send = !self.notifier.is_broken();
-        let mut has_sent = false;
+        let mut sent = None;
         if let Some(transmitter) = self.transmitter.as_mut().filter(|_| may_send) {
-            has_sent = kicked(SEND_KICK, SEND_TIMER) && !transmitter.waits_for_room();
+            let asked = kicked(SEND_KICK, SEND_TIMER) && !transmitter.waits_for_room();
             // A frame that waits for a tap that is gone is done with as well.
-            if has_sent || at_tap.intersects(EventSet::OUT | EventSet::ERROR) {
-                transmitter.serve(&mut self.send_throttle);
+            if asked || at_tap.intersects(EventSet::OUT | EventSet::ERROR) {
+                sent = Some(transmitter.serve(&mut self.send_throttle));
             }
         }
         let may_receive = !self.notifier.is_broken() && !self.card.is_lost();
         if let Some(receiver) = self.receiver.as_mut().filter(|_| may_receive) {
             // What comes back for a frame within this host has come when the frame is out.
-            let answered = has_sent && receiver.waits_for_frames();
+            let answered = sent.is_some() && receiver.waits_for_frames();
             if answered || kicked(RECEIVE_KICK, RECEIVE_TIMER) || at_tap.contains(EventSet::IN) {
                 receiver.serve(&mut self.receive_throttle);
             }
+        }
+        // Last: the driver hears of both directions at once, and what it adds until then needs no kick.
+        if let (Some(transmitter), Some(all)) = (&mut self.transmitter, sent) {
+            transmitter.conclude(all);
         }
         self.watch(ops);
     }

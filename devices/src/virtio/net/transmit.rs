@@ -46,14 +46,23 @@ impl Transmitter {
         self.waiting.is_some()
     }
 
-    /// Sends what the driver has made available.
-    pub(super) fn serve(&mut self, throttle: &mut Option<Throttle>) {
-        if let Err(error) = self.send_all(throttle) {
+    /// Sends what the driver has made available, and need not kick for from now on. True: there is no more.
+    pub(super) fn serve(&mut self, throttle: &mut Option<Throttle>) -> bool {
+        self.send_all(throttle).unwrap_or_else(|error| {
+            self.queue.notifier().broken(&error);
+            false
+        })
+    }
+
+    /// Tells the driver what is sent, and asks it to kick if that is `all` there is.
+    pub(super) fn conclude(&mut self, all: bool) {
+        let concluded = self.queue.notify().and_then(|()| if all { self.wait_for_kicks() } else { Ok(()) });
+        if let Err(error) = concluded {
             self.queue.notifier().broken(&error);
         }
     }
 
-    fn send_all(&mut self, throttle: &mut Option<Throttle>) -> Result<(), RingError> {
+    fn send_all(&mut self, throttle: &mut Option<Throttle>) -> Result<bool, RingError> {
         self.queue.disable_kicks()?;
         // A driver that adds frames without end lets others have their turn.
         for _ in 0..self.queue.addresses().size {
@@ -61,20 +70,14 @@ impl Transmitter {
                 // It was let through when it was taken from the ring.
                 Some(chain) => Some(chain),
                 // Kicks would change nothing until the timer fires.
-                None if held_by(throttle)? => return self.queue.notify(),
+                None if held_by(throttle)? => return Ok(false),
                 None => self.queue.pop()?,
             };
-            let Some(chain) = next else {
-                if self.queue.enable_kicks()? {
-                    self.queue.disable_kicks()?;
-                    continue;
-                }
-                return self.queue.notify();
-            };
+            let Some(chain) = next else { return Ok(true) };
             match self.send(&chain)? {
                 Sent::Later => {
                     self.waiting = Some(chain);
-                    return self.queue.notify();
+                    return Ok(false);
                 }
                 Sent::Gone => self.card.lose(self.queue.notifier()),
                 Sent::Done => {}
@@ -83,7 +86,15 @@ impl Transmitter {
             self.queue.complete(&chain, 0)?;
         }
         self.queue.come_back();
-        self.queue.notify()
+        Ok(false)
+    }
+
+    fn wait_for_kicks(&mut self) -> Result<(), RingError> {
+        if self.queue.enable_kicks()? {
+            self.queue.disable_kicks()?;
+            self.queue.come_back();
+        }
+        Ok(())
     }
 
     fn send(&self, chain: &Chain) -> Result<Sent, RingError> {
