@@ -73,6 +73,17 @@ fn init() {
     }
 }
 
+/// Has this process, and so all that it starts, run on the other CPUs, if there are any: QEMU upsets guests that run on its
+/// first one (docs/lab.md).
+fn leave_first_cpu() -> rustix::io::Result<()> {
+    let mut cpus = rustix::thread::sched_getaffinity(None)?;
+    if cpus.count() > 1 {
+        cpus.unset(0);
+        rustix::thread::sched_setaffinity(None, &cpus)?;
+    }
+    Ok(())
+}
+
 fn reap_until(server: u32) {
     loop {
         match rustix::process::wait(WaitOptions::empty()) {
@@ -92,6 +103,9 @@ fn prepare() -> Vec<String> {
         {
             problems.push(format!("cannot mount {kind} on {target}: {e}"));
         }
+    }
+    if let Err(e) = leave_first_cpu() {
+        problems.push(format!("cannot keep guests off the first CPU: {e}"));
     }
     let (features, slices) = SCHEDULER;
     let _ = fs::write(features, slices);

@@ -3,9 +3,9 @@
 use crate::host::{HostSpec, NVME};
 use crate::suite::{Case, Ctx, GuestInitrd, QUIET, SAYS_READY, TestResult, case, ensure};
 
-/// Nodes with a CPU each, and half of the memory.
+/// Nodes with a CPU for commands each, and half of the memory. The first has the host's first CPU too.
 const NODES: &str = "-object memory-backend-ram,id=m0,size=1536M -object memory-backend-ram,id=m1,size=1536M \
-                     -numa node,cpus=0,memdev=m0 -numa node,cpus=1,memdev=m1";
+                     -numa node,cpus=0-1,memdev=m0 -numa node,cpus=2,memdev=m1";
 
 pub(super) fn all() -> Vec<Case> {
     let host = || HostSpec::default().small_pages().append("cma=300M").qemu(NODES);
@@ -62,7 +62,7 @@ fn spread(ctx: &Ctx) -> TestResult {
 
 fn confined(ctx: &Ctx) -> TestResult {
     let tiny = ctx.tiny(&SAYS_READY)?;
-    let command = format!("exec taskset 2 vmm run {tiny} --vfio {NVME} --memory 128M --grace 0");
+    let command = format!("exec taskset 4 vmm run {tiny} --vfio {NVME} --memory 128M --grace 0");
     let mut guest = ctx.run(&command).start()?;
     guest.wait_for("ready")?;
     let (first, second) = pages(ctx)?;
@@ -90,7 +90,7 @@ fn nodes_of_its_own(ctx: &Ctx) -> TestResult {
     ctx.put_host_kernel("/tmp/vmlinux")?;
     // Pages of the first node are on the host's second one, though vmm may run on the first one's CPU only.
     let command = format!(
-        "exec taskset 1 vmm run {QUIET} --vfio {NVME} --kernel /tmp/vmlinux --initrd /tmp/numa.cpio --memory 256M --cpus 2 \
+        "exec taskset 2 vmm run {QUIET} --vfio {NVME} --kernel /tmp/vmlinux --initrd /tmp/numa.cpio --memory 256M --cpus 2 \
          --numa memory=96M,cpus=1,host-node=1 --numa memory=160M,cpus=0,host-node=0"
     );
     let mut guest = ctx.run(&command).deadline(200).start()?;

@@ -22,18 +22,18 @@ fn placed(ctx: &Ctx) -> TestResult {
     ctx.put("/tmp/guest.cpio", &GuestInitrd::with_script(ctx.artefacts, script)?.build()?)?;
     ctx.run("truncate -s 1M /tmp/placed.img").expect_success()?;
     let machine = "--memory 128M --cpus 2 --initrd /tmp/guest.cpio --disk /tmp/placed.img --net tap9,create";
-    let placement = "--cpu-affinity 1,0 --housekeeping-cpus 0 --cpu-realtime 7";
+    let placement = "--cpu-affinity 2,1 --housekeeping-cpus 1 --cpu-realtime 7";
     let mut guest = ctx.run(&format!("vmm run {QUIET} {machine} {placement}")).start()?;
     guest.wait_for("bound")?;
     let threads = ctx.run(THREADS).expect_success()?;
-    for expected in ["thread vcpu0 on 1, 7 1", "thread vcpu1 on 0, 7 1", "thread vmm on 0, 0 0"] {
+    for expected in ["thread vcpu0 on 2, 7 1", "thread vcpu1 on 1, 7 1", "thread vmm on 1, 0 0"] {
         ensure!(threads.stdout.contains(&format!("{expected}\n")), "no {expected:?}");
     }
     let of_devices: Vec<&str> = threads.stdout.lines().filter(|line| line.contains("virtio-blk")).collect();
     ensure!(!of_devices.is_empty(), "no thread serves the disk");
     // KVM's own thread is started by the first vCPU that runs, and sleeps but on CPUs with a certain defect.
     let of_vcpus = |line: &str| line.contains("vcpu") || line.contains("kvm-nx-lpage");
-    let elsewhere = threads.stdout.lines().find(|line| !of_vcpus(line) && !line.ends_with(" on 0, 0 0"));
+    let elsewhere = threads.stdout.lines().find(|line| !of_vcpus(line) && !line.ends_with(" on 1, 0 0"));
     ensure!(elsewhere.is_none(), "not on the housekeeping CPU: {elsewhere:?}");
     guest.send("on\n");
     let guest = guest.finish()?;
@@ -42,7 +42,7 @@ fn placed(ctx: &Ctx) -> TestResult {
 
     // All of it is said at once, before anything is there.
     let refused =
-        ctx.run("vmm run --cpus 2 --cpu-affinity 1,77 --housekeeping-cpus 0,78").expect_status(3)?;
+        ctx.run("vmm run --cpus 2 --cpu-affinity 2,77 --housekeeping-cpus 1,78").expect_status(3)?;
     refused
         .stderr_contains("CPU 77 of the host cannot be used")?
         .stderr_contains("CPU 78 of the host cannot be used")?;

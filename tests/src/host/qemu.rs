@@ -121,7 +121,7 @@ fn arguments(spec: &HostSpec, artefacts: &Artefacts, descriptors: &Descriptors) 
     all.extend(words(
         "-M q35 -cpu max,xsave=off,avx=off,erms=off,fsrm=off,la57=off -nodefaults -display none -no-reboot",
     ));
-    all.extend(words(&format!("-smp {} -m {}", spec.cpus, spec.memory_mib)));
+    all.extend(words(&format!("-smp {} -m {}", spec.cpus_of_the_machine(), spec.memory_mib)));
     all.extend(words("-chardev stdio,id=console,signal=off -serial chardev:console"));
     let aw_bits = spec.aw_bits;
     all.extend(words(&format!("-device intel-iommu,intremap=on,device-iotlb=on,aw-bits={aw_bits}")));

@@ -39,6 +39,7 @@ pub(super) const DISTRIBUTION: &str = "DISTRIBUTION";
 pub(crate) struct HostSpec {
     pub(crate) kernel: HostKernel,
     pub(crate) memory_mib: u32,
+    /// Those that its commands may run on.
     pub(crate) cpus: u32,
     /// Width of the IOMMU's addresses, in bits: 39 or 48.
     pub(crate) aw_bits: u8,
@@ -77,6 +78,11 @@ impl HostSpec {
         self.qemu(&format!(
             "-drive if=none,format=raw,snapshot=on,id=distribution,file={DISTRIBUTION} -device virtio-blk-pci,drive=distribution"
         ))
+    }
+
+    /// Those for commands, and the first one, which is kept free unless it is the only one (docs/lab.md).
+    pub(super) fn cpus_of_the_machine(&self) -> u32 {
+        if self.cpus == 1 { 1 } else { self.cpus + 1 }
     }
 
     /// Whether it has that.
