@@ -10,6 +10,9 @@ use crate::wire::ExecRequest;
 
 /// For a boot or a load, in the measuring machine's time.
 const DEADLINE: Duration = Duration::from_secs(240);
+/// The host's CPU for the guest's, as a mask, and the one for whoever serves it.
+const VCPU: &str = "2";
+pub(super) const OTHERS: &str = "4";
 /// What a QEMU that stays says of its guest's end, and a guest that panics. Nested in another QEMU, guests are given interrupts that
 /// they have had, now and then (docs/lab.md).
 const STOPPED: [&str; 2] = ["KVM internal error", "Kernel panic"];
@@ -67,7 +70,23 @@ impl<'a> Guest<'a> {
         guest.until_ready()?;
         let new = exits(host)?.into_keys().find(|counters| !others.contains_key(counters));
         guest.counters = new.ok_or_else(|| Failure::Guest("KVM does not know it".to_owned()))?;
+        guest.place()?;
         Ok(guest)
+    }
+
+    /// Gives its vCPU one CPU of the host, and all its other threads the other one: where each is best is not left to the host's scheduler,
+    /// which finds it sooner at one time than at another. A guest whose vCPU is not found would run on one CPU.
+    fn place(&self) -> Result<(), Failure> {
+        let process = self.counters.rsplit('/').next().and_then(|name| name.split('-').next());
+        let process = process.ok_or_else(|| Failure::Guest("KVM does not say whose it is".to_owned()))?;
+        let script = format!(
+            "for thread in /proc/{process}/task/*; do \
+                 case $(cat $thread/comm) in vcpu*|CPU*) cpu={VCPU} found=1;; *) cpu={OTHERS};; esac; \
+                 taskset -p $cpu ${{thread##*/}} || ! [ -e $thread ] || exit; \
+             done; [ $found ]"
+        );
+        self.host.errand(&["sh", "-c", &script], &[])?;
+        Ok(())
     }
 
     /// Has it do what comes next in its script.

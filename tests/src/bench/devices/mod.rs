@@ -1,7 +1,7 @@
 //! `cargo lab bench devices`: disks and network cards of vmm's beside those of QEMU's, with the same guest program, image and kind of
 //! tap, in one lab host. What a request takes of the emulated host's CPU time is what it costs, guest included. The host has two CPUs,
-//! as a guest's vCPU and the thread that serves its device have on hosts that they are put on with care; with one it is the host's
-//! scheduler that is compared (docs/performance.md). A clock that counts instructions would repeat better still, but QEMU with such a
+//! one for the vCPU and one for all else, as on hosts that they are put on with care; with one, or with threads that go where they are sent,
+//! it is the host's scheduler that is compared (docs/performance.md). A clock that counts instructions would repeat better still, but QEMU with such a
 //! clock stands still for good when a nested guest has many requests under way.
 //!
 //! It fails unless vmm keeps what it promises; see `verdict`.
@@ -143,7 +143,9 @@ impl Lab {
         }
         make.push_str(" && sync");
         host.errand(&["sh", "-c", &make], &[])?;
-        let argv = [REQUESTS, "serve", &load::PORT.to_string()].map(str::to_owned).into();
+        let argv = ["taskset", measure::OTHERS, REQUESTS, "serve", &load::PORT.to_string()]
+            .map(str::to_owned)
+            .into();
         let server = host.exec(ExecRequest { argv, env: Vec::new(), terminal: None })?;
         match server.next(Deadline::after(Duration::from_secs(60)))? {
             Event::Stdout(_) => Ok(Lab { _server: server, host, qemu, requests }),
