@@ -122,7 +122,7 @@ impl HostSpec {
         HostSpec { bind: false, ..self }
     }
 
-    /// This machine with one CPU, where QEMU has fewer ways to upset the interrupts of guests (docs/lab.md).
+    /// This machine with one CPU, which is enough for most.
     pub(crate) fn one_cpu(self) -> HostSpec {
         HostSpec { cpus: 1, ..self }
     }
