@@ -25,6 +25,15 @@ impl<S: MutEventSubscriber + Send + 'static> Worker<S> {
     /// # Errors
     /// The host has no more descriptors or threads.
     pub fn start(name: &str, subscriber: S) -> io::Result<Self> {
+        Self::start_with(name, subscriber, |_| {})
+    }
+
+    /// The same. `interrupted` is called when the wait for events ends without any, as it does when the kernel completes requests of
+    /// io_uring in this thread.
+    ///
+    /// # Errors
+    /// As for [`Worker::start`].
+    pub fn start_with(name: &str, subscriber: S, interrupted: fn(&mut S)) -> io::Result<Self> {
         let stop = EventFd::new(EFD_NONBLOCK | EFD_CLOEXEC)?;
         let mut manager = EventManager::new().map_err(io::Error::other)?;
         let served = Served { subscriber, stop: stop.try_clone()?, stopped: false };
@@ -32,9 +41,13 @@ impl<S: MutEventSubscriber + Send + 'static> Worker<S> {
         let work = move || {
             Role::Device.enter();
             while manager.subscriber_mut(id).is_ok_and(|served| !served.stopped) {
-                if let Err(error) = manager.run() {
-                    tracing::error!(%error, "event loop of a device fails");
-                    break;
+                match (manager.run(), manager.subscriber_mut(id)) {
+                    (Ok(0), Ok(served)) => interrupted(&mut served.subscriber),
+                    (Ok(_), _) => {}
+                    (Err(error), _) => {
+                        tracing::error!(%error, "event loop of a device fails");
+                        break;
+                    }
                 }
             }
             manager.remove_subscriber(id).ok().map(|served| served.subscriber)
@@ -175,7 +188,6 @@ impl QueueServer {
 
 impl MutEventSubscriber for QueueServer {
     fn process(&mut self, events: Events, ops: &mut EventOps) {
-        self.queue.take_kick();
         if let Err(error) = self.queue.serve_some(self.portion, &mut self.answer) {
             self.queue.notifier().broken(&error);
             // Kicks are of no interest any more.
@@ -184,7 +196,7 @@ impl MutEventSubscriber for QueueServer {
     }
 
     fn init(&mut self, ops: &mut EventOps) {
-        if let Err(error) = ops.add(Events::new(self.queue.kick(), EventSet::IN)) {
+        if let Err(error) = ops.add(self.queue.kicks(0)) {
             self.queue.notifier().broken(&error);
         }
         // Chains may have been made available before anybody listened.

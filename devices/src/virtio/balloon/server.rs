@@ -84,7 +84,6 @@ impl Server {
     fn serve(&mut self, index: u16) -> Result<(), RingError> {
         let Self { queues, told, held, shared, .. } = self;
         let Some(Some(queue)) = queues.get_mut(usize::from(index)) else { return Ok(()) };
-        queue.take_kick();
         let ram = queue.ram().clone();
         match Purpose::of(index, self.features) {
             Some(Purpose::Inflate) => queue.serve_some(PORTION, |chain| {
@@ -195,10 +194,11 @@ impl MutEventSubscriber for Server {
     }
 
     fn init(&mut self, ops: &mut EventOps) {
-        let kicks = self.queues().map(|queue| (queue.kick().as_raw_fd(), queue.index().into()));
-        let polled: Vec<_> = kicks.chain([(self.timer.as_raw_fd(), TIMER)]).collect();
-        for (fd, data) in polled {
-            if let Err(error) = ops.add(Events::with_data_raw(fd, data, EventSet::IN)) {
+        let kicks = self.queues().map(|queue| queue.kicks(queue.index().into()));
+        let polled: Vec<_> =
+            kicks.chain([Events::with_data_raw(self.timer.as_raw_fd(), TIMER, EventSet::IN)]).collect();
+        for event in polled {
+            if let Err(error) = ops.add(event) {
                 self.broken = true;
                 self.notifier.broken(&error);
             }

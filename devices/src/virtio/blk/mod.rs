@@ -168,7 +168,7 @@ impl VirtioDevice for Blk {
         *lock(&self.notifier) = Some(driver.notifier);
         PerQueue::start(driver.queues, move |queue| {
             let name = format!("virtio-blk{}", queue.index());
-            Worker::start(&name, Server::new(queue, shared.clone())?)
+            Worker::start_with(&name, Server::new(queue, shared.clone())?, Server::interrupted)
         })
     }
 }

@@ -74,6 +74,8 @@ pub(super) struct Server {
     throttle: Option<Throttle>,
     /// Whether it was said that requests fail.
     told: bool,
+    /// Whether it cannot be served any more.
+    broken: bool,
 }
 
 impl Server {
@@ -87,7 +89,22 @@ impl Server {
         let throttle = shared.limiter.as_ref().map(Throttle::new).transpose()?;
         let slots = usize::from(depth);
         let (flights, free) = ((0..slots).map(|_| None).collect(), (0..slots).rev().collect());
-        Ok(Self { queue, shared, engine, flights, quick: 0, free, throttle, told: false })
+        Ok(Self { queue, shared, engine, flights, quick: 0, free, throttle, told: false, broken: false })
+    }
+
+    /// Some request is done, most likely. The kernel interrupts the wait for events to complete it; that the ring is ready then need not be
+    /// waited for.
+    pub(super) fn interrupted(&mut self) {
+        if !self.broken {
+            self.turn();
+        }
+    }
+
+    fn turn(&mut self) {
+        if let Err(error) = self.serve() {
+            self.broken = true;
+            self.queue.notifier().broken(&error);
+        }
     }
 
     fn serve(&mut self) -> Result<(), ServeError> {
@@ -212,17 +229,16 @@ fn is_quick(operation: &Operation) -> bool {
 impl MutEventSubscriber for Server {
     fn process(&mut self, events: Events, ops: &mut EventOps) {
         match events.data() {
-            KICK => self.queue.take_kick(),
             DONE => self.engine.acknowledge(),
             TIMER => self.throttle.iter_mut().for_each(Throttle::take_event),
             _ => {}
         }
-        if let Err(error) = self.serve() {
-            self.queue.notifier().broken(&error);
-            for event in self.events() {
-                let _ = ops.remove(event);
-            }
+        if self.broken {
+            // Nothing is of interest any more.
+            let _ = ops.remove(events);
+            return;
         }
+        self.turn();
     }
 
     fn init(&mut self, ops: &mut EventOps) {
@@ -239,10 +255,7 @@ impl MutEventSubscriber for Server {
 impl Server {
     fn events(&self) -> impl Iterator<Item = Events> + use<> {
         let Readiness { threads, ring } = self.engine.events();
-        let always = [
-            Events::with_data(self.queue.kick(), KICK, EventSet::IN),
-            Events::with_data(&threads, DONE, EventSet::IN),
-        ];
+        let always = [self.queue.kicks(KICK), Events::with_data(&threads, DONE, EventSet::IN)];
         let ring = ring.map(|ring| Events::with_data(&ring, RING, EventSet::IN));
         let timer = self.throttle.as_ref().map(|throttle| Events::with_data(throttle, TIMER, EventSet::IN));
         always.into_iter().chain(ring).chain(timer)

@@ -208,8 +208,6 @@ impl MutEventSubscriber for Server {
             let _ = ops.remove(events);
             return;
         }
-        let kicked = |queue: &&Queue| u32::from(queue.index()) == events.data();
-        self.queues().filter(kicked).for_each(Queue::take_kick);
         if let Err(error) = self.turn() {
             self.broken = true;
             self.notifier.broken(&error);
@@ -217,11 +215,11 @@ impl MutEventSubscriber for Server {
     }
 
     fn init(&mut self, ops: &mut EventOps) {
-        let kicks = self.queues().map(|queue| (queue.kick().as_raw_fd(), queue.index().into()));
+        let kicks = self.queues().map(|queue| queue.kicks(queue.index().into()));
         let ends = lock(&self.ends).event().as_raw_fd();
-        let polled: Vec<_> = kicks.chain([(ends, ENDS)]).collect();
-        for (fd, data) in polled {
-            if let Err(error) = ops.add(Events::with_data_raw(fd, data, EventSet::IN)) {
+        let polled: Vec<_> = kicks.chain([Events::with_data_raw(ends, ENDS, EventSet::IN)]).collect();
+        for event in polled {
+            if let Err(error) = ops.add(event) {
                 self.broken = true;
                 self.notifier.broken(&error);
             }

@@ -2,7 +2,6 @@
 //! when the thread looks, and a CPU that the guest needs as well switches to one thread instead of two.
 
 use std::io;
-use std::os::fd::AsRawFd;
 use std::sync::Arc;
 
 use event_manager::{EventOps, EventSet, Events, MutEventSubscriber};
@@ -145,15 +144,13 @@ impl MutEventSubscriber for Pair {
     fn init(&mut self, ops: &mut EventOps) {
         // Of an event loop that is gone.
         self.watched = EventSet::empty();
-        // Each kick is an event of its own: what is in the eventfd need not be read.
-        let edge = EventSet::IN | EventSet::EDGE_TRIGGERED;
-        let kicks = self.queues().map(|(queue, kick)| (queue.kick().as_raw_fd(), kick, edge));
+        let kicks = self.queues().map(|(queue, kick)| queue.kicks(kick));
         let timers = [(&self.receive_throttle, RECEIVE_TIMER), (&self.send_throttle, SEND_TIMER)];
         let timers = timers
             .into_iter()
-            .filter_map(|(it, timer)| Some((it.as_ref()?.as_raw_fd(), timer, EventSet::IN)));
-        for (fd, data, events) in kicks.chain(timers) {
-            if let Err(error) = ops.add(Events::with_data_raw(fd, data, events)) {
+            .filter_map(|(it, timer)| Some(Events::with_data(it.as_ref()?, timer, EventSet::IN)));
+        for event in kicks.chain(timers) {
+            if let Err(error) = ops.add(event) {
                 self.notifier.broken(&error);
             }
         }

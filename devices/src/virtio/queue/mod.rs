@@ -9,6 +9,7 @@ use std::borrow::Borrow;
 use std::io;
 use std::sync::Arc;
 
+use event_manager::{EventSet, Events};
 use memory::{GuestRam, GuestRange};
 use virtio_bindings::virtio_config::VIRTIO_F_RING_PACKED;
 use virtio_bindings::virtio_ring::VIRTIO_RING_F_EVENT_IDX;
@@ -265,13 +266,10 @@ impl Queue {
         let _ = self.kick.write(1);
     }
 
-    /// Takes the kick, so that its eventfd is not ready any more.
-    pub fn take_kick(&self) {
-        if let Err(error) = self.kick.read()
-            && error.kind() != io::ErrorKind::WouldBlock
-        {
-            tracing::debug!(queue = self.index, %error, "kick cannot be read");
-        }
+    /// What the thread that serves the queue waits for. Each kick is an event of its own (edge-triggered): its eventfd need not be read,
+    /// which would be a system call for each.
+    pub fn kicks(&self, data: u32) -> Events {
+        Events::with_data(&self.kick, data, EventSet::IN | EventSet::EDGE_TRIGGERED)
     }
 }
 

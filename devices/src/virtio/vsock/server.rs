@@ -124,13 +124,10 @@ impl MutEventSubscriber for Server {
             let _ = ops.remove(events);
             return;
         }
-        let mut polled = Ok(());
-        match events.data() {
-            BRIDGE => polled = self.bridge.poll().map_err(RingError::Host),
-            index => {
-                self.queues().filter(|queue| u32::from(queue.index()) == index).for_each(Queue::take_kick)
-            }
-        }
+        let polled = match events.data() {
+            BRIDGE => self.bridge.poll().map_err(RingError::Host),
+            _ => Ok(()),
+        };
         if let Err(error) = polled.and_then(|()| self.turn()) {
             self.broken = true;
             self.notifier.broken(&error);
@@ -138,10 +135,12 @@ impl MutEventSubscriber for Server {
     }
 
     fn init(&mut self, ops: &mut EventOps) {
-        let kicks = self.queues().map(|queue| (queue.kick().as_raw_fd(), queue.index().into()));
-        let polled: Vec<_> = kicks.chain([(self.bridge.event().as_raw_fd(), BRIDGE)]).collect();
-        for (fd, data) in polled {
-            if let Err(error) = ops.add(Events::with_data_raw(fd, data, EventSet::IN)) {
+        let kicks = self.queues().map(|queue| queue.kicks(queue.index().into()));
+        let polled: Vec<_> = kicks
+            .chain([Events::with_data_raw(self.bridge.event().as_raw_fd(), BRIDGE, EventSet::IN)])
+            .collect();
+        for event in polled {
+            if let Err(error) = ops.add(event) {
                 self.broken = true;
                 self.notifier.broken(&error);
             }

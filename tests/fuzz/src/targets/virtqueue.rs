@@ -79,7 +79,6 @@ pub(super) fn run(bytes: &[u8]) {
 fn serve(queues: &mut [Queue], held: &mut Vec<(u16, Chain)>, input: &mut Input) {
     let how = input.byte();
     for queue in queues {
-        queue.take_kick();
         held.retain(|(index, chain)| {
             let keep = *index != queue.index() || how & 1 == 0;
             if !keep {
