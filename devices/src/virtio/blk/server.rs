@@ -72,6 +72,8 @@ pub(super) struct Server {
     free: Vec<usize>,
     /// What keeps it within its limits, if it has any.
     throttle: Option<Throttle>,
+    /// Whether the driver was asked not to kick, so that whenever a request is done the thread has to look for new ones.
+    unheard: bool,
     /// Whether it was said that requests fail.
     told: bool,
     /// Whether it cannot be served any more.
@@ -89,31 +91,46 @@ impl Server {
         let throttle = shared.limiter.as_ref().map(Throttle::new).transpose()?;
         let slots = usize::from(depth);
         let (flights, free) = ((0..slots).map(|_| None).collect(), (0..slots).rev().collect());
-        Ok(Self { queue, shared, engine, flights, quick: 0, free, throttle, told: false, broken: false })
+        Ok(Self {
+            queue,
+            shared,
+            engine,
+            flights,
+            quick: 0,
+            free,
+            throttle,
+            unheard: false,
+            told: false,
+            broken: false,
+        })
     }
 
     /// Some request is done, most likely. The kernel interrupts the wait for events to complete it; that the ring is ready then need not be
     /// waited for.
     pub(super) fn interrupted(&mut self) {
         if !self.broken {
-            self.turn();
+            self.turn(false);
         }
     }
 
-    fn turn(&mut self) {
-        if let Err(error) = self.serve() {
+    fn turn(&mut self, looks: bool) {
+        if let Err(error) = self.serve(looks) {
             self.broken = true;
             self.queue.notifier().broken(&error);
         }
     }
 
-    fn serve(&mut self) -> Result<(), ServeError> {
+    /// Gives back what is done, and begins what is new if it `looks` for that or must, since the driver does not kick.
+    fn serve(&mut self, looks: bool) -> Result<(), ServeError> {
         self.give_back()?;
-        let comes_back = self.begin()?;
+        if !looks && !self.unheard {
+            return Ok(self.queue.notify()?);
+        }
+        self.unheard = !self.begin()?;
         self.engine.kick().map_err(ServeError::Engine)?;
         self.give_back()?;
         // Those that it was to wait for may have been answered at once.
-        if !comes_back && self.quick < MANY {
+        if self.unheard && self.quick < MANY {
             self.queue.come_back();
         }
         Ok(self.queue.notify()?)
@@ -238,7 +255,7 @@ impl MutEventSubscriber for Server {
             let _ = ops.remove(events);
             return;
         }
-        self.turn();
+        self.turn(matches!(events.data(), KICK | TIMER));
     }
 
     fn init(&mut self, ops: &mut EventOps) {
