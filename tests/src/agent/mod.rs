@@ -38,6 +38,9 @@ const MOUNTS: [(&str, &str, &str); 11] = [
 /// dear where it is emulated, and all the more if it ends a guest's slice too. Kernels that have no such thing say so.
 const SCHEDULER: (&str, &str) = ("/sys/kernel/debug/sched/features", "NO_HRTICK");
 
+/// CPUs for work that the kernel does on none in particular, as a mask.
+const UNBOUND_WORK: &str = "/sys/devices/virtual/workqueue/cpumask";
+
 /// Whether this process was started as the agent, and not as the lab tool.
 pub(crate) fn is_wanted() -> bool {
     std::env::args_os().next().as_deref() == Some(OsStr::new("/init"))
@@ -74,12 +77,15 @@ fn init() {
 }
 
 /// Has this process, and so all that it starts, run on the other CPUs, if there are any: QEMU upsets guests that run on its
-/// first one (docs/lab.md).
-fn leave_first_cpu() -> rustix::io::Result<()> {
+/// first one (docs/lab.md). The work that the kernel does for them goes with them, as if that one were not there.
+fn leave_first_cpu() -> std::io::Result<()> {
     let mut cpus = rustix::thread::sched_getaffinity(None)?;
     if cpus.count() > 1 {
         cpus.unset(0);
         rustix::thread::sched_setaffinity(None, &cpus)?;
+        let mask =
+            (0..u64::BITS).filter(|cpu| cpus.is_set(*cpu as usize)).fold(0, |mask, cpu| mask | 1 << cpu);
+        fs::write(UNBOUND_WORK, format!("{mask:x}\n"))?;
     }
     Ok(())
 }
