@@ -84,7 +84,7 @@ fn leave_first_cpu() -> std::io::Result<()> {
         cpus.unset(0);
         rustix::thread::sched_setaffinity(None, &cpus)?;
         let mask =
-            (0..u64::BITS).filter(|cpu| cpus.is_set(*cpu as usize)).fold(0, |mask, cpu| mask | 1 << cpu);
+            (0..u64::BITS).filter(|cpu| cpus.is_set(*cpu as usize)).fold(0_u64, |mask, cpu| mask | 1 << cpu);
         fs::write(UNBOUND_WORK, format!("{mask:x}\n"))?;
     }
     Ok(())
